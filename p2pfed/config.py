@@ -1,0 +1,204 @@
+"""One bank's configuration, as `node_config/*.yaml` writes it. Units, trade-offs and the meaning of 0 stand with each field.
+
+What all members must agree on (model, contract, training, gossip policy) is the manifest's, not this file's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from p2pfed.core.types import Address
+
+
+def _address(text: str) -> str:
+    Address.parse(text)
+    return text
+
+
+AddressText = Annotated[str, AfterValidator(_address)]
+
+
+class Section(BaseModel):
+    """A frozen mapping that refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class NodeSection(Section):
+    """Who this node is and where it keeps its state."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    """The bank's name: up to 63 letters, digits, dots, dashes and underscores; the manifest lists it beside the key."""
+    state_dir: Path
+    """Keys, database and model live here; one daemon at a time. Relative paths start at the configuration file."""
+
+
+class PeersSection(Section):
+    """How the other members reach this node and how it finds them."""
+
+    listen: AddressText | None = "0.0.0.0:7443"
+    """Address of the mutual-TLS listener; port 0 takes a free one. `null` opens none: the bank only dials out."""
+    advertise: tuple[AddressText, ...] = ()
+    """Addresses the others should dial, at most 8; empty advertises `listen` itself if that is not a wildcard."""
+    seeds: tuple[AddressText, ...] = ()
+    """Addresses to try at the start and from time to time, besides those of the manifest; any member may answer."""
+    zeroconf: bool = False
+    """Announce this node and look for others on the local network; only adds addresses to try."""
+    blocklist: tuple[str, ...] = ()
+    """Names or ids of members this node neither dials, answers nor merges; re-read on SIGHUP."""
+
+    @model_validator(mode="after")
+    def _few_addresses(self) -> PeersSection:
+        if len(self.advertise) > 8:
+            raise ValueError("advertise lists at most 8 addresses")
+        return self
+
+
+class AdminSection(Section):
+    """The status API and metrics; the command line uses a socket in the state directory instead."""
+
+    listen: AddressText | None = "127.0.0.1:7480"
+    """Loopback address of the HTTP API; port 0 takes a free one, `null` opens none."""
+    hosts: tuple[str, ...] = ()
+    """Host names, besides localhost, that a request's Host header may carry."""
+
+    @model_validator(mode="after")
+    def _loopback_only(self) -> AdminSection:
+        if self.listen is not None and Address.parse(self.listen).host not in {"127.0.0.1", "::1", "localhost"}:
+            raise ValueError(f"admin.listen is {self.listen}, but the API has no TLS and only binds to loopback")
+        return self
+
+
+class CsvSource(Section):
+    """A CSV file with a header row."""
+
+    kind: Literal["csv"]
+    path: Path
+    """Relative paths start at the configuration file."""
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    """The character between columns."""
+
+
+class ParquetSource(Section):
+    """A Parquet file (extra `parquet`)."""
+
+    kind: Literal["parquet"]
+    path: Path
+    """Relative paths start at the configuration file."""
+
+
+class SqlSource(Section):
+    """A query against any database SQLAlchemy has a driver for (extra `sql`)."""
+
+    kind: Literal["sql"]
+    query: str
+    """One SELECT; rows are read in chunks."""
+    url_file: Path | None = None
+    """A file (mode 0600) that holds the SQLAlchemy URL; credentials never stand in this configuration."""
+    url_env: str | None = None
+    """Name of the environment variable that holds the SQLAlchemy URL."""
+
+    @model_validator(mode="after")
+    def _one_url(self) -> SqlSource:
+        if (self.url_file is None) == (self.url_env is None):
+            raise ValueError("give exactly one of url_file and url_env")
+        return self
+
+
+Source = Annotated[CsvSource | ParquetSource | SqlSource, Field(discriminator="kind")]
+
+
+class DataSection(Section):
+    """Where the bank's payments are and how its columns map to the feature contract."""
+
+    source: Source
+    columns: dict[str, str] = {}
+    """Contract column -> this bank's column, for those named differently."""
+    label: str
+    """This bank's fraud column; 0/1, true/false or yes/no."""
+    event_time: str | None = None
+    """This bank's payment-time column: ISO 8601 with zone, or a number of seconds. Orders the split; never a feature."""
+    missing: Literal["drop", "impute"] = "drop"
+    """Rows with missing or infinite features: dropped and counted, or imputed (training median, no level)."""
+    split: Literal["time", "stratified"] = "time"
+    """`time` keeps the newest payments for validation and test and needs event_time; `stratified` draws at random."""
+    validation_share: float = Field(default=0.15, gt=0, lt=1)
+    """Share of the rows that chooses threshold and checkpoint."""
+    test_share: float = Field(default=0.15, ge=0, lt=1)
+    """Share of the rows only measured on; 0 keeps none."""
+    gap_days: float = Field(default=0, ge=0)
+    """Days left out between the parts of a time split, so that windows and late labels do not leak; 0 is none."""
+    label_maturity_days: float = Field(default=0, ge=0)
+    """Rows younger than this neither train nor validate, because chargebacks arrive late; 0 trusts every label, banks set 45."""
+    leak_alarm: bool = True
+    """Stop when one column alone gives AUROC > 0.995 or repeats the label; false accepts it, after a look."""
+    pooled_test: Path | None = None
+    """A Parquet file of held-out rows that every node of an experiment is measured on (set by `cluster run`)."""
+    seed: int = 0
+    """Draws the stratified split."""
+
+    @model_validator(mode="after")
+    def _time_needs_column(self) -> DataSection:
+        if self.split == "time" and self.event_time is None:
+            raise ValueError("split: time needs event_time; name the column or write split: stratified")
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("validation_share and test_share leave no rows to train on")
+        return self
+
+
+class ThresholdSection(Section):
+    """Above which score a payment is an alert; chosen on validation rows after each evaluation."""
+
+    kind: Literal["max_f1", "percentile", "alerts_per_day"] | None = None
+    """`max_f1` (default of the MLP), `percentile` of legitimate scores (default of the autoencoder), or an alert budget."""
+    value: float | None = None
+    """The percentile (default 98) or the alerts a day; nothing for max_f1."""
+
+    @model_validator(mode="after")
+    def _value_fits(self) -> ThresholdSection:
+        if self.kind == "percentile" and self.value is not None and not 0 < self.value < 100:
+            raise ValueError("a percentile lies between 0 and 100")
+        if self.kind == "alerts_per_day" and (self.value is None or self.value <= 0):
+            raise ValueError("alerts_per_day needs a positive value")
+        return self
+
+
+class LearningSection(Section):
+    """This node's share of the work; what must be equal everywhere is in the manifest."""
+
+    rounds: int = Field(default=0, ge=0)
+    """Stop training after this many rounds and keep serving; 0 trains for ever."""
+    evaluate_every: int = Field(default=1, ge=1)
+    """Measure the model every this many rounds; evaluation costs one pass over validation and test rows."""
+    threshold: ThresholdSection = ThresholdSection()
+    seed: int = 0
+    """Draws batches and dropout."""
+    trainer_socket: Path | None = None
+    """Unix socket of a shared trainer spawner (set by `cluster run`); `null` starts a trainer of this node's own."""
+    trainer_memory_mb: int = Field(default=4096, ge=256)
+    """The trainer is replaced between rounds when it grows beyond this."""
+
+
+class LogSection(Section):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Re-read on SIGHUP."""
+    format: Literal["text", "json"] = "text"
+    """`json` writes one object a line."""
+
+
+class NodeConfig(Section):
+    """The whole file."""
+
+    version: Literal[1]
+    """Version of this file's format."""
+    node: NodeSection
+    peers: PeersSection = PeersSection()
+    admin: AdminSection = AdminSection()
+    data: DataSection
+    learning: LearningSection = LearningSection()
+    log: LogSection = LogSection()

@@ -1,0 +1,121 @@
+"""What members say to each other. The union is closed and append-only: an old node must never misread a new one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from p2pfed.core.types import Address, NodeId
+from p2pfed.core.weights import Vector
+
+PROTOCOL_MIN = 1
+PROTOCOL_MAX = 1
+
+
+@dataclass(frozen=True)
+class Statement:
+    """The signed, recipient-independent header of a model update; any member may relay it with its payload."""
+
+    consortium: str
+    manifest_version: int
+    model: str
+    """`Manifest.model_digest`: schema, generation and initial weights."""
+    sender: NodeId
+    instance: str
+    """Random hex of the sender's state directory: two live instances of one key are a cloned machine."""
+    seq: int
+    """Rises by one with each update of this sender, for ever; never reused with another hash."""
+    previous: str
+    """SHA-256 (hex) of the sender's statement before this one; empty for the first."""
+    round: int
+    """Model age: local rounds behind these weights. Claimed by the sender, so it may only lower a weight."""
+    rows: int
+    """Training rows before resampling, rounded to a power of two."""
+    encoding: Literal["float32", "float16", "int8"]
+    payload_length: int
+    payload_sha256: str
+
+
+@dataclass(frozen=True)
+class ModelUpdate:
+    """A verified statement, its decoded weights float32 [schema.size], and the exact bytes to relay."""
+
+    statement: Statement
+    vector: Vector
+    frame: bytes
+    digest: str
+    """SHA-256 (hex) of the statement bytes as received: what the next statement's `previous` names."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ModelUpdate) and self.frame == other.frame
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    @property
+    def finite(self) -> bool:
+        """Whether every weight is a finite number."""
+        return bool(np.isfinite(self.vector).all())
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """One member's signed row of the heartbeat table; the highest (epoch, counter) wins."""
+
+    consortium: str
+    member: NodeId
+    epoch: int
+    """How often the member's daemon has started: persisted, so a restart outbids its own past."""
+    counter: int
+    manifest_version: int
+    seq: int
+    """The newest update the member has published; 0 is none."""
+    endpoints: tuple[str, ...]
+    """Where the member can be dialled now (its signed endpoint record); empty if it can only dial out."""
+    leaving: bool
+    protocol_min: int
+    protocol_max: int
+    software: str
+
+
+@dataclass(frozen=True)
+class SignedHeartbeat:
+    """A heartbeat, and its bytes with the signature in front (64 bytes), as they are relayed."""
+
+    heartbeat: Heartbeat
+    signed: bytes
+
+
+@dataclass(frozen=True)
+class HeartbeatTable:
+    """The rows a node knows, its own among them: whole up to 200 members, a random 200 above."""
+
+    rows: tuple[SignedHeartbeat, ...]
+
+
+@dataclass(frozen=True)
+class Hello:
+    """First words on a connection: may we talk, and in which version."""
+
+    consortium: str
+    member: NodeId
+    protocol_min: int
+    protocol_max: int
+    manifest_version: int
+    model: str
+    software: str
+    your_newest_seq: int
+    """The newest update of the asking member that the answering one holds: a restored backup learns what it forgot."""
+
+
+Message = ModelUpdate | HeartbeatTable | Hello
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A place where a member may answer, and who told us."""
+
+    address: Address
+    source: Literal["config", "heartbeat", "manifest", "zeroconf"]

@@ -1,0 +1,36 @@
+"""Scaled rows as arrays: what `data` hands to `learning`, neither knowing the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Model inputs float32 [n, width] and labels float32 [n] (1 fraud, 0 legitimate)."""
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def frauds(self) -> int:
+        """How many rows are fraud."""
+        return int(self.labels.sum())
+
+
+@dataclass(frozen=True)
+class BankRows:
+    """One bank's rows after the split. Tests may be empty; `train` is before resampling."""
+
+    train: Rows
+    validation: Rows
+    own_test: Rows
+    pooled_test: Rows
+    legitimate_per_day: float
+    """Legitimate validation payments a day, for an alert budget; 0 where the rows have no time."""

@@ -1,0 +1,91 @@
+"""The smallest words of the protocol: who, where, in which state, and what is thought of a message."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from enum import Enum
+from typing import NewType
+
+NodeId = NewType("NodeId", str)
+"""A member's name everywhere: base32 of SHA-256 of its Ed25519 public key with check characters (see `identity.node_id`)."""
+
+
+def short(node: NodeId) -> str:
+    """The first seven characters of an id, as logs and tables show it."""
+    return node[:7]
+
+
+@dataclass(frozen=True, order=True)
+class Address:
+    """A host (name or IP) and a TCP port."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read `host:port` or `[ipv6]:port`; raises ValueError that says what is wrong."""
+        host, colon, port = text.rpartition(":")
+        if not colon or not host:
+            raise ValueError(f"{text!r} is not an address: expected host:port, for example bank-b.example:7443")
+        if host.startswith("[") and host.endswith("]"):
+            host = str(ipaddress.IPv6Address(host[1:-1]))
+        elif ":" in host:
+            raise ValueError(f"{text!r} is not an address: write an IPv6 host in brackets, for example [::1]:7443")
+        if not (port.isascii() and port.isdigit() and 0 <= int(port) <= 65535):
+            raise ValueError(f"{text!r} is not an address: the port must be a number from 0 to 65535")
+        if len(host) > 253 or not host.isprintable() or any(c in host for c in "/@ \\"):
+            raise ValueError(f"{text!r} is not an address: the host has characters that no host name has")
+        return cls(host, int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class PeerState(Enum):
+    """What the heartbeat table says of a member."""
+
+    UNKNOWN = "unknown"  # in the manifest, never heard of since this node started
+    ALIVE = "alive"
+    SUSPECT = "suspect"  # no newer heartbeat for 15 periods
+    FAILED = "failed"  # none for 30
+    LEFT = "left"  # said good-bye
+
+
+class Verdict(Enum):
+    """What admission says of a message. Only REJECT costs its sender."""
+
+    ACCEPT = "accept"
+    IGNORE = "ignore"
+    REJECT = "reject"
+
+
+class Reason(Enum):
+    """Why a message was not accepted; the value is the name in logs, metrics and the API."""
+
+    def __init__(self, code: str, verdict: Verdict, sentence: str) -> None:
+        self.code = code
+        self.verdict = verdict
+        self.sentence = sentence
+
+    # nobody's fault: the network repeats and reorders
+    DUPLICATE = "duplicate", Verdict.IGNORE, "this update is already here"
+    OLDER_SEQUENCE = "older_sequence", Verdict.IGNORE, "a newer update of this member is already here"
+    OWN_UPDATE = "own_update", Verdict.IGNORE, "this is this node's own update"
+    OTHER_GENERATION = "other_generation", Verdict.IGNORE, "the update was made under a manifest version no longer accepted"
+    # somebody's fault
+    MALFORMED = "malformed", Verdict.REJECT, "the bytes are not a frame of this protocol"
+    OVERSIZE = "oversize", Verdict.REJECT, "the message is larger than its limit"
+    WRONG_LENGTH = "wrong_length", Verdict.REJECT, "the payload does not have the announced length"
+    WRONG_HASH = "wrong_hash", Verdict.REJECT, "the payload does not have the signed hash"
+    FORGED_SIGNATURE = "forged_signature", Verdict.REJECT, "the signature does not belong to the named sender"
+    OTHER_CONSORTIUM = "other_consortium", Verdict.REJECT, "the message belongs to another consortium"
+    NOT_A_MEMBER = "not_a_member", Verdict.REJECT, "the sender is not in the manifest"
+    WRONG_SCHEMA = "wrong_schema", Verdict.REJECT, "the update is for another model"
+    NOT_FINITE = "not_finite", Verdict.REJECT, "the update contains NaN or infinity"
+    EQUIVOCATION = "equivocation", Verdict.REJECT, "the member signed two different updates with one sequence number"
+    UNRELATED_ANSWER = "unrelated_answer", Verdict.REJECT, "the answer is not what was asked for"
+
+    def __str__(self) -> str:
+        return self.code
