@@ -52,6 +52,8 @@ class GossipPolicy:
     """How long a node without checkpoint waits to meet members it could adopt a model from."""
     publish_min_frauds: int
     """A member with fewer training frauds listens: trains, merges and scores, but publishes nothing."""
+    topology: str = "random"
+    """Who may pull from whom: `random` (all), `full`, `ring` or `regular:K`, drawn from the manifest's seed."""
 
 
 @dataclass(frozen=True)

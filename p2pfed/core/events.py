@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from p2pfed.core.consortium import Manifest
 from p2pfed.core.messages import Endpoint, HeartbeatTable, Hello, ModelUpdate
 from p2pfed.core.types import Address, NodeId, PeerState, Reason
 from p2pfed.core.weights import Vector
@@ -143,6 +144,13 @@ class BlocklistChanged:
 
 
 @dataclass(frozen=True)
+class ManifestChanged:
+    """A newer manifest has been verified and stored by the interpreter."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
 class StopRequested:
     """Say good-bye; no more rounds."""
 
@@ -163,6 +171,7 @@ Input = (
     | TrainerLost
     | LoopLagged
     | BlocklistChanged
+    | ManifestChanged
     | StopRequested
 )
 
@@ -244,6 +253,15 @@ class SayHello:
 
 
 @dataclass(frozen=True)
+class FetchManifest:
+    """Ask `peer` for manifest `version`; ends in ManifestChanged if it verifies."""
+
+    peer: NodeId
+    addresses: tuple[Address, ...]
+    version: int
+
+
+@dataclass(frozen=True)
 class StartTraining:
     """Train round `round` from `vector`; `optimiser` is empty where the trainer's own state goes on."""
 
@@ -258,6 +276,16 @@ class StartEvaluation:
 
     purpose: str
     vector: Vector
+
+
+@dataclass(frozen=True)
+class KeepModel:
+    """Keep `vector` as the model the bank scores with: it has just been evaluated."""
+
+    round: int
+    vector: Vector
+    threshold: float
+    metrics: dict[str, Metrics]
 
 
 @dataclass(frozen=True)
@@ -287,8 +315,10 @@ Effect = (
     | Push
     | ExchangeHeartbeats
     | SayHello
+    | FetchManifest
     | StartTraining
     | StartEvaluation
+    | KeepModel
     | SetTimer
     | Emit
     | Halt
