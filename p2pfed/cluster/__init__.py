@@ -1,0 +1,1 @@
+"""Many real daemons on one machine."""

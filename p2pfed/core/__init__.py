@@ -1,0 +1,1 @@
+"""The protocol, pure: numpy, libsodium and standard-library values; no I/O, clock or global randomness."""

@@ -1,0 +1,1 @@
+"""A bank's rows, from file or database to arrays."""

@@ -1,0 +1,1 @@
+"""Baselines and reports beside which gossip is measured."""

@@ -1,0 +1,1 @@
+"""Models and their training; the one package that imports TensorFlow."""

@@ -1,0 +1,1 @@
+"""Mutual TLS between members, and finding them."""

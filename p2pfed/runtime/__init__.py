@@ -1,0 +1,1 @@
+"""The daemon: the protocol's effects carried out on asyncio."""
