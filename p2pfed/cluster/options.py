@@ -1,0 +1,105 @@
+"""What a local cluster run is asked for: the command line of `p2pfed cluster run` as one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from p2pfed.core.model import TrainingPolicy
+from p2pfed.errors import UsageError
+
+BASELINES = ("alone", "centralised", "fedavg")
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Every option has the default of the command line; a wrong one raises UsageError."""
+
+    nodes: int = 4
+    """Banks, each one a daemon of its own."""
+    rounds: int = 20
+    data: Path | None = None
+    """CSV or Parquet file of payments; `None` generates some."""
+    label: str = "is_fraud"
+    drop: tuple[str, ...] = ()
+    """Columns that are no features: identifiers, and whatever gives the label away."""
+    time: str | None = None
+    """Payment-time column: orders a `time` split, and is no feature."""
+    split: Literal["stratified", "time"] = "stratified"
+    test_share: float = 0.3
+    """Share of all rows held out as the pooled test; of a `time` split, the newest."""
+    gap_days: float = 0
+    """Days left out before the pooled test of a `time` split."""
+    partition: str = "dirichlet:0.5"
+    """How rows are dealt to banks: `iid`, `dirichlet:ALPHA`, `lognormal:SIGMA` (sizes) or `by:COL`."""
+    topology: str = "random:6"
+    """Whom a node pulls from in a round: `random:COUNT` members, `full` (all), or neighbours of `ring` or `regular:K`."""
+    model: Literal["mlp", "autoencoder"] = "mlp"
+    hidden: tuple[int, ...] = ()
+    """Sizes of the hidden layers; empty takes 64-32 (MLP) or 16-8-4-8-16 (autoencoder)."""
+    dropout: float = 0.2
+    local_steps: int = 30
+    """Optimiser steps a round; 0 is one epoch of the bank's rows."""
+    batch: int = 256
+    learning_rate: float = 2e-3
+    decay_rounds: tuple[int, ...] | None = None
+    """Rounds after which the rate is divided by 5; `None` is once, after three quarters of the rounds."""
+    imbalance: Literal["none", "class_weight", "smote", "adasyn", "undersample"] = "class_weight"
+    rule: str = "clip"
+    """Aggregation rule, a name from the registry or `module:Class`."""
+    evaluate_every: int = 0
+    """Rounds between evaluations of each node; 0 makes about twenty in the run."""
+    seed: int = 0
+    baselines: tuple[str, ...] = ("alone",)
+    """Of `alone`, `centralised` and `fedavg`: rivals trained afterwards at equal budget."""
+    keep: bool = False
+    """Leave the directory, with keys, data, state and logs, where it is."""
+    directory: Path | None = None
+    """Where the cluster lives; `None` makes a temporary directory."""
+    json: Path | None = None
+    """Where the run file is written."""
+
+    def __post_init__(self) -> None:
+        if self.nodes < 2 or self.rounds < 1:
+            raise UsageError("a cluster needs --nodes of at least 2 and --rounds of at least 1")
+        if unknown := sorted(set(self.baselines) - set(BASELINES)):
+            raise UsageError(f"--baselines knows {', '.join(BASELINES)}, not {unknown[0]!r}")
+        if self.split == "time" and self.time is None and self.data is not None:
+            raise UsageError("--split time needs --time COL, the column that orders the payments")
+        if self.data is not None and not self.data.is_file():
+            raise UsageError(f"--data {self.data}: there is no such file")
+        if not 0 < self.test_share < 0.9:
+            raise UsageError("--test-share lies between 0 and 0.9")
+        _ = self.graph, self.policy()
+
+    @property
+    def graph(self) -> tuple[str, int]:
+        """The manifest's topology and fanout; raises UsageError on an unknown topology."""
+        kind, _, count = self.topology.partition(":")
+        if self.topology in ("full", "ring"):
+            return self.topology, self.nodes - 1
+        if kind in ("random", "regular") and count.isdecimal() and int(count) >= 1:
+            fanout = min(int(count), self.nodes - 1)
+            return ("random" if kind == "random" else f"regular:{fanout}"), fanout
+        raise UsageError(f"--topology is random:COUNT, full, ring or regular:K, not {self.topology!r}")
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Sizes of the hidden layers."""
+        return self.hidden or ((64, 32) if self.model == "mlp" else (16, 8, 4, 8, 16))
+
+    @property
+    def evaluation_period(self) -> int:
+        """Rounds between two evaluations of a node, at least 1."""
+        return self.evaluate_every or max(1, self.rounds // 20)
+
+    def policy(self) -> TrainingPolicy:
+        """The training policy of the manifest; raises UsageError where its numbers make no sense."""
+        decay = (max(1, self.rounds * 3 // 4),) if self.decay_rounds is None else self.decay_rounds
+        try:
+            return TrainingPolicy(
+                self.local_steps, self.batch, self.learning_rate, decay, self.imbalance, positive_weight_cap=10.0
+            )
+        except ValueError as error:
+            raise UsageError(str(error)) from error

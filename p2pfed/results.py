@@ -1,0 +1,129 @@
+"""The run file: what an experiment measured, in the one shape that `cluster run`, the simulator and the benchmarks write."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from p2pfed.errors import DataError
+
+SCHEMA = "p2pfed.run/1"
+
+Measures = dict[str, Any]
+"""One evaluation: `auprc`, `auroc`, `precision`, `recall`, `f1`, `recall_at_fpr_0.001`, `confusion` [[tn, fp], [fn, tp]]."""
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What a bank reaches by itself with the same number of steps; `None` where it has no such rows."""
+
+    test: Measures | None
+    own_test: Measures | None
+
+
+@dataclass(frozen=True)
+class NodeRun:
+    """One node of a run: its rows, the model it ended with on the pooled and on its own test rows, and what it cost."""
+
+    name: str
+    id: str
+    role: Literal["honest", "attacker"]
+    train_rows: int
+    train_frauds: int
+    rounds: int
+    test: Measures | None
+    own_test: Measures | None
+    alone: Alone | None
+    bytes_sent: int
+    bytes_received: int
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Rival methods at equal budget, measured on the pooled test rows; `None` where not asked for."""
+
+    centralised: Measures | None = None
+    fedavg: Measures | None = None
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """`observer` stopped listening to `subject` after `exchange` exchanges with it, in its round `round`."""
+
+    observer: str
+    subject: str
+    round: int
+    exchange: int
+    released_round: int | None
+
+
+@dataclass(frozen=True)
+class HistoryPoint:
+    """One round of one node; `auprc` is the pooled test's, `bytes` those of the accepted updates."""
+
+    round: int
+    node: str
+    auprc: float | None
+    loss: float | None
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """A whole run; `options` repeats how it was started, `versions` with what."""
+
+    kind: Literal["cluster", "simulate", "bench"]
+    seed: int
+    rounds: int
+    wall_seconds: float
+    versions: dict[str, str]
+    options: dict[str, Any]
+    nodes: tuple[NodeRun, ...]
+    baselines: Baselines = Baselines()
+    quarantines: tuple[Quarantine, ...] = ()
+    history: tuple[HistoryPoint, ...] = field(default=())
+
+    def auprc(self) -> tuple[float, ...]:
+        """Pooled-test AUPRC of each honest node that has one."""
+        tests = [node.test for node in self.nodes if node.role == "honest" and node.test]
+        return tuple(test["auprc"] for test in tests if test["auprc"] is not None)
+
+
+def to_json(run: RunFile) -> dict[str, Any]:
+    """The run as plain JSON values, `schema` first."""
+    return {"schema": SCHEMA, **asdict(run)}
+
+
+def from_json(value: Any) -> RunFile:
+    """The run that `to_json` described; raises ValueError, KeyError or TypeError on anything else."""
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        raise ValueError(f"expected a run file of schema {SCHEMA}")
+    fields = {name: part for name, part in value.items() if name != "schema"}
+    fields["nodes"] = tuple(_node(node) for node in value["nodes"])
+    fields["baselines"] = Baselines(**value["baselines"])
+    fields["quarantines"] = tuple(Quarantine(**quarantine) for quarantine in value["quarantines"])
+    fields["history"] = tuple(HistoryPoint(**point) for point in value["history"])
+    return RunFile(**fields)
+
+
+def _node(value: dict[str, Any]) -> NodeRun:
+    alone = value["alone"]
+    return NodeRun(**{**value, "alone": None if alone is None else Alone(**alone)})
+
+
+def write(run: RunFile, path: Path) -> None:
+    """Write the run as JSON, one list item a line at most as long as it needs; raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(to_json(run), indent=1, allow_nan=False) + "\n")
+
+
+def read(path: Path) -> RunFile:
+    """Read a run file; raises DataError that names the file if it is not one."""
+    try:
+        return from_json(json.loads(path.read_text()))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not a run file of this version: {error}") from error
