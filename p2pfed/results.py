@@ -1,4 +1,4 @@
-"""The run file: what an experiment measured, in the one shape that `cluster run`, the simulator and the benchmarks write."""
+"""The run file: what an experiment measured, in the one shape that `cluster run`, simulator and benchmarks write."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from p2pfed.errors import DataError
 SCHEMA = "p2pfed.run/1"
 
 Measures = dict[str, Any]
-"""One evaluation: `auprc`, `auroc`, `precision`, `recall`, `f1`, `recall_at_fpr_0.001`, `confusion` [[tn, fp], [fn, tp]]."""
+"""One evaluation: `auprc`, `auroc`, `precision`, `recall`, `f1`, `recall_at_fpr_0.001`, `confusion` [[tn, fp], [fn, tp]]
+and `loss`; `None` where one class is missing."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _node(value: dict[str, Any]) -> NodeRun:
 
 
 def write(run: RunFile, path: Path) -> None:
-    """Write the run as JSON, one list item a line at most as long as it needs; raises OSError."""
+    """Write the run as JSON; raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(to_json(run), indent=1, allow_nan=False) + "\n")
 

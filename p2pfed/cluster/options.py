@@ -34,7 +34,7 @@ class ClusterOptions:
     partition: str = "dirichlet:0.5"
     """How rows are dealt to banks: `iid`, `dirichlet:ALPHA`, `lognormal:SIGMA` (sizes) or `by:COL`."""
     topology: str = "random:6"
-    """Whom a node pulls from in a round: `random:COUNT` members, `full` (all), or neighbours of `ring` or `regular:K`."""
+    """Whom a node pulls from in a round: `random:COUNT` members, `full` (all), neighbours of `ring` or `regular:K`."""
     model: Literal["mlp", "autoencoder"] = "mlp"
     hidden: tuple[int, ...] = ()
     """Sizes of the hidden layers; empty takes 64-32 (MLP) or 16-8-4-8-16 (autoencoder)."""

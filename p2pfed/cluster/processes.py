@@ -1,0 +1,114 @@
+"""Child processes that never outlive the run: started with a log each, stopped and reaped however the run ends."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+
+from p2pfed.errors import Interrupted
+
+STOP_SECONDS = 30.0
+"""How long a daemon may take to say good-bye and stop its trainer before it is killed."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Processes:
+    """Named child processes, each in a session of its own so that Ctrl-C reaches only this process."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, arguments: Sequence[str], log: Path) -> int:
+        """Start `python ARGUMENTS`, appending what it says to `log`; returns its process id."""
+        with log.open("ab") as sink:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+                env=_environment(),
+            )
+        self._running[name] = process
+        return process.pid
+
+    def pid(self, name: str) -> int:
+        """The process id of `name`, which may have ended."""
+        return self._running[name].pid
+
+    def ended(self) -> dict[str, int]:
+        """Exit codes of the processes that have ended by themselves."""
+        codes = {name: process.poll() for name, process in self._running.items()}
+        return {name: code for name, code in codes.items() if code is not None}
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a process that still runs."""
+        self._running[name].send_signal(number)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a process and reap it; `start` may use its name again."""
+        process = self._running.pop(name)
+        process.kill()
+        process.wait()
+
+    def stop(self, *names: str, seconds: float = STOP_SECONDS) -> dict[str, int]:
+        """Ask the named processes (default all) to end, kill those that do not; returns their exit codes."""
+        stopping = {name: self._running[name] for name in names or tuple(self._running)}
+        for process in stopping.values():
+            process.send_signal(signal.SIGCONT)  # a stopped process could not hear the SIGTERM
+            process.terminate()
+        deadline = time.monotonic() + seconds
+        try:
+            for process in stopping.values():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, deadline - time.monotonic()))
+        finally:  # also when a second Ctrl-C cuts the good-byes short
+            for name, process in stopping.items():
+                process.kill()
+                process.wait()
+                del self._running[name]
+        return {name: process.returncode for name, process in stopping.items()}
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _die_with_parent() -> None:
+    """In the child, before exec: SIGTERM when the launcher dies, even by SIGKILL (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _environment() -> dict[str, str]:
+    """One thread a process: many share the cores of one machine."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Within, Ctrl-C and SIGTERM raise Interrupted in the main thread, so that `finally` blocks clean up."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Interrupted("stopped by the operator")
+
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
