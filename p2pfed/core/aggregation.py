@@ -1,0 +1,236 @@
+"""How a node merges the models of others into its own: the rules, and the registry they are named in.
+
+Every rule is self-centred: it answers with the node's own model moved towards others. The default, `clip`, bounds how
+far by the node's own recent training, so that no vector whatever, and no number of peers, can throw the model away.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfed.core.record import RecordError, canonical, parse
+from p2pfed.core.types import NodeId
+from p2pfed.core.weights import Vector
+from p2pfed.errors import ConfigError, StateCorrupt
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One peer's model as a merge sees it; its vector float32 [d] is finite and never written to."""
+
+    member: NodeId
+    vector: Vector
+    rows: int
+    """Training rows the member claims."""
+    waited: int
+    """Own merges since this version arrived, counted here and never taken from the sender; 0 is new."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The model after a merge."""
+
+    vector: Vector
+    weights: dict[NodeId, float]
+    """Each candidate's share; the rest, up to 1, is the node's own."""
+    displacement: float
+    """How far the merge moved the model (Euclidean)."""
+
+    @property
+    def own_weight(self) -> float:
+        """The share of the node's own model."""
+        return 1.0 - sum(self.weights.values())
+
+
+@runtime_checkable
+class AggregationRule(Protocol):
+    """A merge rule with its memory. Candidates come in any order and their order must not matter."""
+
+    name: str
+
+    def note_training(self, before: Vector, after: Vector) -> None:
+        """Learn how far local training moves this node: the model before and after one round of it."""
+        ...
+
+    def merge(self, own: Vector, rows: int, candidates: Sequence[Candidate]) -> Merged:
+        """Merge into `own` (trained on `rows` rows); writes to no input, answers `own` itself without candidates."""
+        ...
+
+    def state(self) -> bytes:
+        """The memory as JSON, for the checkpoint."""
+        ...
+
+    def restore(self, state: bytes) -> None:
+        """Go on from `state()` of an earlier process; raises StateCorrupt if the bytes are none."""
+        ...
+
+
+class Mean:
+    """The plain average of all models, each counted once: no defence, kept as the yardstick."""
+
+    name = "mean"
+
+    def note_training(self, before: Vector, after: Vector) -> None:
+        """Nothing to remember."""
+
+    def merge(self, own: Vector, rows: int, candidates: Sequence[Candidate]) -> Merged:
+        """(own + sum of the others) / (1 + k)."""
+        if not candidates:
+            return Merged(own, {}, 0.0)
+        share = 1.0 / (1 + len(candidates))
+        moves = _moves(own, candidates)
+        return _moved(own, np.full(len(candidates), share) @ moves, {c.member: share for c in candidates})
+
+    def state(self) -> bytes:
+        """Empty: there is no memory."""
+        return canonical({})
+
+    def restore(self, state: bytes) -> None:
+        """Nothing to restore."""
+
+
+@dataclass(frozen=True)
+class _ClipState:
+    own: float | None
+    ratios: tuple[tuple[float, ...], ...]
+
+
+class Clip:
+    """Self-centred clipping with a radius in units of the node's own training; needs no guess of how many attack.
+
+    ClippedGossip (He, Karimireddy, Jaggi 2022, arXiv 2202.01545, eq. 5) with its radius tau replaced by
+    own * clip(m, 3, 6), where `own` is the moving average of how far a round of local training moves this node and m
+    the median of recent distances to peers in units of it. The lower bound matters: a pure median lets senders of near
+    copies of this node's model shrink the radius until honest banks no longer mix. One merge moves the model at most
+    tau * (1 - own weight) <= 6 * own, whatever arrives.
+    """
+
+    name = "clip"
+
+    MEMORY = 0.8  # of the moving average of `own`
+    SCALE_FLOOR = 1e-3  # own is at least this share of the model's norm
+    RADIUS = (3.0, 6.0)  # limits of tau / own
+    REFERENCE = (2.0, 4.0)  # limits of the scale for duplicates / own
+    WINDOW = 8  # merges whose distances are remembered
+    PRIOR, PRIOR_COUNT = 1.6, 6  # pseudo-distances that steady the median while few are known
+    IDLE = 0.3  # nearer than this (in own) says nothing of how far honest peers are
+    COPY = 0.25  # models within this share of the reference have one vote together
+    FAR_SHARE, FAR_WEIGHT = 0.17, 1 / 3  # share of candidates that count as far, and what is left of their weight
+    SAMPLE_LIMITS = (0.5, 2.0)  # of the factor by training rows: a liar gains at most 2
+
+    def __init__(self) -> None:
+        self._own: float | None = None
+        self._ratios: list[tuple[float, ...]] = []
+
+    def note_training(self, before: Vector, after: Vector) -> None:
+        """Update the own scale. It starts from the first local round, never from what peers look like."""
+        moved = float(np.linalg.norm(after.astype(np.float64) - before))
+        self._own = moved if self._own is None else self.MEMORY * self._own + (1 - self.MEMORY) * moved
+
+    def merge(self, own: Vector, rows: int, candidates: Sequence[Candidate]) -> Merged:
+        """own + sum_j w_j * min(1, tau / d_j) * (x_j - own), with the weights of `_weigh`."""
+        if not candidates:
+            return Merged(own, {}, 0.0)
+        candidates = sorted(candidates, key=lambda c: c.member)
+        moves = _moves(own, candidates)
+        distances = np.sqrt(np.einsum("ij,ij->i", moves, moves))
+        scale = max(self._own or 0.0, self.SCALE_FLOOR * float(np.linalg.norm(own.astype(np.float64))), 1e-12)
+        spread = self._spread(distances / scale, candidates)
+        weights = self._weigh(rows, candidates, moves, distances, scale * float(np.clip(spread, *self.REFERENCE)))
+        tau = scale * float(np.clip(spread, *self.RADIUS))
+        shortened = weights * np.minimum(1.0, tau / np.maximum(distances, 1e-300))
+        return _moved(own, shortened @ moves, {c.member: float(w) for c, w in zip(candidates, weights, strict=True)})
+
+    def state(self) -> bytes:
+        """Own scale and remembered distances, as JSON."""
+        return canonical(_ClipState(self._own, tuple(self._ratios)))
+
+    def restore(self, state: bytes) -> None:
+        """Go on from `state()`; raises StateCorrupt."""
+        try:
+            restored = parse(_ClipState, state)
+        except RecordError as error:
+            raise StateCorrupt(f"the checkpoint's state of merge rule 'clip' is unreadable: {error}") from None
+        self._own, self._ratios = restored.own, list(restored.ratios)
+
+    def _spread(self, ratios: Doubles, candidates: Sequence[Candidate]) -> float:
+        """Median distance of recent merges in own scales; each version counts once, and near copies do not."""
+        fresh = (float(r) for r, c in zip(ratios, candidates, strict=True) if c.waited == 0 and r >= self.IDLE)
+        self._ratios = [*self._ratios[1 - self.WINDOW :], tuple(fresh)]
+        return float(np.median([r for merge in self._ratios for r in merge] + [self.PRIOR] * self.PRIOR_COUNT))
+
+    def _weigh(
+        self, rows: int, candidates: Sequence[Candidate], moves: Doubles, distances: Doubles, reference: float
+    ) -> Doubles:
+        """Shares of the candidates: by rows, halved by waiting, less for the farthest, one vote among copies."""
+        k = len(candidates)
+        counts = np.array([max(c.rows, 1) for c in candidates], np.float64)
+        by_rows = np.clip(np.sqrt(counts / np.median([*counts, max(rows, 1)])), *self.SAMPLE_LIMITS)
+        by_age = 1 / np.sqrt(1 + np.array([c.waited for c in candidates]))
+        by_distance = np.ones(k)
+        by_distance[np.argsort(-distances, kind="stable")[: int(self.FAR_SHARE * k)]] = self.FAR_WEIGHT
+        weights = by_rows * by_age * by_distance / _copies(moves, distances, self.COPY * reference) / (1 + k)
+        # The node itself keeps at least the share that a plain average would give it.
+        return np.asarray(weights * min(1.0, k / (1 + k) / weights.sum()))
+
+
+RULES: dict[str, Callable[[], AggregationRule]] = {"clip": Clip, "mean": Mean}
+
+
+def rule_from_name(name: str) -> AggregationRule:
+    """A new rule by its registry name or as `module:Class` (constructed without arguments); raises ConfigError."""
+    if name in RULES:
+        return RULES[name]()
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise ConfigError(f"unknown merge rule {name!r}: choose {' or '.join(sorted(RULES))}, or write module:Class")
+    try:
+        rule = getattr(importlib.import_module(module), attribute)()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(f"merge rule {name!r} cannot be loaded: {error}; install its module on this node") from error
+    if not isinstance(rule, AggregationRule):
+        raise ConfigError(f"merge rule {name!r} lacks name, merge, note_training, state or restore")
+    return rule
+
+
+def coordinate_median(vectors: Sequence[Vector]) -> Vector:
+    """Median of each coordinate, float32 [d]: what a late joiner adopts. Fewer than half the vectors cannot drag it.
+
+    Raises ValueError without vectors.
+    """
+    if not vectors:
+        raise ValueError("the median of no vectors is undefined")
+    median: Vector = np.median(np.stack(vectors), axis=0).astype(np.float32)
+    return median
+
+
+def _moves(own: Vector, candidates: Sequence[Candidate]) -> Doubles:
+    """x_j - own for each candidate, float64 [k, d]."""
+    moves = np.empty((len(candidates), own.size))
+    for row, candidate in zip(moves, candidates, strict=True):
+        np.subtract(candidate.vector, own, out=row, dtype=np.float64)
+    return moves
+
+
+def _moved(own: Vector, move: Doubles, weights: dict[NodeId, float]) -> Merged:
+    return Merged((own + move).astype(np.float32), weights, float(np.linalg.norm(move)))
+
+
+def _copies(moves: Doubles, distances: Doubles, radius: float) -> Doubles:
+    """For each candidate how many, itself included, lie within `radius` of it."""
+    near = np.eye(len(moves), dtype=bool)
+    for i in range(len(moves)):
+        for j in range(i):
+            # By the triangle inequality only candidates at like distances can be close: most pairs end here.
+            if abs(distances[i] - distances[j]) <= radius:
+                near[i, j] = near[j, i] = np.linalg.norm(moves[i] - moves[j]) <= radius
+    counts: Doubles = near.sum(axis=1, dtype=np.float64)
+    return counts

@@ -1,0 +1,88 @@
+"""Admission of updates, and one slot per member for the newest admitted one.
+
+However often and by whatever way a member's models arrive, it has one slot and so one vote. A slot keeps counting in
+the node's own merges: what is older than `expiry` of them is no longer merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+
+from p2pfed.core.messages import ModelUpdate
+from p2pfed.core.types import NodeId, Reason, Verdict
+
+SLOT_EXPIRY = 8
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The newest update of a member, and how many merges this node had done when it arrived."""
+
+    update: ModelUpdate
+    arrived_merge: int
+
+
+class Inbox:
+    """One slot per member, and the replay marks that outlive the slots.
+
+    `marks` holds, per member, the highest admitted (seq, statement digest); after a restart give the checkpoint's.
+    """
+
+    def __init__(
+        self, me: NodeId, marks: Mapping[NodeId, tuple[int, str]] | None = None, expiry: int = SLOT_EXPIRY
+    ) -> None:
+        self._me = me
+        self._expiry = expiry
+        self._marks = dict(marks or {})
+        self._slots: dict[NodeId, Slot] = {}
+        # Members whose marked update was lost with the memory of the process before: that one may come once more.
+        self._lost = set(self._marks)
+
+    @property
+    def marks(self) -> dict[NodeId, tuple[int, str]]:
+        """Highest admitted (seq, statement digest) per member: what `Save` makes durable."""
+        return dict(self._marks)
+
+    def offer(self, update: ModelUpdate, now_merge: int) -> tuple[Verdict, Reason | None]:
+        """Admit a verified update into its sender's slot, or say why not; `now_merge` counts this node's merges."""
+        reason = self._refusal(update)
+        if reason is not None:
+            return reason.verdict, reason
+        sender = update.statement.sender
+        self._marks[sender] = (update.statement.seq, update.digest)
+        self._slots[sender] = Slot(update, now_merge)
+        self._lost.discard(sender)
+        return Verdict.ACCEPT, None
+
+    def fresh(self, now_merge: int, allowed: Container[NodeId]) -> list[Slot]:
+        """The slots of `allowed` members to merge now, in order of their ids; forgets the expired ones."""
+        self._slots = {m: s for m, s in self._slots.items() if now_merge - s.arrived_merge < self._expiry}
+        return [self._slots[m] for m in sorted(self._slots) if m in allowed]
+
+    def newest_seq(self, member: NodeId) -> int:
+        """The highest sequence number ever admitted of `member`, which it must never reuse; 0 is none."""
+        return self._marks.get(member, (0, ""))[0]
+
+    def pull_after(self, member: NodeId) -> int:
+        """The sequence number above which to ask for updates: after a restart the newest one is asked for again."""
+        return self.newest_seq(member) - (member in self._lost)
+
+    def drop(self, member: NodeId) -> None:
+        """Empty the slot of a member that is no longer merged; its replay mark stays."""
+        self._slots.pop(member, None)
+
+    def _refusal(self, update: ModelUpdate) -> Reason | None:
+        sender, seq = update.statement.sender, update.statement.seq
+        if sender == self._me:
+            return Reason.OWN_UPDATE
+        marked_seq, marked_digest = self._marks.get(sender, (0, ""))
+        if seq < marked_seq:
+            return Reason.OLDER_SEQUENCE
+        if seq == marked_seq and update.digest != marked_digest:
+            return Reason.EQUIVOCATION
+        if seq == marked_seq and sender not in self._lost:
+            return Reason.DUPLICATE
+        if not update.finite:
+            return Reason.NOT_FINITE
+        return None
