@@ -1,0 +1,288 @@
+"""The store of a real daemon: one SQLite file, written by one thread, durable at every commit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+
+from p2pfed.core.events import Checkpoint, Save
+from p2pfed.core.types import NodeId
+from p2pfed.errors import DiskFault, LocalFault, StateCorrupt, StateLocked
+from p2pfed.store.base import (
+    FIRST_LINK,
+    KEEP_EVENTS,
+    PRUNE_BLOCK,
+    ROUND_KINDS,
+    Restored,
+    StoredEvent,
+    check_chain,
+    check_succession,
+    links,
+)
+from p2pfed.store.state_dir import StateDir
+
+_WAY_OUT = (
+    "Restore the whole state directory from one backup, or move it away, run `p2pfed init` and have the new key "
+    "put into the manifest"
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_KINDS = ", ".join(f"'{kind}'" for kind in ROUND_KINDS)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE node (one INTEGER PRIMARY KEY CHECK (one = 1), instance TEXT NOT NULL, epoch INTEGER NOT NULL,
+           anchor BLOB NOT NULL) STRICT""",
+        """CREATE TABLE checkpoint (one INTEGER PRIMARY KEY CHECK (one = 1), round INTEGER NOT NULL,
+           seq INTEGER NOT NULL, statement_digest TEXT NOT NULL, vector BLOB NOT NULL, optimiser BLOB NOT NULL,
+           aggregation BLOB NOT NULL, published BLOB NOT NULL, threshold REAL, sha256 BLOB NOT NULL) STRICT""",
+        "CREATE TABLE marks (member TEXT PRIMARY KEY, seq INTEGER NOT NULL, digest TEXT NOT NULL) STRICT",
+        "CREATE TABLE frames (member TEXT PRIMARY KEY, frame BLOB NOT NULL) STRICT",
+        """CREATE TABLE events (id INTEGER PRIMARY KEY, time REAL NOT NULL, kind TEXT NOT NULL, json TEXT NOT NULL,
+           hash BLOB NOT NULL) STRICT""",
+        f"CREATE INDEX rounds ON events (json_extract(json, '$.round'), id) WHERE kind IN ({_KINDS})",
+    ),
+)
+"""Statements that take the file from schema version i to i + 1 (`PRAGMA user_version`); only ever appended to."""
+
+_ROUNDS = f"""
+    SELECT id, time, kind, json FROM events WHERE kind IN ({_KINDS}) AND json_extract(json, '$.round') IN
+        (SELECT DISTINCT json_extract(json, '$.round') FROM events
+         WHERE kind IN ({_KINDS}) AND json_extract(json, '$.round') > ? ORDER BY 1 LIMIT ?)
+    ORDER BY json_extract(json, '$.round'), id
+"""
+
+
+class SqliteStore:
+    """A Store in `node.sqlite` of a state directory whose lock the caller holds."""
+
+    def __init__(self, state: StateDir, keep_events: int = KEEP_EVENTS) -> None:
+        """Open, check, migrate and count the start; blocks, so call it before the event loop serves anybody.
+
+        Raises StateCorrupt, DiskFault, or StateLocked if another process writes to the file.
+        """
+        self._state = state
+        self._keep = keep_events
+        if not state.database.exists() and state.member_key.exists():
+            raise StateCorrupt(
+                f"{state.database} is missing but {state.member_key} is there: without the last signed sequence number "
+                f"this node could sign it twice. {_WAY_OUT}"
+            )
+        with _faults(state.database):
+            self._db = sqlite3.connect(state.database, isolation_level=None, check_same_thread=False, timeout=5)
+            try:
+                self._prepare()
+                self._restored = self._open_epoch()
+            except BaseException:
+                self._db.close()
+                raise
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+
+    def restore(self) -> Restored:
+        """See Store."""
+        return self._restored
+
+    async def save(self, save: Save) -> None:
+        """See Store."""
+        await self._run(self._save, save)
+
+    async def save_manifest(self, version: int, signed: bytes) -> None:
+        """See Store."""
+        await self._run(self._state.save_manifest, version, signed)
+
+    async def append(self, events: Sequence[StoredEvent]) -> None:
+        """See Store."""
+        await self._run(self._append, events)
+
+    async def events(self, since: int, limit: int) -> list[StoredEvent]:
+        """See Store."""
+        query = "SELECT id, time, kind, json FROM events WHERE id > ? ORDER BY id LIMIT ?"
+        return await self._run(self._select, query, since, limit)
+
+    async def rounds(self, since: int, limit: int) -> list[StoredEvent]:
+        """See Store."""
+        return await self._run(self._select, _ROUNDS, since, limit)
+
+    async def verify_chain(self) -> int:
+        """See Store."""
+        return await self._run(self._verify)
+
+    def close(self) -> None:
+        """See Store."""
+        self._thread.shutdown(wait=True)
+        self._db.close()
+
+    async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do `work` in the one thread that uses the connection."""
+
+        def guarded() -> T:
+            with _faults(self._state.database):
+                return work(*args, **kwargs)
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
+
+    # --- opening ------------------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        db = self._db
+        db.execute("PRAGMA synchronous = FULL")  # a commit that returned survives a power cut
+        problems = [row[0] for row in db.execute("PRAGMA quick_check(3)")]
+        if problems != ["ok"]:
+            raise _corrupt(self._state.database, problems[0])
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(MIGRATIONS):
+            raise StateCorrupt(
+                f"{self._state.database} was written by a newer p2pfed (schema {version}, this one knows "
+                f"{len(MIGRATIONS)}); install that version again"
+            )
+        db.execute("PRAGMA journal_mode = WAL")
+        if 0 < version < len(MIGRATIONS):
+            backup = self._state.database.with_name(f"node.v{version}.sqlite")
+            backup.unlink(missing_ok=True)
+            db.execute("VACUUM INTO ?", (str(backup),))
+        if version < len(MIGRATIONS):
+            with self._transaction():
+                for statement in itertools.chain(*MIGRATIONS[version:]):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+    def _open_epoch(self) -> Restored:
+        db = self._db
+        with self._transaction():
+            db.execute("INSERT OR IGNORE INTO node VALUES (1, ?, 0, ?)", (secrets.token_hex(16), FIRST_LINK))
+            db.execute("UPDATE node SET epoch = epoch + 1")
+            instance, epoch = db.execute("SELECT instance, epoch FROM node").fetchone()
+            marks = {NodeId(m): (seq, digest) for m, seq, digest in db.execute("SELECT member, seq, digest FROM marks")}
+            frames = {NodeId(member): frame for member, frame in db.execute("SELECT member, frame FROM frames")}
+            return Restored(
+                instance=instance,
+                epoch=epoch,
+                checkpoint=self._checkpoint(),
+                marks=marks,
+                frames=frames,
+                manifests=self._state.manifests(),
+                last_event=self._end()[0],
+            )
+
+    def _checkpoint(self) -> Checkpoint | None:
+        row = self._db.execute(
+            "SELECT round, seq, statement_digest, vector, optimiser, aggregation, published, threshold, sha256"
+            " FROM checkpoint"
+        ).fetchone()
+        if row is None:
+            return None
+        number, seq, digest, vector, optimiser, aggregation, published, threshold, stored = row
+        if _content_hash(vector, optimiser, aggregation, published) != stored:
+            raise _corrupt(self._state.database, "the checkpoint does not have the hash it was saved with")
+        return Checkpoint(
+            number, seq, digest, np.frombuffer(vector, "<f4"), optimiser, aggregation, published, threshold
+        )
+
+    # --- in the thread ------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:  # SQLite itself has rolled back after some disk errors
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _save(self, save: Save) -> None:
+        with self._transaction():
+            if save.checkpoint is not None:
+                self._write_checkpoint(save.checkpoint)
+            self._db.executemany(
+                "INSERT INTO marks VALUES (?, ?, ?) ON CONFLICT (member)"
+                " DO UPDATE SET seq = excluded.seq, digest = excluded.digest WHERE excluded.seq > seq",
+                [(member, seq, digest) for member, (seq, digest) in save.marks.items()],
+            )
+            self._db.executemany("INSERT OR REPLACE INTO frames VALUES (?, ?)", list(save.frames.items()))
+
+    def _write_checkpoint(self, new: Checkpoint) -> None:
+        before = self._db.execute("SELECT seq, statement_digest FROM checkpoint").fetchone()
+        if before is not None:
+            check_succession(before[0], before[1], new)
+        vector = np.ascontiguousarray(new.vector, "<f4").tobytes()
+        content = (vector, new.optimiser, new.aggregation, new.published)
+        row = (1, new.round, new.seq, new.statement_digest, *content, new.threshold, _content_hash(*content))
+        self._db.execute("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def _append(self, events: Sequence[StoredEvent]) -> None:
+        with self._transaction():
+            last, previous = self._end()
+            hashes = links(previous, last, events)
+            rows = [(e.id, e.time, e.kind, e.json, h) for e, h in zip(events, hashes, strict=True)]
+            self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", rows)
+            oldest = self._db.execute("SELECT min(id) FROM events").fetchone()[0]
+            if oldest is not None and last + len(events) - oldest >= self._keep + PRUNE_BLOCK:
+                cut = last + len(events) - self._keep
+                self._db.execute("UPDATE node SET anchor = (SELECT hash FROM events WHERE id = ?)", (cut,))
+                self._db.execute("DELETE FROM events WHERE id <= ?", (cut,))
+
+    def _end(self) -> tuple[int, bytes]:
+        row = self._db.execute("SELECT id, hash FROM events ORDER BY id DESC LIMIT 1").fetchone()
+        return row or (0, self._anchor())
+
+    def _anchor(self) -> bytes:
+        anchor: bytes = self._db.execute("SELECT anchor FROM node").fetchone()[0]
+        return anchor
+
+    def _select(self, query: str, since: int, limit: int) -> list[StoredEvent]:
+        return [StoredEvent(*row) for row in self._db.execute(query, (since, limit))]
+
+    def _verify(self) -> int:
+        rows = self._db.execute("SELECT id, time, kind, json, hash FROM events ORDER BY id")
+        return check_chain(self._anchor(), ((StoredEvent(*content), stored) for *content, stored in rows))
+
+
+def _content_hash(*parts: bytes) -> bytes:
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(len(part).to_bytes(8, "little"))
+        whole.update(part)
+    return whole.digest()
+
+
+@contextlib.contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors about the file into ours; a programming error stays what it is."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        fault = _fault(error, path)
+        if fault is None:
+            raise
+        raise fault from error
+
+
+def _fault(error: sqlite3.Error, path: Path) -> LocalFault | None:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _corrupt(path, str(error))
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StateLocked(f"{path} is being written by another process; end it, then start again")
+    if code == sqlite3.SQLITE_FULL:
+        return DiskFault(f"the disk is full: {path} keeps what was saved before; free some space")
+    if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return DiskFault(f"cannot write {path} ({error}); check free space, permissions and the disk's health")
+    return None
+
+
+def _corrupt(path: Path, what: str) -> StateCorrupt:
+    return StateCorrupt(f"{path} is damaged ({what}). Do not delete it alone. {_WAY_OUT}")

@@ -1,0 +1,112 @@
+"""What lies where in a bank's state directory, and how files there are written so that no crash leaves half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pfed.errors import DiskFault, StateLocked
+
+_MANIFEST_FILE = re.compile(r"([1-9][0-9]{0,8})\.json")
+
+
+@dataclass(frozen=True)
+class StateDir:
+    """The paths inside one state directory."""
+
+    root: Path
+
+    def create(self) -> StateDir:
+        """Make the directory (0700) if it is not there; raises StateLocked if that cannot be done."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StateLocked(
+                f"cannot make the state directory {self.root}: {error.strerror}; "
+                "set node.state_dir to a directory this user may write to"
+            ) from None
+        return self
+
+    @property
+    def lock(self) -> Path:
+        """Held by the running daemon."""
+        return self.root / "lock"
+
+    @property
+    def database(self) -> Path:
+        """Checkpoint, sequence number, replay marks, events."""
+        return self.root / "node.sqlite"
+
+    @property
+    def member_key(self) -> Path:
+        """Seed of the Ed25519 identity key, hex."""
+        return self.root / "member.key"
+
+    @property
+    def tls(self) -> Path:
+        """TLS key and certificate, PEM."""
+        return self.root / "tls.pem"
+
+    @property
+    def admin_token(self) -> Path:
+        """Bearer token for writes over the admin TCP listener."""
+        return self.root / "admin.token"
+
+    @property
+    def admin_socket(self) -> Path:
+        """Unix socket of the running daemon's admin API."""
+        return self.root / "admin.sock"
+
+    def manifest(self, version: int) -> Path:
+        """The signed manifest of one version."""
+        return self.root / "manifests" / f"{version}.json"
+
+    def manifests(self) -> tuple[bytes, ...]:
+        """The stored signed manifests, lowest version first; not verified."""
+        folder = self.root / "manifests"
+        names = [m for m in map(_MANIFEST_FILE.fullmatch, os.listdir(folder))] if folder.is_dir() else []
+        versions = sorted(int(m[1]) for m in names if m)
+        return tuple(self.manifest(v).read_bytes() for v in versions)
+
+    def save_manifest(self, version: int, signed: bytes) -> None:
+        """Keep a verified signed manifest; raises DiskFault."""
+        path = self.manifest(version)
+        with disk_faults(path):
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+        write_atomically(path, signed)
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace `path` by `data`, durably: readers and crashes see the old file or the new one. Raises DiskFault."""
+    temporary = path.with_name(path.name + ".new")
+    with disk_faults(path):
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, path)
+        sync_directory(path.parent)
+
+
+def sync_directory(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def disk_faults(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a DiskFault that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise DiskFault(f"cannot write {path}: {error.strerror}; free some space or make it writable") from error

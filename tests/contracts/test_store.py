@@ -1,0 +1,183 @@
+"""What every Store promises, run over all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from p2pfed.core.events import Checkpoint, Save
+from p2pfed.core.types import NodeId
+from p2pfed.errors import StateCorrupt
+from p2pfed.store.base import PRUNE_BLOCK, MemoryDisk, MemoryStore, Store, StoredEvent
+from p2pfed.store.sqlite import SqliteStore
+from p2pfed.store.state_dir import StateDir
+
+A, B = NodeId("A" * 56), NodeId("B" * 56)
+
+Open = Callable[..., Store]
+"""Opens the same state again, as a restarted daemon would; keyword arguments go to the store."""
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def open_store(request, tmp_path) -> Open:
+    disk, state, opened = MemoryDisk(), StateDir(tmp_path), []
+
+    def open_again(**options: int) -> Store:
+        for store in opened:
+            store.close()
+        store = MemoryStore(disk, **options) if request.param == "memory" else SqliteStore(state, **options)
+        opened[:] = [store]
+        return store
+
+    yield open_again
+    for store in opened:
+        store.close()
+
+
+def checkpoint(seq: int, digest: str = "d") -> Checkpoint:
+    vector = np.arange(5, dtype=np.float32) + seq
+    return Checkpoint(seq + 1, seq, f"{digest}{seq}", vector, b"adam", b'{"m":1}', b"frame", 0.25)
+
+
+def event(number: int, kind: str = "node_started", json: str = "{}") -> StoredEvent:
+    return StoredEvent(number, 1000.5 + number, kind, json)
+
+
+def assert_same(found: Checkpoint | None, expected: Checkpoint) -> None:
+    assert found is not None
+    for field in dataclasses.fields(Checkpoint):
+        np.testing.assert_equal(getattr(found, field.name), getattr(expected, field.name))
+    assert found.vector.dtype == np.float32
+
+
+def test_a_new_state_is_empty_and_has_an_identity_of_its_own(open_store, tmp_path):
+    found = open_store().restore()
+    assert (found.epoch, found.checkpoint, found.marks, found.frames) == (1, None, {}, {})
+    assert (found.manifests, found.last_event) == ((), 0)
+    assert len(bytes.fromhex(found.instance)) == 16
+    assert MemoryStore().restore().instance != found.instance
+
+
+def test_each_opening_counts_and_the_instance_stays(open_store):
+    found = [open_store().restore() for _ in range(3)]
+    assert [f.epoch for f in found] == [1, 2, 3]
+    assert len({f.instance for f in found}) == 1
+
+
+async def test_what_was_saved_comes_back(open_store):
+    store = open_store()
+    await store.save(Save(checkpoint(1), {A: (4, "a4")}, {B: b"pushed"}))
+    await store.save(Save(checkpoint(2), {B: (7, "b7")}))
+    found = open_store().restore()
+    assert_same(found.checkpoint, checkpoint(2))
+    assert found.marks == {A: (4, "a4"), B: (7, "b7")}
+    assert found.frames == {B: b"pushed"}
+
+
+async def test_a_threshold_may_be_unknown(open_store):
+    without = dataclasses.replace(checkpoint(1), threshold=None)
+    await open_store().save(Save(without))
+    assert_same(open_store().restore().checkpoint, without)
+
+
+async def test_a_frame_replaces_the_members_older_one(open_store):
+    store = open_store()
+    await store.save(Save(frames={A: b"one"}))
+    await store.save(Save(frames={A: b"two"}))
+    assert open_store().restore().frames == {A: b"two"}
+
+
+async def test_marks_only_rise(open_store):
+    store = open_store()
+    await store.save(Save(marks={A: (4, "a4")}))
+    await store.save(Save(marks={A: (3, "a3")}))
+    await store.save(Save(marks={A: (4, "other")}))
+    assert open_store().restore().marks == {A: (4, "a4")}
+
+
+async def test_a_sequence_number_never_goes_back_nor_stands_for_two_statements(open_store):
+    store = open_store()
+    await store.save(Save(checkpoint(5)))
+    await store.save(Save(checkpoint(5)))  # the same statement again is no contradiction
+    with pytest.raises(StateCorrupt, match="after 5"):
+        await store.save(Save(checkpoint(4), {A: (1, "a1")}))
+    with pytest.raises(StateCorrupt, match="second statement"):
+        await store.save(Save(checkpoint(5, digest="x"), {A: (1, "a1")}))
+    found = open_store().restore()
+    assert_same(found.checkpoint, checkpoint(5))
+    assert found.marks == {}, "a refused save must leave nothing behind"
+
+
+async def test_a_listener_saves_rounds_without_ever_signing(open_store):
+    store = open_store()
+    await store.save(Save(dataclasses.replace(checkpoint(0), statement_digest="")))
+    await store.save(Save(dataclasses.replace(checkpoint(0), statement_digest="", round=9)))
+    assert open_store().restore().checkpoint.round == 9
+
+
+async def test_manifests_come_back_in_order_of_version(open_store):
+    store = open_store()
+    for version in (10, 2, 1):
+        await store.save_manifest(version, b"manifest %d" % version)
+    assert open_store().restore().manifests == (b"manifest 1", b"manifest 2", b"manifest 10")
+
+
+async def test_events_come_back_in_order_and_are_paged(open_store):
+    store = open_store()
+    events = [event(i, json=f'{{"n":{i}}}') for i in range(1, 8)]
+    await store.append(events[:3])
+    await store.append(events[3:])
+    assert await store.events(0, 100) == events
+    assert await store.events(2, 3) == events[2:5]
+    assert await store.events(7, 3) == []
+    store = open_store()
+    assert store.restore().last_event == 7
+    assert await store.events(0, 100) == events
+
+
+@pytest.mark.parametrize("wrong", [0, 2, 4])
+async def test_event_ids_leave_no_gap_and_never_repeat(open_store, wrong):
+    store = open_store()
+    await store.append([event(1)])
+    with pytest.raises(ValueError, match="does not follow"):
+        await store.append([event(2), event(wrong)])
+    assert await store.events(0, 10) == [event(1)]
+
+
+async def test_rounds_are_found_by_number_whatever_the_order_of_their_events(open_store):
+    store = open_store()
+    await store.append(
+        [
+            event(1, "round_completed", '{"round":1}'),
+            event(2, "node_started", '{"round":2}'),
+            event(3, "round_completed", '{"round":2}'),
+            event(4, "model_evaluated", '{"round":1}'),
+            event(5, "round_completed", '{"round":3}'),
+            event(6, "model_evaluated", '{"round":3}'),
+        ]
+    )
+    assert [e.id for e in await store.rounds(0, 100)] == [1, 4, 3, 5, 6]
+    assert [e.id for e in await store.rounds(0, 2)] == [1, 4, 3]
+    assert [e.id for e in await store.rounds(2, 100)] == [5, 6]
+
+
+async def test_the_history_is_bounded_and_its_chain_holds_from_the_oldest_kept(open_store):
+    store = open_store(keep_events=50)
+    total = 50 + PRUNE_BLOCK + 7
+    for start in range(1, total + 1, 40):
+        await store.append([event(i) for i in range(start, min(start + 40, total + 1))])
+    kept = await store.events(0, total)
+    assert 50 <= len(kept) < total
+    assert kept[-1].id == total
+    assert await store.verify_chain() == len(kept)
+    store = open_store()
+    assert store.restore().last_event == total
+    await store.append([event(total + 1)])
+    assert await store.verify_chain() == len(kept) + 1
+
+
+async def test_an_empty_history_verifies(open_store):
+    assert await open_store().verify_chain() == 0
