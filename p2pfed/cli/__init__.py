@@ -1,1 +1,98 @@
-"""The command line: one module a noun, one table of commands."""
+"""The command line: one table of commands, one module a noun; what is heavy is imported inside the commands."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import p2pfed
+from p2pfed.errors import P2PFedError
+
+COMMANDS = (
+    # command, where it is
+    ("init", "bank:init"),
+    ("join", "bank:join"),
+    ("check", "bank:check"),
+    ("start", "bank:start"),
+    ("stop", "daemon:stop"),
+    ("status", "daemon:status"),
+    ("members", "daemon:members"),
+    ("events", "daemon:events"),
+    ("score", "score:score"),
+    ("consortium key", "consortium:key"),
+    ("consortium create", "consortium:create"),
+    ("consortium add", "consortium:add"),
+    ("consortium remove", "consortium:remove"),
+    ("consortium sign", "consortium:sign"),
+    ("consortium verify", "consortium:verify"),
+    ("consortium show", "consortium:show"),
+    ("data make", "data:make"),
+    ("data partition", "data:partition"),
+    ("data describe", "data:describe"),
+    ("cluster run", "cluster:run"),
+)
+
+GROUPS = {
+    "consortium": "Found a consortium, admit and remove banks, sign its manifest.",
+    "data": "Make, divide and look at payments.",
+    "cluster": "Many real daemons on this machine.",
+}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out one command line and return the exit code; errors are one sentence on standard error."""
+    try:
+        application()(args=list(arguments), prog_name="p2pfed")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except P2PFedError as error:
+        print(f"p2pfed: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # the reader of our output has gone, as in `p2pfed members | head`; keep the interpreter from flushing into it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def application() -> typer.Typer:
+    """The typer application of the table."""
+    top = _group()
+    top.callback()(_options)
+    groups = {name: _group() for name in GROUPS}
+    for command, place in COMMANDS:
+        module, _, function = place.partition(":")
+        group, _, verb = command.rpartition(" ")
+        register = groups[group] if group else top
+        register.command(verb)(getattr(importlib.import_module(f"p2pfed.cli.{module}"), function))
+    for name, help_text in GROUPS.items():
+        top.add_typer(groups[name], name=name, help=help_text)
+    return top
+
+
+def _group() -> typer.Typer:
+    return typer.Typer(
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"p2pfed {p2pfed.__version__}")
+        raise typer.Exit()
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Banks learn a fraud model together, peer to peer: no server, no raw rows leave a bank."""

@@ -1,0 +1,233 @@
+"""YAML file + `P2PFED_SECTION__KEY` variables + `--set section.key=value` -> NodeConfig.
+
+Every mistake is reported at once, each with file, line and column; a pydantic traceback never reaches an operator.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from p2pfed.config import NodeConfig, Section
+from p2pfed.errors import ConfigError, UsageError
+
+PREFIX = "P2PFED_"
+
+Location = tuple[str | int, ...]
+
+
+def load(path: Path, environ: Mapping[str, str] | None = None, settings: Sequence[str] = ()) -> NodeConfig:
+    """Read `path`, lay variables of `environ` and then `--set` texts over it, and check the whole.
+
+    Only variables with a double underscore are settings (`P2PFED_PEERS__LISTEN`). Their values and those of `--set` are
+    YAML: `null`, `[a, b]`, `true`. Relative paths are made absolute, starting at the file's folder.
+    Raises ConfigError with every problem, UsageError for a `--set` that is not `key=value`.
+    """
+    source = _read(path)
+    overlays = [*_from_environment(environ or {}), *_from_settings(settings)]
+    for overlay in overlays:
+        _lay_over(source, overlay)
+    try:
+        config = NodeConfig.model_validate(source.value)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False)
+        source.problems += [_problem(source, detail) for detail in details]
+    if source.problems:
+        raise ConfigError(*(text for _, text in sorted(source.problems, key=lambda p: p[0])))
+    return _absolute(config, path.resolve().parent)
+
+
+Problem = tuple[tuple[int, int], str]
+"""(line, column) to sort by, and the sentence."""
+
+
+@dataclass
+class _Source:
+    """The parsed file: plain values to validate, marks to point at, and where other values came from."""
+
+    path: Path
+    root: yaml.Node
+    value: Any
+    problems: list[Problem] = field(default_factory=list)
+    origins: dict[Location, str] = field(default_factory=dict)
+
+    def at(self, mark: yaml.Mark, text: str) -> Problem:
+        return (mark.line, mark.column), f"{self.path}:{mark.line + 1}:{mark.column + 1}: {text}"
+
+
+@dataclass(frozen=True)
+class _Overlay:
+    origin: str
+    keys: tuple[str, ...]
+    text: str
+
+
+def _read(path: Path) -> _Source:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; `p2pfed init` writes one, examples are in node_config/") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if not isinstance(root, yaml.MappingNode):
+            raise ConfigError(f"{path}:1:1: expected `key: value` lines, beginning with `version: 1`")
+        # checked before construction, which would silently keep the last of two equal keys
+        duplicates = list(_duplicates(root))
+        value = loader.construct_document(root)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise ConfigError(f"{where}: not YAML: {error.problem or error.context}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from None
+    finally:
+        loader.dispose()
+    source = _Source(path, root, value)
+    source.problems += [source.at(key.start_mark, text) for key, text in duplicates]
+    return source
+
+
+def _duplicates(node: yaml.Node) -> Iterator[tuple[yaml.Node, str]]:
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _duplicates(item)
+    elif isinstance(node, yaml.MappingNode):
+        first: dict[str, int] = {}
+        for key, item in node.value:
+            if key.value in first:
+                yield key, f"key '{key.value}' is given twice, first on line {first[key.value]}"
+            elif isinstance(key.value, str):
+                first[key.value] = key.start_mark.line + 1
+            yield from _duplicates(item)
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[_Overlay]:
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and "__" in name:
+            keys = tuple(name[len(PREFIX) :].lower().split("__"))
+            yield _Overlay(f"environment variable {name}", keys, environ[name])
+
+
+def _from_settings(settings: Sequence[str]) -> Iterator[_Overlay]:
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"--set {text}: expected section.key=value, for example --set log.level=debug")
+        yield _Overlay(f"--set {name.strip()}", tuple(name.strip().split(".")), value)
+
+
+def _lay_over(source: _Source, overlay: _Overlay) -> None:
+    try:
+        value = yaml.safe_load(overlay.text)
+    except (yaml.YAMLError, ValueError):
+        source.problems.append(((-1, 0), f"{overlay.origin}: the value is not YAML"))
+        return
+    place = source.value
+    for key in overlay.keys[:-1]:
+        if place.get(key) is None:
+            place[key] = {}
+        place = place[key]
+        if not isinstance(place, dict):
+            source.problems.append(((-1, 0), f"{overlay.origin}: {key} has no keys of its own"))
+            return
+    place[overlay.keys[-1]] = value
+    source.origins[overlay.keys] = overlay.origin
+
+
+def _problem(source: _Source, detail: ErrorDetails) -> Problem:
+    location = tuple(detail["loc"])
+    models, keys = _follow(location)
+    text = _sentence(detail, models, keys)
+    for length in range(len(keys), 0, -1):
+        if origin := source.origins.get(keys[:length]):
+            return (-1, 0), f"{origin}: {text}"
+    return source.at(_mark(source.root, keys, detail["type"]), text)
+
+
+def _follow(location: Location) -> tuple[list[type[BaseModel]], Location]:
+    """The models that could hold the last key of `location`, and `location` without a union's tags."""
+    models: list[type[BaseModel]] = [NodeConfig]
+    keys: list[str | int] = []
+    for i, part in enumerate(location):
+        tagged = [m for m in models if len(models) > 1 and part in get_args(m.model_fields["kind"].annotation)]
+        if tagged:
+            models = tagged
+            continue
+        keys.append(part)
+        if i < len(location) - 1:
+            fields = [m.model_fields[part] for m in models if isinstance(part, str) and part in m.model_fields]
+            models = [section for f in fields for section in _sections(f.annotation)]
+    return models, tuple(keys)
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for argument in get_args(annotation) for section in _sections(argument)]
+
+
+def _sentence(detail: ErrorDetails, models: list[type[BaseModel]], keys: Location) -> str:
+    name = ".".join(map(str, keys)) or "the file"
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
+    match detail["type"]:
+        case "extra_forbidden":
+            known = sorted({known for model in models for known in model.model_fields})
+            close = difflib.get_close_matches(str(keys[-1]), known, 1)
+            hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"
+            return f"unknown key '{name}'; {hint}"
+        case "missing":
+            return f"'{name}' is missing"
+        case "union_tag_not_found":
+            return f"{name}: 'kind' is missing; it is csv, parquet or sql"
+        case "union_tag_invalid":
+            return f"{name}.kind: should be csv, parquet or sql"
+        case "value_error":
+            return f"{name}: {message}"
+        case "path_type":
+            return f"{name}: should be a path, got {_brief(detail['input'])}"
+        case "model_type" | "dict_type":
+            return f"{name}: should have keys of its own, got {_brief(detail['input'])}"
+    return f"{name}: {message}, got {_brief(detail['input'])}"
+
+
+def _brief(value: Any) -> str:
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _mark(node: yaml.Node, keys: Location, kind: str) -> yaml.Mark:
+    mark = node.start_mark
+    for key in keys:
+        found: tuple[yaml.Node, yaml.Node] | None = None
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == str(key)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            found = node.value[key], node.value[key]
+        if found is None:
+            break
+        name, node = found
+        # an unknown key is underlined itself, a wrong value where it stands; a missing key at the section's name
+        scalar = isinstance(node, yaml.ScalarNode) and kind != "extra_forbidden"
+        mark = node.start_mark if scalar else name.start_mark
+    return mark
+
+
+def _absolute(model: Any, folder: Path) -> Any:
+    changes: dict[str, Any] = {}
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, Path):
+            changes[name] = folder / value
+        elif isinstance(value, BaseModel):
+            changes[name] = _absolute(value, folder)
+    return model.model_copy(update=changes)
