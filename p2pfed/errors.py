@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from p2pfed.core.types import Reason
+    from p2pfed.core.types import NodeId, Reason
 
 
 class P2PFedError(Exception):
@@ -87,12 +87,16 @@ class DataError(LocalFault):
 
 
 class RemoteFault(P2PFedError):
-    """A peer's bytes or behaviour broke a rule; `reason` names the rule."""
+    """A peer's bytes or behaviour broke a rule; `reason` names the rule.
 
-    def __init__(self, reason: Reason, detail: str = "") -> None:
+    `signer` is who signed the offending content, to be blamed for it; without one, blame whoever handed over the bytes.
+    """
+
+    def __init__(self, reason: Reason, detail: str = "", signer: NodeId | None = None) -> None:
         super().__init__(f"{reason.sentence}{f' ({detail})' if detail else ''}")
         self.reason = reason
         self.detail = detail
+        self.signer = signer
 
 
 class Interrupted(P2PFedError):

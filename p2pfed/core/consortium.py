@@ -6,13 +6,34 @@ A manifest of version N+1 counts only if the admins of version N *and* its own a
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
+from p2pfed.core import record
 from p2pfed.core.contract import FeatureContract, Moments
+from p2pfed.core.identity import MANIFEST_DOMAIN, Signer, fingerprint, node_id, same_fingerprint, verify
 from p2pfed.core.model import ModelSpec, TrainingPolicy
-from p2pfed.core.types import NodeId
+from p2pfed.core.types import Address, NodeId
+from p2pfed.errors import ConfigError
+
+MAX_MANIFEST = 2 * 1024 * 1024
+"""A signed manifest file, in bytes."""
+MAX_MEMBERS = 20_000
+MAX_ADMINS = 64
+MAX_ENDPOINTS = 8
+MAX_CERTIFICATE = 4096
+"""A DER certificate, in bytes."""
+MAX_PARAMETERS = 20_000_000
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_HEX = re.compile(r"[0-9a-f]*")
+_TOPOLOGY = re.compile(r"random|full|ring|regular:[1-9][0-9]{0,3}")
 
 
 @dataclass(frozen=True)
@@ -104,14 +125,262 @@ class JoinRequest:
 
 @dataclass(frozen=True)
 class Signature:
-    """An admin's Ed25519 signature (hex) over the manifest's body bytes."""
+    """An admin's Ed25519 signature (hex) over MANIFEST_DOMAIN and the manifest's body bytes."""
 
     admin: str
+    """The admin's public key, hex: a name may change hands from one version to the next."""
     signature: str
+
+
+class ManifestError(ConfigError, ValueError):
+    """A manifest or join request that must not be trusted; `problems` says why, one line each."""
+
+
+@dataclass(frozen=True)
+class SignedManifest:
+    """A manifest, the bytes its signatures cover, and the signatures collected so far."""
+
+    manifest: Manifest
+    body: bytes
+    """`body_bytes(manifest)`."""
+    signatures: tuple[Signature, ...]
+
+    @classmethod
+    def unsigned(cls, manifest: Manifest) -> SignedManifest:
+        """A draft that nobody has signed; raises ManifestError if a field has the wrong type."""
+        return cls(manifest, body_bytes(manifest), ())
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 (hex) of the body: what the next version names as `previous`."""
+        return hashlib.sha256(self.body).hexdigest()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The body's fingerprint, to be read over the phone before first trust."""
+        return fingerprint(self.body)
+
+    def sign(self, signer: Signer) -> SignedManifest:
+        """With `signer`'s signature added, or put in the place of its older one."""
+        key = signer.public_key.hex()
+        signature = Signature(key, signer.sign(MANIFEST_DOMAIN + self.body).hex())
+        others = tuple(s for s in self.signatures if s.admin != key)
+        return SignedManifest(self.manifest, self.body, (*others, signature))
+
+    def signed_by(self, admins: Iterable[Admin]) -> tuple[Admin, ...]:
+        """Those of `admins` whose key made one of the signatures."""
+        made = {s.admin: s.signature for s in self.signatures}
+        return tuple(a for a in admins if a.key in made and self._valid(a.key, made[a.key]))
+
+    def _valid(self, key: str, signature: str) -> bool:
+        try:
+            return verify(bytes.fromhex(key), MANIFEST_DOMAIN + self.body, bytes.fromhex(signature))
+        except ValueError:  # not hex: no signature at all
+            return False
+
+    def to_bytes(self) -> bytes:
+        """The file: JSON, indented, because people read what they sign."""
+        return record.readable({"body": self.manifest, "signatures": self.signatures})
+
+
+@dataclass(frozen=True)
+class _ManifestFile:
+    body: Manifest
+    signatures: tuple[Signature, ...]
 
 
 def members_by_id(manifest: Manifest) -> dict[NodeId, Member]:
     """The members under their ids."""
-    from p2pfed.core.identity import node_id
-
     return {node_id(bytes.fromhex(m.key)): m for m in manifest.members}
+
+
+def body_bytes(manifest: Manifest) -> bytes:
+    """The one canonical form of a manifest, which is hashed and signed; raises ManifestError on a wrong type."""
+    try:
+        # once through the parser, so that a 1 given for 1.0 does not sign differently from what is read back
+        return record.canonical(record.build(Manifest, record.plain(manifest)))
+    except record.RecordError as error:
+        raise ManifestError(str(error)) from None
+
+
+def parse_signed(data: bytes) -> SignedManifest:
+    """Read a manifest file, whatever its spaces and order of keys; trusts nothing yet. Raises ManifestError."""
+    if len(data) > MAX_MANIFEST:
+        raise ManifestError(f"a manifest of {len(data)} bytes: the limit is {MAX_MANIFEST}")
+    try:
+        file = record.parse(_ManifestFile, data)
+    except record.RecordError as error:
+        raise ManifestError(f"this is not a manifest: {error}") from None
+    return SignedManifest(file.body, record.canonical(file.body), file.signatures)
+
+
+def verify_root(signed: SignedManifest, expected: str) -> Manifest:
+    """First trust: the fingerprint `expected`, told by somebody trusted, and the manifest's own threshold.
+
+    Raises ManifestError.
+    """
+    try:
+        same = same_fingerprint(signed.fingerprint, expected)
+    except ValueError as error:
+        raise ManifestError(f"the fingerprint given is not one: {error}") from None
+    if not same:
+        raise ManifestError(
+            f"this manifest has the fingerprint {signed.fingerprint}, not the one given: ask an admin for both again"
+        )
+    check_manifest(signed.manifest)
+    _check_threshold(signed, signed.manifest)
+    return signed.manifest
+
+
+def verify_succession(current: Manifest, successor: SignedManifest) -> Manifest:
+    """Trust handed on: the next version, signed in threshold number by the admins of both.
+
+    The root rule of The Update Framework, section 5.3. Raises ManifestError that says what is missing.
+    """
+    new = successor.manifest
+    if new.consortium != current.consortium:
+        raise ManifestError(f"this manifest belongs to another consortium ({new.name!r}), ours is {current.name!r}")
+    if new.version != current.version + 1:
+        raise ManifestError(f"this is version {new.version}: after {current.version} comes {current.version + 1}")
+    if new.previous != SignedManifest.unsigned(current).sha256:
+        raise ManifestError(f"version {new.version} was made from another version {current.version} than ours")
+    check_manifest(new)
+    _check_threshold(successor, current)
+    _check_threshold(successor, new)
+    return new
+
+
+def newest(current: Manifest, chain: Iterable[SignedManifest]) -> Manifest:
+    """Walk from `current` over the later versions in `chain`, given in any order.
+
+    Raises ManifestError at the first that does not follow.
+    """
+    for successor in sorted(chain, key=lambda signed: signed.manifest.version):
+        if successor.manifest.version > current.version:
+            current = verify_succession(current, successor)
+    return current
+
+
+def _check_threshold(signed: SignedManifest, judge: Manifest) -> None:
+    """Whether enough admins of `judge` signed."""
+    have = signed.signed_by(judge.admins)
+    if len(have) >= judge.threshold:
+        return
+    missing = ", ".join(a.name for a in judge.admins if a not in have)
+    raise ManifestError(
+        f"version {signed.manifest.version} is signed by {len(have)} of {judge.threshold} needed admins of version "
+        f"{judge.version}: signatures of {missing} can be added"
+    )
+
+
+# --- What a manifest may say ------------------------------------------------------------------------------------------
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Raise ManifestError with every contradiction in `manifest`, one problem each."""
+    problems = [
+        *_version_problems(manifest),
+        *_people_problems(manifest),
+        *_policy_problems(manifest.gossip),
+        *_model_problems(manifest),
+    ]
+    if problems:
+        raise ManifestError(*problems)
+
+
+def member_problems(member: Member) -> list[str]:
+    """What is wrong with one member's entry, by itself."""
+    name = member.name[:63]
+    problems = []
+    if not NAME.fullmatch(member.name):
+        problems.append(f"member {name!r}: a name has up to 63 letters, digits, dots, dashes and underscores")
+    if not is_hex(member.key, 64):
+        problems.append(f"member {name!r}: the key is not 64 lower-case hex digits")
+    if not 1 <= len(member.certificates) <= 2:
+        problems.append(f"member {name!r}: lists {len(member.certificates)} certificates, one or two are needed")
+    if not all(_is_certificate(c) for c in member.certificates):
+        problems.append(f"member {name!r}: a certificate is not base64 of DER")
+    if len(member.endpoints) > MAX_ENDPOINTS:
+        problems.append(f"member {name!r}: lists {len(member.endpoints)} endpoints, {MAX_ENDPOINTS} are allowed")
+    for endpoint in member.endpoints:
+        try:
+            Address.parse(endpoint)
+        except ValueError as error:
+            problems.append(f"member {name!r}: {error}")
+    return problems
+
+
+def is_hex(text: str, length: int) -> bool:
+    """Whether `text` is exactly `length` lower-case hex digits."""
+    return len(text) == length and _HEX.fullmatch(text) is not None
+
+
+def _is_certificate(text: str) -> bool:
+    try:
+        der = base64.b64decode(text, validate=True)
+    except ValueError:
+        return False
+    return der[:1] == b"\x30" and len(der) <= MAX_CERTIFICATE  # 0x30: an ASN.1 sequence, as every certificate is
+
+
+def _version_problems(manifest: Manifest) -> list[str]:
+    problems = []
+    if not is_hex(manifest.consortium, 32):
+        problems.append("consortium is not 32 lower-case hex digits")
+    if not manifest.name.isprintable() or not 1 <= len(manifest.name) <= 63:
+        problems.append("name is not 1 to 63 printable characters")
+    if manifest.version < 1:
+        problems.append(f"version is {manifest.version}, the first is 1")
+    if not is_hex(manifest.previous, 0 if manifest.version == 1 else 64):
+        problems.append("previous is empty for version 1 and 64 hex digits for all others")
+    if not 0 <= manifest.issued < manifest.expires:
+        problems.append("it expires before it is issued")
+    return problems
+
+
+def _people_problems(manifest: Manifest) -> list[str]:
+    members, admins = manifest.members, manifest.admins
+    problems = [p for m in members for p in member_problems(m)]
+    if not 1 <= len(members) <= MAX_MEMBERS:
+        problems.append(f"{len(members)} members: from 1 to {MAX_MEMBERS} are possible")
+    if not 1 <= len(admins) <= MAX_ADMINS:
+        problems.append(f"{len(admins)} admins: from 1 to {MAX_ADMINS} are possible")
+    if not 1 <= manifest.threshold <= len(admins):
+        problems.append(f"the threshold is {manifest.threshold}, with {len(admins)} admins")
+    for admin in admins:
+        if not NAME.fullmatch(admin.name) or not is_hex(admin.key, 64):
+            problems.append(f"admin {admin.name[:63]!r}: the name or the key (64 lower-case hex digits) is malformed")
+    problems += _twice("member name", [m.name for m in members]) + _twice("member key", [m.key for m in members])
+    problems += _twice("certificate", [c for m in members for c in m.certificates])
+    problems += _twice("admin name", [a.name for a in admins]) + _twice("admin key", [a.key for a in admins])
+    return problems
+
+
+def _twice(what: str, values: list[str]) -> list[str]:
+    return [f"{what} {value[:63]!r} is listed twice" for value, times in Counter(values).items() if times > 1]
+
+
+def _policy_problems(gossip: GossipPolicy) -> list[str]:
+    rules = [
+        (bool(gossip.rule) and gossip.rule.isprintable(), "rule is empty or has control characters"),
+        (gossip.fanout >= 1, "fanout is below 1"),
+        (0.01 <= gossip.heartbeat_seconds <= 300, "heartbeat_seconds is not between 0.01 and 300"),
+        (gossip.round_interval_seconds >= 0, "round_interval_seconds is negative"),
+        (gossip.adoption_seconds >= 0, "adoption_seconds is negative"),
+        (gossip.publish_min_frauds >= 0, "publish_min_frauds is negative"),
+        (_TOPOLOGY.fullmatch(gossip.topology) is not None, "topology is not random, full, ring or regular:K"),
+    ]
+    return [f"gossip: {problem}" for good, problem in rules if not good]
+
+
+def _model_problems(manifest: Manifest) -> list[str]:
+    model, problems = manifest.model, []
+    if model.inputs != manifest.contract.width:
+        problems.append(f"the model has {model.inputs} inputs, the feature contract gives {manifest.contract.width}")
+    if manifest.generation < 0 or not 0 <= manifest.seed < 2**63:
+        problems.append("generation or seed is out of range")
+    elif sum((fan_in + 1) * fan_out for fan_in, fan_out in model.layers) > MAX_PARAMETERS:
+        problems.append(f"the model has more than {MAX_PARAMETERS} parameters")
+    elif model.initial_weights(manifest.seed).digest != manifest.initial_sha256:
+        problems.append("initial_sha256 is not the digest of the initial weights that model and seed give")
+    return problems

@@ -80,4 +80,4 @@ class TrainingPolicy:
 
     def rate(self, round_number: int) -> float:
         """The learning rate of round `round_number`, counted from 1."""
-        return self.learning_rate / 5 ** sum(round_number > r for r in self.decay_rounds)
+        return self.learning_rate / 5.0 ** sum(round_number > r for r in self.decay_rounds)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import types
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -19,9 +20,12 @@ class RecordError(ValueError):
 
 def canonical(value: Any) -> bytes:
     """UTF-8 JSON of a dataclass or plain value: sorted keys, no spaces, no NaN. Equal values give equal bytes."""
-    return json.dumps(
-        plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def readable(value: Any) -> bytes:
+    """The same JSON indented, for a file that people look at."""
+    return json.dumps(plain(value), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def plain(value: Any) -> Any:
@@ -37,11 +41,23 @@ def plain(value: Any) -> Any:
 
 def parse(record: type[T], data: bytes) -> T:
     """Decode JSON bytes into `record`; raises RecordError on anything but exactly its fields, each given once."""
+    return build(record, load(data))
+
+
+def parse_canonical(record: type[T], data: bytes) -> T:
+    """As `parse`, and `data` must be the `canonical` bytes of what it says; raises RecordError."""
+    value = parse(record, data)
+    if canonical(value) != data:
+        raise RecordError(f"{record.__name__}: not in canonical form")
+    return value
+
+
+def load(data: bytes) -> Any:
+    """Plain value of JSON in UTF-8, in which no key is given twice and no number is NaN; raises RecordError."""
     try:
-        value = json.loads(data, object_pairs_hook=_once, parse_constant=_no_constant)
+        return json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"not JSON: {error}") from None
-    return build(record, value)
 
 
 def build(record: type[T], value: Any) -> T:
@@ -87,7 +103,7 @@ def _check(kind: Any, value: Any, where: str, depth: int) -> Any:
 def _check_fields(kind: Any, value: Any, where: str, depth: int) -> Any:
     if not isinstance(value, dict):
         raise RecordError(f"{where}: expected an object")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     names = {f.name for f in dataclasses.fields(kind)}
     if unknown := sorted(value.keys() - names):
         raise RecordError(f"{where}: unknown field {unknown[0][:40]!r}")
@@ -101,6 +117,11 @@ def _check_fields(kind: Any, value: Any, where: str, depth: int) -> Any:
         raise RecordError(f"{where}: {error}") from None
 
 
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _check_union(args: tuple[Any, ...], value: Any, where: str, depth: int) -> Any:
     if value is None and type(None) in args:
         return None
@@ -111,10 +132,12 @@ def _check_union(args: tuple[Any, ...], value: Any, where: str, depth: int) -> A
 
 
 def _check_scalar(kind: Any, value: Any, where: str) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if type(value) is not kind:
         raise RecordError(f"{where}: expected {kind.__name__}, got {type(value).__name__}")
+    if kind is str and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+        raise RecordError(f"{where}: half a surrogate pair, which UTF-8 cannot write")
     if kind is float and not math.isfinite(value):
         raise RecordError(f"{where}: not a finite number")
     return value

@@ -1,0 +1,404 @@
+"""Bytes of the peer protocol <-> messages, with every limit. All that a peer can do wrong ends in a RemoteFault.
+
+A frame carries one model update:
+
+    "P2F1" | header length, uint32 LE | header | signature, 64 bytes | zeros up to a multiple of 4 | payload
+
+The header is the canonical JSON of a `Statement`; the signature covers UPDATE_DOMAIN and the header, the header the
+payload's length and SHA-256. The payload is raw little-endian tensors in schema order; the zeros let a float32 payload
+be used where it lies, without a copy. A signed heartbeat is a signature over HEARTBEAT_DOMAIN and the canonical JSON of
+a `Heartbeat`, then that JSON; a table is its signed rows, each after its uint16 LE length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import struct
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import TypeVar, get_args
+
+from p2pfed.core import record
+from p2pfed.core.consortium import Manifest, members_by_id
+from p2pfed.core.identity import HEARTBEAT_DOMAIN, SIGNATURE_BYTES, UPDATE_DOMAIN, Signer, node_id, verify
+from p2pfed.core.messages import Heartbeat, HeartbeatTable, Hello, ModelUpdate, SignedHeartbeat, Statement
+from p2pfed.core.payload import Encoding, decode_payload, encode_payload, payload_length
+from p2pfed.core.types import Address, NodeId, Reason, short
+from p2pfed.core.weights import ModelSchema, Vector
+from p2pfed.errors import ConfigError, RemoteFault
+
+T = TypeVar("T")
+
+MAGIC = b"P2F1"
+PREFIX = struct.Struct("<4sI")
+ALIGNMENT = 4
+MAX_HEADER = 4096
+MAX_NUMBER = 2**63 - 1
+"""Largest counter anywhere: what SQLite can store."""
+MAX_INSTANCE = 64
+MAX_ENDPOINTS = 8
+MAX_SOFTWARE = 64
+MAX_TABLE_ROWS = 200
+MAX_TABLE = 256 * 1024
+MAX_HEARTBEAT = 1280
+"""A signed heartbeat, in bytes: 200 of them fit a table."""
+MAX_HELLO = 4096
+MAX_DETAIL = 120
+"""Characters of a fault's detail: some of them are the peer's own."""
+
+_ROW_LENGTH = struct.Struct("<H")
+_HEX = re.compile(r"[0-9a-f]*")
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What a receiver holds messages against: the manifest in force and the versions whose updates still count."""
+
+    manifest: Manifest
+    accepted_versions: frozenset[int]
+
+    @cached_property
+    def keys(self) -> dict[NodeId, bytes]:
+        """Each member's public key."""
+        return {node: bytes.fromhex(m.key) for node, m in members_by_id(self.manifest).items()}
+
+    @cached_property
+    def schema(self) -> ModelSchema:
+        """The tensors of an update."""
+        return self.manifest.model.schema()
+
+    @cached_property
+    def model_digest(self) -> str:
+        """What an update must name as its model."""
+        return self.manifest.model_digest
+
+
+def trust_of(manifest: Manifest, previous: Manifest | None = None) -> Trust:
+    """Trust in `manifest`, and in updates made under the one before as long as it trains the same model."""
+    versions = {manifest.version}
+    if previous is not None and previous.model_digest == manifest.model_digest:
+        versions.add(previous.version)
+    return Trust(manifest, frozenset(versions))
+
+
+# --- Updates ----------------------------------------------------------------------------------------------------------
+
+
+def head_limit() -> int:
+    """The longest head (everything before the payload) a frame may have, in bytes."""
+    return _padded(PREFIX.size + MAX_HEADER + SIGNATURE_BYTES)
+
+
+def frame_limit(schema: ModelSchema) -> int:
+    """The longest frame of a model, in bytes."""
+    return head_limit() + max(payload_length(schema, encoding) for encoding in get_args(Encoding))
+
+
+def head_length(prefix: bytes) -> int:
+    """Bytes before the payload, by a frame's first 8; raises RemoteFault(MALFORMED | OVERSIZE)."""
+    if len(prefix) < PREFIX.size:
+        raise RemoteFault(Reason.MALFORMED, "the frame ends in its first 8 bytes")
+    magic, header = PREFIX.unpack_from(prefix)
+    if magic != MAGIC:
+        raise RemoteFault(Reason.MALFORMED, "it does not begin with P2F1")
+    if header > MAX_HEADER:
+        raise RemoteFault(Reason.OVERSIZE, f"a header of {header} bytes, the limit is {MAX_HEADER}")
+    return _padded(PREFIX.size + int(header) + SIGNATURE_BYTES)
+
+
+def seal_update(
+    signer: Signer, *, manifest: Manifest, instance: str, seq: int, previous: str, round: int, rows: int, vector: Vector
+) -> ModelUpdate:
+    """A signed update of our own, in the manifest's encoding; `rows` (exact) is rounded to a power of two.
+
+    Its vector is the one receivers will decode. Raises ValueError on fields that every receiver would refuse.
+    """
+    schema, encoding = manifest.model.schema(), manifest.gossip.encoding
+    payload = encode_payload(vector, schema, encoding)
+    statement = Statement(
+        consortium=manifest.consortium,
+        manifest_version=manifest.version,
+        model=manifest.model_digest,
+        sender=node_id(signer.public_key),
+        instance=instance,
+        seq=seq,
+        previous=previous,
+        round=round,
+        rows=_bucket(rows),
+        encoding=encoding,
+        payload_length=len(payload),
+        payload_sha256=hashlib.sha256(payload).hexdigest(),
+    )
+    if problem := _statement_problem(statement):
+        raise ValueError(f"cannot sign an update: {problem}")
+    header = record.canonical(statement)
+    head = PREFIX.pack(MAGIC, len(header)) + header + signer.sign(UPDATE_DOMAIN + header)
+    frame = head.ljust(_padded(len(head)), b"\0") + payload
+    decoded = decode_payload(memoryview(frame)[_padded(len(head)) :], schema, encoding)
+    return ModelUpdate(statement, decoded, frame, hashlib.sha256(header).hexdigest())
+
+
+def open_statement(head: bytes, trust: Trust) -> Statement:
+    """Check a frame's head before its payload is read; bytes behind the head are not looked at.
+
+    Raises RemoteFault; its `signer` is set once the signature has held.
+    """
+    length = head_length(head)
+    if len(head) < length:
+        raise RemoteFault(Reason.MALFORMED, "the frame ends inside its head")
+    header = _header(head)
+    statement = _parsed(Statement, header)
+    if problem := _statement_problem(statement):
+        raise RemoteFault(Reason.MALFORMED, problem)
+    end = PREFIX.size + len(header)
+    if any(head[end + SIGNATURE_BYTES : length]):
+        raise RemoteFault(Reason.MALFORMED, "the bytes between signature and payload are not zero")
+    _check_signature(trust, statement.sender, UPDATE_DOMAIN + header, head[end : end + SIGNATURE_BYTES])
+    _check_belongs(trust, statement)
+    return statement
+
+
+def open_update(frame: bytes, trust: Trust) -> ModelUpdate:
+    """Check a whole frame, cheapest checks first, and decode it; a float32 vector is a read-only view into `frame`.
+
+    Raises RemoteFault; its `signer` is set where the signed content itself is at fault.
+    """
+    if len(frame) > frame_limit(trust.schema):
+        raise RemoteFault(Reason.OVERSIZE, f"a frame of {len(frame)} bytes, the limit is {frame_limit(trust.schema)}")
+    statement = open_statement(frame, trust)
+    payload = memoryview(frame)[head_length(frame) :]
+    if len(payload) != statement.payload_length:
+        raise RemoteFault(Reason.WRONG_LENGTH, f"{len(payload)} bytes, {statement.payload_length} were announced")
+    if hashlib.sha256(payload).hexdigest() != statement.payload_sha256:
+        raise RemoteFault(Reason.WRONG_HASH)
+    vector = decode_payload(payload, trust.schema, statement.encoding)
+    update = ModelUpdate(statement, vector, frame, hashlib.sha256(_header(frame)).hexdigest())
+    if not update.finite:
+        raise RemoteFault(Reason.NOT_FINITE, signer=statement.sender)
+    return update
+
+
+def _bucket(rows: int) -> int:
+    """The nearest power of two: an update need not say how many payments a bank has."""
+    return 1 << round(math.log2(rows)) if rows else 0
+
+
+def _header(frame: bytes) -> bytes:
+    _, length = PREFIX.unpack_from(frame)
+    return frame[PREFIX.size : PREFIX.size + length]
+
+
+def _padded(length: int) -> int:
+    return -(-length // ALIGNMENT) * ALIGNMENT
+
+
+def _check_belongs(trust: Trust, statement: Statement) -> None:
+    sender, ours = statement.sender, trust.manifest
+    if statement.consortium != ours.consortium:
+        raise RemoteFault(Reason.OTHER_CONSORTIUM, statement.consortium, sender)
+    if statement.manifest_version not in trust.accepted_versions:
+        raise RemoteFault(Reason.OTHER_GENERATION, f"{statement.manifest_version}, ours is {ours.version}", sender)
+    if statement.model != trust.model_digest:
+        raise RemoteFault(Reason.WRONG_SCHEMA, signer=sender)
+    expected = payload_length(trust.schema, statement.encoding)
+    if statement.payload_length != expected:
+        raise RemoteFault(Reason.WRONG_LENGTH, f"{statement.payload_length} announced, not {expected}", sender)
+
+
+def _statement_problem(statement: Statement) -> str:
+    """What no statement may say, whoever signs it; empty if all is well."""
+    s = statement
+    return (
+        _hex_problem("consortium", s.consortium, 32)
+        or _hex_problem("model", s.model, 64)
+        or _hex_problem("payload_sha256", s.payload_sha256, 64)
+        or _hex_problem("previous", s.previous, 64 if s.previous else 0)
+        or _hex_problem("instance", s.instance, min(max(len(s.instance), 1), MAX_INSTANCE))
+        or _range_problem("manifest_version", s.manifest_version, 1)
+        or _range_problem("seq", s.seq, 1)
+        or _range_problem("round", s.round, 0)
+        or _range_problem("rows", s.rows, 0)
+        or _range_problem("payload_length", s.payload_length, 0)
+        or ("rows is not a power of two" if s.rows & (s.rows - 1) else "")
+    )
+
+
+# --- Heartbeats -------------------------------------------------------------------------------------------------------
+
+
+def seal_heartbeat(signer: Signer, heartbeat: Heartbeat) -> SignedHeartbeat:
+    """Our own row of the table.
+
+    Raises ConfigError if its endpoints make it too long, ValueError if every receiver would refuse it.
+    """
+    if problem := _heartbeat_problem(heartbeat):
+        raise ValueError(f"cannot sign a heartbeat: {problem}")
+    body = record.canonical(heartbeat)
+    if len(body) + SIGNATURE_BYTES > MAX_HEARTBEAT:
+        raise ConfigError(
+            f"the advertised addresses make a heartbeat of {len(body) + SIGNATURE_BYTES} bytes, the limit is "
+            f"{MAX_HEARTBEAT}: list fewer or shorter ones under peers.advertise"
+        )
+    return SignedHeartbeat(heartbeat, signer.sign(HEARTBEAT_DOMAIN + body) + body)
+
+
+def open_heartbeat(signed: bytes, trust: Trust) -> SignedHeartbeat:
+    """Check one signed row, of any manifest version: that is how members learn of a newer one. Raises RemoteFault."""
+    row = _parse_heartbeat(signed)
+    _check_heartbeat(row, trust)
+    return row
+
+
+def encode_table(table: HeartbeatTable) -> bytes:
+    """The rows one after another; raises ValueError beyond MAX_TABLE_ROWS."""
+    if len(table.rows) > MAX_TABLE_ROWS:
+        raise ValueError(f"a heartbeat table has at most {MAX_TABLE_ROWS} rows, this one has {len(table.rows)}")
+    return b"".join(_ROW_LENGTH.pack(len(row.signed)) + row.signed for row in table.rows)
+
+
+def decode_table(data: bytes, trust: Trust, known: dict[NodeId, bytes]) -> HeartbeatTable:
+    """Check and read a table. Rows equal to the signed bytes in `known` are not verified again.
+
+    Rows of members this node does not know are left out: the peer's manifest may be newer or older than ours.
+    Raises RemoteFault if any other row is wrong, or a member has two.
+    """
+    if len(data) > MAX_TABLE:
+        raise RemoteFault(Reason.OVERSIZE, f"a table of {len(data)} bytes, the limit is {MAX_TABLE}")
+    rows: dict[NodeId, SignedHeartbeat] = {}
+    for signed in _split_rows(data):
+        row = _parse_heartbeat(signed)
+        member = row.heartbeat.member
+        if member not in trust.keys:
+            continue
+        if member in rows:
+            raise RemoteFault(Reason.MALFORMED, f"two rows of {short(member)}")
+        if known.get(member) != signed:
+            _check_heartbeat(row, trust)
+        rows[member] = row
+    return HeartbeatTable(tuple(rows.values()))
+
+
+def _split_rows(data: bytes) -> list[bytes]:
+    rows: list[bytes] = []
+    start = 0
+    while start < len(data):
+        if len(rows) == MAX_TABLE_ROWS:
+            raise RemoteFault(Reason.OVERSIZE, f"a table of more than {MAX_TABLE_ROWS} rows")
+        if start + _ROW_LENGTH.size > len(data):
+            raise RemoteFault(Reason.MALFORMED, "the table ends inside a row's length")
+        (length,) = _ROW_LENGTH.unpack_from(data, start)
+        start += _ROW_LENGTH.size
+        if start + length > len(data):
+            raise RemoteFault(Reason.MALFORMED, "the table ends inside a row")
+        rows.append(data[start : start + length])
+        start += length
+    return rows
+
+
+def _parse_heartbeat(signed: bytes) -> SignedHeartbeat:
+    if len(signed) > MAX_HEARTBEAT:
+        raise RemoteFault(Reason.OVERSIZE, f"a heartbeat of {len(signed)} bytes, the limit is {MAX_HEARTBEAT}")
+    heartbeat = _parsed(Heartbeat, signed[SIGNATURE_BYTES:])
+    if problem := _heartbeat_problem(heartbeat):
+        raise RemoteFault(Reason.MALFORMED, problem)
+    return SignedHeartbeat(heartbeat, signed)
+
+
+def _check_heartbeat(row: SignedHeartbeat, trust: Trust) -> None:
+    heartbeat, signed = row.heartbeat, row.signed
+    _check_signature(trust, heartbeat.member, HEARTBEAT_DOMAIN + signed[SIGNATURE_BYTES:], signed[:SIGNATURE_BYTES])
+    if heartbeat.consortium != trust.manifest.consortium:
+        raise RemoteFault(Reason.OTHER_CONSORTIUM, heartbeat.consortium, heartbeat.member)
+
+
+def _heartbeat_problem(heartbeat: Heartbeat) -> str:
+    h = heartbeat
+    if len(h.endpoints) > MAX_ENDPOINTS:
+        return f"more than {MAX_ENDPOINTS} endpoints"
+    try:
+        for endpoint in h.endpoints:
+            Address.parse(endpoint)
+    except ValueError as error:
+        return str(error)[:MAX_DETAIL]
+    return (
+        _hex_problem("consortium", h.consortium, 32)
+        or _range_problem("epoch", h.epoch, 0)
+        or _range_problem("counter", h.counter, 0)
+        or _range_problem("manifest_version", h.manifest_version, 1)
+        or _range_problem("seq", h.seq, 0)
+        or _protocol_problem(h.protocol_min, h.protocol_max)
+        or _software_problem(h.software)
+    )
+
+
+# --- Hello ------------------------------------------------------------------------------------------------------------
+
+
+def encode_hello(hello: Hello) -> bytes:
+    """Canonical JSON."""
+    return record.canonical(hello)
+
+
+def decode_hello(data: bytes) -> Hello:
+    """Read a Hello, skipping fields it does not know: every version must understand a later one's first words.
+
+    It is not signed: the caller holds `member` against the TLS certificate. Raises RemoteFault.
+    """
+    if len(data) > MAX_HELLO:
+        raise RemoteFault(Reason.OVERSIZE, f"a hello of {len(data)} bytes, the limit is {MAX_HELLO}")
+    try:
+        value = record.load(data)
+        if isinstance(value, dict):
+            value = {f.name: value[f.name] for f in fields(Hello) if f.name in value}
+        hello = record.build(Hello, value)
+    except record.RecordError as error:
+        raise RemoteFault(Reason.MALFORMED, str(error)[:MAX_DETAIL]) from None
+    problem = (
+        _hex_problem("consortium", hello.consortium, 32)
+        or _hex_problem("model", hello.model, 64)
+        or _protocol_problem(hello.protocol_min, hello.protocol_max)
+        or _range_problem("manifest_version", hello.manifest_version, 1)
+        or _range_problem("your_newest_seq", hello.your_newest_seq, 0)
+        or _software_problem(hello.software)
+    )
+    if problem:
+        raise RemoteFault(Reason.MALFORMED, problem)
+    return hello
+
+
+# --- Checks -----------------------------------------------------------------------------------------------------------
+
+
+def _parsed(kind: type[T], data: bytes) -> T:
+    try:
+        return record.parse_canonical(kind, data)
+    except record.RecordError as error:
+        raise RemoteFault(Reason.MALFORMED, str(error)[:MAX_DETAIL]) from None
+
+
+def _check_signature(trust: Trust, member: NodeId, message: bytes, signature: bytes) -> None:
+    key = trust.keys.get(member)
+    if key is None:
+        raise RemoteFault(Reason.NOT_A_MEMBER, ascii(short(member)))
+    if not verify(key, message, signature):
+        raise RemoteFault(Reason.FORGED_SIGNATURE, short(member))
+
+
+def _hex_problem(name: str, text: str, length: int) -> str:
+    return "" if len(text) == length and _HEX.fullmatch(text) else f"{name} is not {length} lower-case hex digits"
+
+
+def _range_problem(name: str, number: int, least: int) -> str:
+    return "" if least <= number <= MAX_NUMBER else f"{name} is out of range"
+
+
+def _protocol_problem(least: int, most: int) -> str:
+    return _range_problem("protocol_min", least, 1) or _range_problem("protocol_max", most, least)
+
+
+def _software_problem(text: str) -> str:
+    if len(text) <= MAX_SOFTWARE and text.isascii() and text.isprintable():
+        return ""
+    return f"software is not {MAX_SOFTWARE} printable ASCII characters at most"
