@@ -1,0 +1,231 @@
+"""A bank's rows -> model inputs, through the consortium's feature contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from p2pfed.config import DataSection, ParquetSource
+from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments
+from p2pfed.core.rows import BankRows, Rows
+from p2pfed.data.leaks import check_leaks
+from p2pfed.data.split import DAY, Index, Parts, by_time, row_keys, stratified
+from p2pfed.data.table import Table, read_features, read_table
+from p2pfed.errors import DataError
+
+MOMENT_BOUND = 1e12
+"""Means and deviations in a join request stay within this, whatever the rows hold."""
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """How the numeric columns are scaled, in contract order: (x - centre) / scale."""
+
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    fill: tuple[float, ...]
+    """What a missing number is taken for, before scaling, where the bank imputes: its training median."""
+
+
+@dataclass(frozen=True)
+class LoadedBank:
+    """A bank's rows as arrays, the scaler they were made with, and what happened on the way (plain JSON values)."""
+
+    rows: BankRows
+    scaler: Scaler
+    report: dict[str, Any]
+
+
+def load_bank(data: DataSection, contract: FeatureContract, base: Path, now: float) -> LoadedBank:
+    """Read, check, split and scale a bank's rows.
+
+    Relative paths start at `base`; `now` (Unix seconds) decides which labels are mature. Raises DataError where the
+    rows do not fit, and what `sources.read_chunks` raises.
+    """
+    table = read_table(data, contract.columns, base, now)
+    if data.leak_alarm:
+        check_leaks(table, contract.columns)
+    parts = _split(table, data)
+    train = table.numeric[parts.train]
+    _check_classes(table, parts, data)
+    scaler = _fit(train, contract)
+    own = _Inputs(table, contract, scaler)
+    pooled = own.none()
+    if data.pooled_test is not None:
+        source = ParquetSource(kind="parquet", path=data.pooled_test)
+        unaged = data.model_copy(update={"label_maturity_days": 0.0})
+        held_out = read_table(unaged, contract.columns, base, now, source=source)
+        pooled = _Inputs(held_out, contract, scaler).take(np.arange(len(held_out)))
+    rows = BankRows(
+        own.take(parts.train),
+        own.take(parts.validation),
+        own.take(parts.test),
+        pooled,
+        _legitimate_per_day(table, parts.validation),
+    )
+    return LoadedBank(rows, scaler, _report(table, parts, rows))
+
+
+def transform(frame: pd.DataFrame, data: DataSection, contract: FeatureContract, scaler: Scaler) -> NDArray[np.float32]:
+    """Model inputs float32 [n, contract.width] of the bank's own `frame`; needs neither label nor event_time.
+
+    A row that lacks a value is all NaN under `missing: drop`. Raises DataError like `load_bank`.
+    """
+    features = read_features(frame, data, contract.columns)
+    lacking = features.empty | features.infinite
+    numeric = np.where(np.isfinite(features.numeric), features.numeric, np.float32(np.nan))
+    inputs = _inputs(numeric, features.codes, contract, scaler)
+    if data.missing == "drop":
+        inputs[lacking] = np.nan
+    return inputs
+
+
+def moments(data: DataSection, columns: Sequence[FeatureColumn], base: Path, now: float) -> Moments:
+    """Mean and deviation of the numeric columns over the bank's own training rows, after their transform.
+
+    What a join request tells the others of this bank's rows: nothing but these numbers. Raises like `load_bank`.
+    """
+    table = read_table(data, columns, base, now)
+    parts = _split(table, data)
+    train = table.numeric[parts.train].astype(np.float64)
+    _check_columns_filled(train, columns)
+    means = np.clip(np.nanmean(train, axis=0), -MOMENT_BOUND, MOMENT_BOUND)
+    deviations = np.clip(np.nanstd(train, axis=0), 0, MOMENT_BOUND)
+    return Moments(tuple(means.tolist()), tuple(deviations.tolist()))
+
+
+def contract_moments(banks: Sequence[Moments]) -> Moments:
+    """The contract's centre and scale: the median over the banks, column by column; a constant column is not scaled.
+
+    The median holds as long as fewer than half of the banks lie. Raises ValueError without banks, or if they differ
+    in length.
+    """
+    if not banks or len({len(b.means) for b in banks} | {len(b.deviations) for b in banks}) != 1:
+        raise ValueError("expected the moments of at least one bank, all over the same columns")
+    means = np.median(np.array([b.means for b in banks]), axis=0)
+    deviations = np.median(np.array([b.deviations for b in banks]), axis=0)
+    deviations[~(deviations > 1e-9)] = 1.0
+    return Moments(tuple(means.tolist()), tuple(deviations.tolist()))
+
+
+# --- split and scale --------------------------------------------------------------------------------------------------
+
+
+def _split(table: Table, data: DataSection) -> Parts:
+    if data.split == "time" and table.times is not None:
+        return by_time(table.times, data.validation_share, data.test_share, data.gap_days)
+    columns: list[NDArray[Any]] = [table.numeric, table.codes, table.labels]
+    if table.times is not None:
+        columns.append(table.times)
+    return stratified(row_keys(*columns), table.labels, data.validation_share, data.test_share, data.seed)
+
+
+def _check_classes(table: Table, parts: Parts, data: DataSection) -> None:
+    """Raise DataError where a part cannot serve. No fraud at all passes: that bank listens."""
+    if table.labels.all():
+        raise DataError(f"all {len(table)} usable rows are fraud; check that {data.label!r} is the label, 1 for fraud")
+    for name, index in (("training", parts.train), ("validation", parts.validation)):
+        if not len(index):
+            raise DataError(f"the split leaves no {name} rows of {len(table)}; more rows or other shares are needed")
+        if table.labels[index].all():
+            raise DataError(f"after the {data.split} split all {len(index)} {name} rows are fraud; split otherwise")
+
+
+def _fit(train: NDArray[np.float32], contract: FeatureContract) -> Scaler:
+    """The contract's scale, or the bank's own under `local`; the fill is always the bank's own training median."""
+    values = train.astype(np.float64)
+    _check_columns_filled(values, contract.columns)
+    fill = tuple(np.nanmedian(values, axis=0).tolist())
+    if contract.scaling == "contract":
+        return Scaler(contract.moments.means, contract.moments.deviations, fill)
+    deviations = np.nanstd(values, axis=0)
+    deviations[~(deviations > 1e-9)] = 1.0
+    return Scaler(tuple(np.nanmean(values, axis=0).tolist()), tuple(deviations.tolist()), fill)
+
+
+def _check_columns_filled(train: NDArray[np.float64], columns: Sequence[FeatureColumn]) -> None:
+    names = [c.name for c in columns if c.kind == "numeric"]
+    for name, values in zip(names, train.T, strict=True):
+        if np.isnan(values).all():
+            raise DataError(f"column {name!r} is empty in every training row: nothing to impute it from")
+
+
+def _inputs(
+    numeric: NDArray[np.float32], codes: NDArray[np.int32], contract: FeatureContract, scaler: Scaler
+) -> NDArray[np.float32]:
+    """Scaled, clipped numbers and 0/1 levels in contract order, float32 [n, contract.width]."""
+    inputs = np.zeros((len(numeric), contract.width), np.float32)
+    rows = np.arange(len(numeric))
+    at = n = c = 0
+    for column in contract.columns:
+        if column.kind == "numeric":
+            values = numeric[:, n].astype(np.float64)
+            values[np.isnan(values)] = scaler.fill[n]
+            inputs[:, at] = np.clip((values - scaler.centre[n]) / scaler.scale[n], -contract.clip, contract.clip)
+            n += 1
+        else:
+            known = codes[:, c] >= 0
+            inputs[rows[known], at + codes[known, c]] = 1
+            c += 1
+        at += column.width
+    return inputs
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """A table that hands out parts of itself as model inputs."""
+
+    table: Table
+    contract: FeatureContract
+    scaler: Scaler
+
+    def take(self, index: Index) -> Rows:
+        features = _inputs(self.table.numeric[index], self.table.codes[index], self.contract, self.scaler)
+        return Rows(features, self.table.labels[index])
+
+    def none(self) -> Rows:
+        return self.take(np.empty(0, np.intp))
+
+
+def _legitimate_per_day(table: Table, validation: Index) -> float:
+    """Legitimate payments a day while the validation payments happened; 0 where that is unknown."""
+    if table.times is None or not len(validation):
+        return 0.0
+    first, last = table.times[validation].min(), table.times[validation].max()
+    if first == last:
+        return 0.0
+    legitimate = (table.times >= first) & (table.times <= last) & (table.labels == 0)
+    return float(legitimate.sum() / ((last - first) / DAY))
+
+
+def _report(table: Table, parts: Parts, rows: BankRows) -> dict[str, Any]:
+    report: dict[str, Any] = {
+        "rows_read": table.rows_read,
+        "dropped": {cause: n for cause, n in table.dropped.items() if n},
+        "unknown_levels": {name: n for name, n in table.unknown_levels.items() if n},
+        "imputed": {name: n for name, n in table.imputed.items() if n},
+    }
+    if len(parts.gap):
+        report["dropped"]["gap between the parts"] = len(parts.gap)
+    for name in ("train", "validation", "own_test", "pooled_test"):
+        part: Rows = getattr(rows, name)
+        report[f"{name}_rows"], report[f"{name}_frauds"] = len(part), part.frauds
+    report["notes"] = _notes(rows)
+    return report
+
+
+def _notes(rows: BankRows) -> list[str]:
+    notes = []
+    if not rows.train.frauds:
+        notes.append("no training row is fraud: this bank listens, it learns from the others and publishes nothing")
+    for name in ("validation", "own_test"):
+        part: Rows = getattr(rows, name)
+        if len(part) and not part.frauds:
+            notes.append(f"no {name} row is fraud: AUPRC and recall are undefined there")
+    return notes

@@ -1,0 +1,113 @@
+"""One column of a bank's own making -> numbers, labels, seconds or level codes; what does not fit is named by row.
+
+Series carry the row numbering of `sources.read_chunks` in their index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas.api import types as kinds
+
+from p2pfed.data.sources import MISSING_TEXT
+from p2pfed.errors import DataError
+
+UNKNOWN = -1
+"""Code of a level that the contract does not list: all zeros."""
+MISSING = -2
+"""Code of an empty field."""
+
+_LABELS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0, "no": 0.0, "yes": 1.0}
+_ZONE = r"(?:[Zz]|[+-]\d{2}(?::?\d{2})?)\s*$"
+_MILLISECONDS = 1e11  # as seconds, the year 5138
+
+
+def numbers(series: pd.Series) -> NDArray[np.float64]:
+    """float64 [n]: NaN where missing, infinities kept. Raises DataError on text, naming row, column and value."""
+    if kinds.is_datetime64_any_dtype(series.dtype):
+        raise DataError(
+            f"column {series.name!r} holds times, the contract wants numbers; map another column or drop it"
+        )
+    if kinds.is_numeric_dtype(series.dtype):
+        return series.to_numpy(np.float64, na_value=np.nan)
+    converted = pd.to_numeric(series, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    doubtful = np.isnan(converted) & series.notna().to_numpy()
+    _refuse(series, doubtful, "is not a number", allowed=MISSING_TEXT)
+    return converted
+
+
+def labels(series: pd.Series) -> NDArray[np.float32]:
+    """float32 [n]: 1 fraud, 0 legitimate, NaN where missing; from 0/1, true/false, yes/no. Raises DataError."""
+    codes, values = pd.factorize(series)
+    known = np.array([_LABELS.get(str(v).strip().lower(), np.nan) for v in values] + [np.nan], np.float32)
+    result: NDArray[np.float32] = known[codes]
+    _refuse(series, np.isnan(result) & (codes >= 0), "is not a label: expected 0/1, true/false or yes/no")
+    return result
+
+
+def times(series: pd.Series) -> NDArray[np.float64]:
+    """float64 [n] of seconds: Unix time of an ISO 8601 text or timestamp with zone, or the number as it is.
+
+    NaN where missing. Raises DataError on a time without a zone, which could mean any hour, and on milliseconds.
+    """
+    if isinstance(series.dtype, pd.DatetimeTZDtype):
+        return _seconds(series)
+    if kinds.is_datetime64_any_dtype(series.dtype):
+        _refuse(series, series.notna().to_numpy(), "is a time without a zone: " + _ZONE_HINT)
+        return np.full(len(series), np.nan)
+    if kinds.is_numeric_dtype(series.dtype):
+        return _check_seconds(series, series.to_numpy(np.float64, na_value=np.nan))
+    as_numbers = pd.to_numeric(series, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    if not (np.isnan(as_numbers) & series.notna().to_numpy()).any():
+        return _check_seconds(series, as_numbers)
+    text = series.astype("string").str.strip()
+    present = (series.notna() & ~text.isin(MISSING_TEXT)).to_numpy()
+    zoned = text.str.contains(_ZONE, regex=True, na=False).to_numpy() & text.str.contains(":", na=False).to_numpy()
+    parsed = pd.to_datetime(text.where(present), utc=True, format="ISO8601", errors="coerce")
+    readable = parsed.notna().to_numpy()
+    _refuse(series, present & ~readable, "is not an ISO 8601 time")
+    _refuse(series, present & ~zoned, "is a time without a zone: " + _ZONE_HINT)
+    return _seconds(parsed)
+
+
+_ZONE_HINT = "write an offset such as 2026-03-01T12:00:00+01:00 (in SQL: AT TIME ZONE 'UTC'), or give Unix seconds"
+
+
+def level_codes(series: pd.Series, levels: Sequence[str]) -> NDArray[np.int32]:
+    """int32 [n]: the position in `levels`, UNKNOWN for another value, MISSING for none."""
+    codes, values = pd.factorize(series)
+    position = {level: i for i, level in enumerate(levels)}
+    lookup = np.array([position.get(level_text(v), UNKNOWN) for v in values] + [MISSING], np.int32)
+    result: NDArray[np.int32] = lookup[codes]
+    return result
+
+
+def level_text(value: Any) -> str:
+    """How a value is written as a level: whole numbers without a point (a gap turns a column of them into floats)."""
+    if isinstance(value, (bool, np.bool_)):
+        return str(value).lower()
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def _seconds(zoned: pd.Series) -> NDArray[np.float64]:
+    seconds = zoned.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]").astype(np.int64) / 1e6
+    return np.where(zoned.isna().to_numpy(), np.nan, seconds)
+
+
+def _check_seconds(series: pd.Series, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    _refuse(series, np.abs(seconds) > _MILLISECONDS, "is no number of seconds: divide milliseconds by 1000")
+    return seconds
+
+
+def _refuse(series: pd.Series, bad: NDArray[np.bool_], why: str, allowed: Sequence[str] = ()) -> None:
+    """Raise DataError for the first bad row whose text is not one of `allowed`."""
+    for at in np.flatnonzero(bad):
+        value = series.iloc[at]
+        if str(value).strip() not in allowed:
+            raise DataError(f"row {int(series.index[int(at)]) + 1}, column {series.name!r}: {str(value)[:60]!r} {why}")

@@ -1,0 +1,288 @@
+"""Where a bank's rows come from: CSV, Parquet or a SQL query, read chunk by chunk in bounded memory.
+
+Every chunk is a DataFrame whose index goes on from the chunk before, so that `index + 1` is the row number of an error
+message: data rows counted from 1, without the header.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from p2pfed.config import CsvSource, ParquetSource, Source, SqlSource
+from p2pfed.errors import ConfigError, DataError, NotPermitted, Unavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, CursorResult
+
+CHUNK_ROWS = 50_000
+
+# What an empty number looks like in files; in a text column only the empty field is missing ("NA" is Namibia).
+MISSING_TEXT = ("", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>")
+
+
+def column_names(source: Source, base: Path = Path()) -> list[str]:
+    """The columns of `source`, in order; relative paths start at `base`. Raises like `read_chunks`."""
+    if isinstance(source, CsvSource):
+        return _csv_header(base / source.path, source.delimiter)
+    if isinstance(source, ParquetSource):
+        with _parquet(base / source.path) as file:
+            return [str(name) for name in file.schema_arrow.names]
+    with _query(source, base) as result:
+        return list(result.keys())
+
+
+def read_chunks(
+    source: Source,
+    columns: Sequence[str] | None = None,
+    base: Path = Path(),
+    *,
+    text: Collection[str] = (),
+    chunk_rows: int = CHUNK_ROWS,
+) -> Iterator[pd.DataFrame]:
+    """Yield `columns` (all if None) of `source` in frames of at most `chunk_rows` rows; at least one row in all.
+
+    `text` names columns that a CSV file must not turn into numbers (levels such as merchant code 0742). Raises
+    DataError (missing file, no rows, unknown column, broken or cut file), NotPermitted (file modes), ConfigError (a
+    missing extra or URL) and Unavailable (database gone).
+    """
+    if isinstance(source, CsvSource):
+        chunks = _csv_chunks(base / source.path, source.delimiter, columns, text, chunk_rows)
+    elif isinstance(source, ParquetSource):
+        chunks = _parquet_chunks(base / source.path, columns, chunk_rows)
+    else:
+        chunks = _sql_chunks(source, base, columns, chunk_rows)
+    start = 0
+    for chunk in chunks:
+        chunk.index = pd.RangeIndex(start, start + len(chunk))
+        start += len(chunk)
+        if len(chunk):
+            yield chunk
+    if start == 0:
+        raise DataError(f"{place(source, base)} has no rows; check that the export or query is the right one")
+
+
+def place(source: Source, base: Path = Path()) -> str:
+    """How error messages name the source: the file's path, or `the SQL query`."""
+    return "the SQL query" if isinstance(source, SqlSource) else str(base / source.path)
+
+
+def check_columns(available: Sequence[str], wanted: Sequence[str], where: str) -> None:
+    """Raise DataError for the wanted columns that are not there, each with the nearest name that is."""
+    missing = [c for c in wanted if c not in available]
+    if not missing:
+        return
+    said = []
+    for name in missing:
+        folded = {a.casefold(): a for a in available}
+        near = difflib.get_close_matches(name.casefold(), folded, 1)
+        said.append(f"{name!r}" + (f" (did you mean {folded[near[0]]!r}?)" if near else ""))
+    there = ", ".join(available[:40]) + (", ..." if len(available) > 40 else "")
+    raise DataError(
+        f"{where} has no column {', '.join(said)}; it has {there}. Map differently named columns under data.columns"
+    )
+
+
+# --- CSV --------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what opening and reading `path` may raise into the project's errors."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; check data.source.path") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a directory; data.source.path names a file") from None
+    except PermissionError:
+        raise NotPermitted(f"{path} may not be read by this user; change its owner or mode") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason}); export it again as UTF-8") from None
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path} is empty; expected a header row and data") from None
+    except (pd.errors.ParserError, csv.Error) as error:
+        said = str(error).removeprefix("Error tokenizing data. C error: ").strip()
+        raise DataError(f"{path} is broken or was cut: {said}. Export it again") from None
+
+
+def _csv_header(path: Path, delimiter: str) -> list[str]:
+    with _reading(path), path.open(newline="", encoding="utf-8-sig") as file:
+        names = next((record for record in csv.reader(file, delimiter=delimiter) if record), [])
+    if not names:
+        raise DataError(f"{path} is empty; expected a header row and data")
+    if twice := next((n for n in names if names.count(n) > 1), None):
+        raise DataError(f"{path} has two columns named {twice!r}; rename one")
+    return names
+
+
+def _csv_chunks(
+    path: Path, delimiter: str, columns: Sequence[str] | None, text: Collection[str], chunk_rows: int
+) -> Iterator[pd.DataFrame]:
+    names = _csv_header(path, delimiter)
+    check_columns(names, columns or (), str(path))
+    wanted = list(columns) if columns is not None else names
+    last = names[-1]
+    complete = False
+    with (
+        _reading(path),
+        pd.read_csv(
+            path,
+            sep=delimiter,
+            # the last column is read along: it is where a short row shows
+            usecols=[n for n in names if n in wanted or n == last],
+            index_col=False,
+            dtype={n: str for n in names if n in text},
+            keep_default_na=False,
+            na_values={n: [""] if n in text else list(MISSING_TEXT) for n in names},
+            encoding="utf-8-sig",
+            low_memory=False,
+            chunksize=chunk_rows,
+        ) as reader,
+    ):
+        for chunk in reader:
+            if not complete and chunk[last].isna().any():
+                # pandas fills short rows up with missing values, so a file cut in the middle would pass unseen
+                _check_csv_complete(path, delimiter, names)
+                complete = True
+            yield chunk[wanted]
+
+
+def _check_csv_complete(path: Path, delimiter: str, names: list[str]) -> None:
+    """Raise DataError if a row has other than `names` fields, or the file stops inside its last row."""
+    row, record = 0, names
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file, delimiter=delimiter)
+        for record in reader:
+            if record and len(record) != len(names):
+                raise DataError(
+                    f"{path} is broken or was cut: row {row} (line {reader.line_num}) has {len(record)} fields, the "
+                    f"header has {len(names)}: nothing in column {names[min(len(record), len(names) - 1)]!r}. "
+                    "Export it again"
+                )
+            row += bool(record)
+    with path.open("rb") as raw:
+        raw.seek(-1, os.SEEK_END)
+        if raw.read(1) not in b"\r\n" and record and not record[-1]:
+            raise DataError(f"{path} was cut: its last row stops before column {names[-1]!r}. Export it again")
+
+
+# --- Parquet ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise ConfigError(f"reading {path} needs the extra: pip install 'p2pfed[parquet]'") from None
+    try:
+        with _reading(path), path.open("rb") as raw, pyarrow.parquet.ParquetFile(raw) as file:
+            yield file
+    except (pyarrow.ArrowException, OSError) as error:
+        said = str(error).splitlines()[0]
+        raise DataError(f"{path} is not a whole Parquet file: {said}. Copy or export it again") from None
+
+
+def _parquet_chunks(path: Path, columns: Sequence[str] | None, chunk_rows: int) -> Iterator[pd.DataFrame]:
+    with _parquet(path) as file:
+        names = [str(n) for n in file.schema_arrow.names]
+        check_columns(names, columns or (), str(path))
+        wanted = list(columns) if columns is not None else names
+        for batch in file.iter_batches(batch_size=chunk_rows, columns=wanted):
+            yield batch.to_pandas(ignore_metadata=True)[wanted]
+
+
+# --- SQL --------------------------------------------------------------------------------------------------------------
+
+
+def _sql_chunks(
+    source: SqlSource, base: Path, columns: Sequence[str] | None, chunk_rows: int
+) -> Iterator[pd.DataFrame]:
+    with _query(source, base) as result:
+        names = list(result.keys())
+        if twice := next((n for n in names if names.count(n) > 1), None):
+            raise DataError(f"the SQL query returns two columns named {twice!r}; rename one with AS")
+        check_columns(names, columns or (), "the SQL query")
+        wanted = list(columns) if columns is not None else names
+        for rows in result.partitions(chunk_rows):
+            yield pd.DataFrame.from_records(rows, columns=names, coerce_float=True)[wanted]
+
+
+@contextmanager
+def _query(source: SqlSource, base: Path) -> Iterator[CursorResult[Any]]:
+    """Run the query on a read-only, streaming connection; a lost server is Unavailable, a refused query DataError."""
+    try:
+        import sqlalchemy
+    except ImportError:
+        raise ConfigError("data.source kind sql needs the extra: pip install 'p2pfed[sql]'") from None
+    engine, shown = _engine(source, base)
+    try:
+        with engine.connect() as connection:
+            yield _execute(connection, source.query)
+    except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.InternalError) as error:
+        raise Unavailable(
+            f"the database {shown} cannot be reached or went away: {_first_line(error)}. "
+            "Check that it runs and lets this node in, then start again"
+        ) from None
+    except sqlalchemy.exc.DBAPIError as error:
+        raise DataError(f"the database {shown} refused data.source.query: {_first_line(error)}") from None
+    finally:
+        engine.dispose()
+
+
+def _execute(connection: Connection, query: str) -> CursorResult[Any]:
+    # no_parameters: a % or : in the query means what the database says, nothing to SQLAlchemy
+    options = {"stream_results": True, "no_parameters": True, "postgresql_readonly": True}
+    result = connection.execution_options(**options).exec_driver_sql(query)
+    if not result.returns_rows:
+        raise DataError("data.source.query returns no rows at all; write one SELECT")
+    return result
+
+
+def _first_line(error: Any) -> str:
+    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+
+
+def _engine(source: SqlSource, base: Path) -> tuple[Any, str]:
+    """The SQLAlchemy engine of the secret URL, and the URL without its password for messages."""
+    import sqlalchemy
+
+    where = f"data.source.url_env: {source.url_env}" if source.url_env else f"{base / (source.url_file or '')}"
+    try:
+        url = sqlalchemy.make_url(_secret_url(source, base))
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        # the text is not shown: it may hold a password
+        raise ConfigError(
+            f"{where} does not hold a SQLAlchemy URL such as postgresql+psycopg://user:password@host/database"
+        ) from None
+    except (sqlalchemy.exc.NoSuchModuleError, ImportError) as error:
+        raise ConfigError(f"{where} names a database without an installed driver: {error}") from None
+    return engine, url.render_as_string(hide_password=True)
+
+
+def _secret_url(source: SqlSource, base: Path) -> str:
+    if source.url_env is not None:
+        url = os.environ.get(source.url_env)
+        if not url:
+            raise ConfigError(f"data.source.url_env: the environment variable {source.url_env} is not set")
+        return url
+    path = base / (source.url_file or "")
+    try:
+        mode = path.stat().st_mode & 0o777
+        if mode & 0o077:
+            raise NotPermitted(f"{path} holds credentials but has mode {mode:o}; run: chmod 600 {path}")
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise ConfigError(f"data.source.url_file: {path} does not exist") from None
+    except PermissionError:
+        raise NotPermitted(f"{path} may not be read by this user; change its owner") from None

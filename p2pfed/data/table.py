@@ -1,0 +1,189 @@
+"""A source read through the feature contract: numbers, level codes, labels and times as arrays, the rest counted."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from p2pfed.config import DataSection, Source
+from p2pfed.core.contract import FeatureColumn
+from p2pfed.data import parsing, sources
+from p2pfed.data.split import DAY
+from p2pfed.errors import DataError
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that may be used: complete (or to be imputed), labelled, with a time if one is configured, and mature."""
+
+    numeric: NDArray[np.float32]
+    """[n, numeric columns] after the contract's transform, before scaling; NaN where to be imputed."""
+    codes: NDArray[np.int32]
+    """[n, categorical columns]: position of the level, `parsing.UNKNOWN` or `parsing.MISSING`."""
+    labels: NDArray[np.float32]
+    """[n]: 1 fraud, 0 legitimate."""
+    times: NDArray[np.float64] | None
+    """[n] seconds; None without event_time."""
+    rows_read: int
+    dropped: dict[str, int]
+    """Rows left out, by cause."""
+    unknown_levels: dict[str, int]
+    """Fields with a level that the contract does not list, by contract column."""
+    imputed: dict[str, int]
+    """Fields that will be imputed, by contract column."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Features:
+    """The contract's columns of one chunk, and the rows that lack a value."""
+
+    numeric: NDArray[np.float32]
+    codes: NDArray[np.int32]
+    empty: NDArray[np.bool_]
+    """[n]: a field of the row is empty."""
+    infinite: NDArray[np.bool_]
+    """[n]: a number of the row is infinite."""
+
+
+def bank_columns(data: DataSection, columns: Sequence[FeatureColumn]) -> list[str]:
+    """This bank's name of each contract column. Raises DataError if the mapping names another column or the label."""
+    names = [c.name for c in columns]
+    for name in data.columns:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise DataError(f"data.columns maps {name!r}, which is no column of the feature contract{hint}")
+    mapped = [data.columns.get(name, name) for name in names]
+    for name, own in zip(names, mapped, strict=True):
+        if own in (data.label, data.event_time):
+            role = "label" if own == data.label else "event_time"
+            raise DataError(f"contract column {name!r} reads {own!r}, which is data.{role} and never a feature")
+    return mapped
+
+
+def text_columns(data: DataSection, columns: Sequence[FeatureColumn]) -> set[str]:
+    """This bank's columns that hold levels, to be read as text."""
+    pairs = zip(columns, bank_columns(data, columns), strict=True)
+    return {own for column, own in pairs if column.kind == "categorical"}
+
+
+def read_features(frame: pd.DataFrame, data: DataSection, columns: Sequence[FeatureColumn]) -> Features:
+    """Parse the contract's columns of `frame`. Raises DataError on text in a number or a missing column."""
+    own_names = bank_columns(data, columns)
+    sources.check_columns([str(c) for c in frame.columns], own_names, "the data")
+    numeric, codes = [], []
+    empty = np.zeros(len(frame), bool)
+    infinite = np.zeros(len(frame), bool)
+    for column, own in zip(columns, own_names, strict=True):
+        if column.kind == "categorical":
+            codes.append(parsing.level_codes(frame[own], column.levels))
+            empty |= codes[-1] == parsing.MISSING
+        else:
+            values = parsing.numbers(frame[own])
+            empty |= np.isnan(values)
+            values = _apply(column.transform, values)
+            with np.errstate(over="ignore"):
+                numeric.append(values.astype(np.float32))
+            infinite |= np.isinf(numeric[-1])
+    return Features(
+        np.column_stack(numeric) if numeric else np.empty((len(frame), 0), np.float32),
+        np.column_stack(codes) if codes else np.empty((len(frame), 0), np.int32),
+        empty,
+        infinite,
+    )
+
+
+def read_table(
+    data: DataSection, columns: Sequence[FeatureColumn], base: Path, now: float, *, source: Source | None = None
+) -> Table:
+    """Read `data.source` (or `source`, under the same mapping) whole, in chunks. Raises DataError.
+
+    `now` in Unix seconds decides which labels are mature.
+    """
+    if data.label_maturity_days and data.event_time is None:
+        raise DataError("data.label_maturity_days needs data.event_time to know how old a payment is")
+    source = source or data.source
+    own = bank_columns(data, columns)
+    wanted = list(dict.fromkeys([*own, data.label, *([data.event_time] if data.event_time else [])]))
+    chunks, counts, unknown, imputed = [], Counter[str](), Counter[str](), Counter[str]()
+    rows_read = 0
+    for frame in sources.read_chunks(source, wanted, base, text=text_columns(data, columns)):
+        rows_read += len(frame)
+        chunks.append(_read_chunk(frame, data, columns, now, counts, unknown, imputed))
+    labels = np.concatenate([c[2] for c in chunks])
+    if not len(labels):
+        raise DataError(_nothing_left(sources.place(source, base), rows_read, counts))
+    return Table(
+        np.concatenate([c[0] for c in chunks]),
+        np.concatenate([c[1] for c in chunks]),
+        labels,
+        np.concatenate([c[3] for c in chunks]) if data.event_time else None,
+        rows_read,
+        {cause: n for cause, n in counts.items() if not cause.startswith("in ")},
+        dict(unknown),
+        dict(imputed),
+    )
+
+
+def _read_chunk(
+    frame: pd.DataFrame,
+    data: DataSection,
+    columns: Sequence[FeatureColumn],
+    now: float,
+    counts: Counter[str],
+    unknown: Counter[str],
+    imputed: Counter[str],
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], NDArray[np.float64]]:
+    """The usable rows of one chunk; what is left out goes into the counters."""
+    features = read_features(frame, data, columns)
+    labels = parsing.labels(frame[data.label])
+    times = parsing.times(frame[data.event_time]) if data.event_time else np.zeros(len(frame))
+    keep = np.ones(len(frame), bool)
+
+    def drop(cause: str, rows: NDArray[np.bool_]) -> None:
+        counts[cause] += int((keep & rows).sum())
+        keep[rows] = False
+
+    drop("no label", np.isnan(labels))
+    drop("no event_time", np.isnan(times))
+    drop("label not mature", times > now - data.label_maturity_days * DAY if data.label_maturity_days else ~keep & keep)
+    if data.missing == "drop":
+        drop("empty feature", features.empty)
+        drop("infinite feature", features.infinite)
+    numeric, codes = features.numeric[keep], features.codes[keep]
+    numbers = [c for c in columns if c.kind == "numeric"]
+    levels = [c for c in columns if c.kind == "categorical"]
+    for column, values in zip(numbers, numeric.T, strict=True):
+        imputed[column.name] += int((~np.isfinite(values)).sum())
+    for column, values in zip(levels, codes.T, strict=True):
+        unknown[column.name] += int((values == parsing.UNKNOWN).sum())
+        imputed[column.name] += int((values == parsing.MISSING).sum())
+    numeric[~np.isfinite(numeric)] = np.nan
+    return numeric, codes, labels[keep], times[keep]
+
+
+def _apply(transform: Literal["none", "log"], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.sign(values) * np.log1p(np.abs(values)) if transform == "log" else values
+
+
+def _nothing_left(place: str, rows: int, counts: Counter[str]) -> str:
+    cause, number = counts.most_common(1)[0]
+    hints = {
+        "no label": "check data.label",
+        "no event_time": "check data.event_time",
+        "label not mature": "lower data.label_maturity_days or wait",
+        "empty feature": "write missing: impute, or leave the empty column out of the contract",
+        "infinite feature": "write missing: impute, or mend the column",
+    }
+    return f"none of the {rows} rows of {place} can be used: {number} have {cause}; {hints[cause]}"
