@@ -1,0 +1,263 @@
+"""Asks other members over HTTPS: one pinned context for each, connections kept alive, every answer bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import aiohttp
+from yarl import URL
+
+from p2pfed.core import wire
+from p2pfed.core.consortium import MAX_MANIFEST
+from p2pfed.core.messages import HeartbeatTable, Hello, ModelUpdate
+from p2pfed.core.types import Address, NodeId, Reason, short
+from p2pfed.errors import RemoteFault
+from p2pfed.net import limits
+from p2pfed.net.frames import check_announced, read_frame
+from p2pfed.net.tls import Pins, client_context, pins_of
+from p2pfed.net.transport import Cause, Traffic, Unreachable
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is asked; `limit` is the longest answer in bytes."""
+
+    method: str
+    path: str
+    limit: int
+    query: dict[str, str]
+    body: bytes = b""
+    expect: bool = False
+
+
+class HttpTransport:
+    """The daemon's Transport; made inside a running event loop. `pem` is this node's TLS key and certificate."""
+
+    def __init__(
+        self, pem: Path, trust: wire.Trust, traffic: Traffic, blocked: frozenset[NodeId] = frozenset()
+    ) -> None:
+        self._pem = pem
+        self._traffic = traffic
+        self._contexts: dict[NodeId, ssl.SSLContext] = {}
+        self._answered: dict[NodeId, Address] = {}
+        self._pins = Pins({}, {}, ())
+        self.use(trust, blocked)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0,
+                limit_per_host=limits.CLIENT_CONNECTIONS_PER_PEER,
+                keepalive_timeout=limits.CLIENT_KEEPALIVE_SECONDS,
+                ttl_dns_cache=10,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.CONNECT_SECONDS),
+            skip_auto_headers=["User-Agent", "Accept", "Accept-Encoding"],
+            auto_decompress=False,
+            read_bufsize=limits.CHUNK,
+            max_line_size=limits.MAX_LINE,
+            max_field_size=limits.MAX_FIELD,
+            max_headers=limits.MAX_FIELDS,
+        )
+
+    def use(self, trust: wire.Trust, blocked: frozenset[NodeId] = frozenset()) -> None:
+        """Follow a new manifest or blocklist; see Transport."""
+        before, self._pins = self._pins.by_member, pins_of(trust.manifest, blocked)
+        self._trust = trust
+        for peer in list(self._contexts):
+            if self._pins.by_member.get(peer) != before[peer]:
+                del self._contexts[peer]
+
+    async def close(self) -> None:
+        """Drop every connection."""
+        await self._session.close()
+
+    async def hello(self, peer: NodeId, addresses: Sequence[Address]) -> Hello:
+        """See Transport."""
+        hello = wire.decode_hello(await self._timed(peer, addresses, _Request("GET", "hello", wire.MAX_HELLO, {})))
+        if hello.member != peer:
+            raise RemoteFault(Reason.UNRELATED_ANSWER, "a hello in somebody else's name")
+        return hello
+
+    async def pull(self, peer: NodeId, addresses: Sequence[Address], member: NodeId, after: int) -> ModelUpdate | None:
+        """See Transport."""
+        trust = self._trust
+        limit = wire.frame_limit(trust.schema)
+        request = _Request("GET", "update", limit, {"member": member, "after": str(after)})
+
+        async def read(response: aiohttp.ClientResponse) -> bytes | None:
+            if response.status == 204:
+                return None
+            frame, statement = await read_frame(response.content, check_announced(response.headers, limit), trust)
+            if statement.sender != member or statement.seq <= after:
+                raise RemoteFault(Reason.UNRELATED_ANSWER, f"sequence {statement.seq} of {short(statement.sender)}")
+            return frame
+
+        frame = await self._ask(peer, addresses, request, read)
+        if frame is None:
+            return None
+        self._traffic.received[peer] += len(frame)
+        if len(frame) > limits.OFF_LOOP:
+            return await asyncio.to_thread(wire.open_update, frame, trust)
+        return wire.open_update(frame, trust)
+
+    async def push(self, peer: NodeId, addresses: Sequence[Address], frame: bytes) -> None:
+        """See Transport."""
+        await self._ask(peer, addresses, _Request("PUT", "update", 0, {}, frame, expect=True), _read_small(0))
+        self._traffic.sent[peer] += len(frame)
+
+    async def exchange(self, peer: NodeId, addresses: Sequence[Address], table: HeartbeatTable) -> HeartbeatTable:
+        """See Transport."""
+        trust, body = self._trust, wire.encode_table(table)
+        answer = await self._timed(peer, addresses, _Request("POST", "heartbeats", wire.MAX_TABLE, {}, body))
+        self._traffic.sent[peer] += len(body)
+        return wire.decode_table(answer, trust, {row.heartbeat.member: row.signed for row in table.rows})
+
+    async def manifest(self, peer: NodeId, addresses: Sequence[Address], version: int) -> bytes | None:
+        """See Transport."""
+        request = _Request("GET", "manifest", MAX_MANIFEST, {"version": str(version)})
+        body = await self._ask(peer, addresses, request, _read_small(MAX_MANIFEST))
+        self._traffic.received[peer] += len(body)
+        return body or None
+
+    async def identify(self, address: Address) -> NodeId:
+        """See Transport. Only a TLS handshake: whoever completes it holds that member's key."""
+        context = client_context(self._pem, self._pins.certificates)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(limits.CONNECT_SECONDS):
+                transport, _ = await loop.create_connection(
+                    asyncio.Protocol, address.host, address.port, ssl=context, server_hostname=address.host
+                )
+        except (OSError, EOFError) as error:
+            raise Unreachable(*_unreachable(address, error)) from None
+        certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        transport.close()
+        member = self._pins.by_certificate.get(certificate)
+        if member is None:
+            raise Unreachable("certificate", f"{address}: the certificate there is no member's own")
+        return member
+
+    async def _timed(self, peer: NodeId, addresses: Sequence[Address], request: _Request) -> bytes:
+        """A small request and its answer; keeps how long it took, and how much came."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        body = await self._ask(peer, addresses, request, _read_small(request.limit))
+        self._traffic.round_trips[peer] = loop.time() - started
+        self._traffic.received[peer] += len(body)
+        return body
+
+    async def _ask(
+        self,
+        peer: NodeId,
+        addresses: Sequence[Address],
+        request: _Request,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[T]],
+    ) -> T:
+        """Send `request` to the first address that answers, the one that did last time before the others."""
+        try:
+            async with asyncio.timeout(limits.deadline(request.limit + len(request.body))):
+                return await self._ask_each(peer, addresses, request, read)
+        except TimeoutError:
+            raise Unreachable("timeout", f"{short(peer)} did not answer in time") from None
+
+    async def _ask_each(
+        self,
+        peer: NodeId,
+        addresses: Sequence[Address],
+        request: _Request,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[T]],
+    ) -> T:
+        context = self._context(peer)
+        tried: list[str] = []
+        cause: Cause = "no_address"
+        last = self._answered.get(peer)
+        for address in sorted(addresses, key=lambda a: a != last):
+            try:
+                answer = await self._ask_at(address, context, request, read)
+            except aiohttp.ClientResponseError as error:
+                raise RemoteFault(Reason.MALFORMED, f"not HTTP: {error.message[:80]!r}") from None
+            except (aiohttp.ClientError, OSError, EOFError) as error:
+                self._answered.pop(peer, None)
+                cause, detail = _unreachable(address, error)
+                tried.append(detail)
+                continue
+            self._answered[peer] = address
+            return answer
+        raise Unreachable(cause, "; ".join(tried) or f"no address of {short(peer)} is known")
+
+    async def _ask_at(
+        self,
+        address: Address,
+        context: ssl.SSLContext,
+        request: _Request,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[T]],
+    ) -> T:
+        url = URL.build(
+            scheme="https",
+            host=address.host,
+            port=address.port,
+            path=f"{limits.PREFIX}/{request.path}",
+            query=request.query,
+        )
+        async with self._session.request(
+            request.method,
+            url,
+            ssl=context,
+            data=io.BytesIO(request.body) if request.body else None,
+            expect100=request.expect,
+            allow_redirects=False,
+        ) as response:
+            if response.status not in (200, 204):
+                raise await _refused(address, response)
+            return await read(response)
+
+    def _context(self, peer: NodeId) -> ssl.SSLContext:
+        if peer not in self._contexts:
+            certificates = self._pins.by_member.get(peer)
+            if certificates is None:
+                raise Unreachable("certificate", f"{short(peer)} is blocked or the manifest has no certificate of it")
+            self._contexts[peer] = client_context(self._pem, certificates)
+        return self._contexts[peer]
+
+
+def _read_small(limit: int) -> Callable[[aiohttp.ClientResponse], Awaitable[bytes]]:
+    """Reads a whole answer of at most `limit` bytes; nothing for 204."""
+
+    async def read(response: aiohttp.ClientResponse) -> bytes:
+        if response.status == 204:
+            return b""
+        return await response.content.readexactly(check_announced(response.headers, limit))
+
+    return read
+
+
+async def _refused(address: Address, response: aiohttp.ClientResponse) -> Unreachable:
+    text = (await response.content.read(limits.MAX_PROBLEM)).decode(errors="replace")
+    said = "".join(c for c in text if c.isprintable())
+    cause: Cause = "busy" if response.status in (429, 503) else "refused"
+    return Unreachable(cause, f"{address} answered {response.status}: {said}")
+
+
+def _unreachable(address: Address, error: Exception) -> tuple[Cause, str]:
+    """In which way `address` could not be reached, and a sentence on it."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
+        return "certificate", f"{address}: another certificate than the manifest's (rotated, or somebody else there)"
+    if isinstance(error, TimeoutError):
+        return "timeout", f"{address}: no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorError | ConnectionRefusedError):
+        return "connect", f"{address}: {_last_line(error)}"
+    if isinstance(error, ConnectionResetError | aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | EOFError):
+        return "closed", f"{address}: closed the connection; right after the handshake, it does not know us as a member"
+    return "connect", f"{address}: {_last_line(error)}"
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[-1][:160]

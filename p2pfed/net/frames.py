@@ -1,0 +1,49 @@
+"""Reads an update frame from a stream of announced length: the head is checked before the payload is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from p2pfed.core import wire
+from p2pfed.core.messages import Statement
+from p2pfed.core.types import Reason
+from p2pfed.errors import RemoteFault
+
+
+class Stream(Protocol):
+    """The part of aiohttp's StreamReader that both ends use."""
+
+    async def readexactly(self, n: int) -> bytes:
+        """The next `n` bytes; raises IncompleteReadError if the stream ends before."""
+
+
+def check_announced(headers: Mapping[str, str], limit: int) -> int:
+    """The Content-Length of a plain body; raises RemoteFault on chunks, an encoding, no length or one above `limit`."""
+    if "Transfer-Encoding" in headers or headers.get("Content-Encoding", "identity") != "identity":
+        raise RemoteFault(Reason.MALFORMED, "a body must be neither chunked nor encoded")
+    text = headers.get("Content-Length", "")
+    if not (text.isascii() and text.isdigit()):
+        raise RemoteFault(Reason.MALFORMED, "a body must announce its length")
+    if len(text) > 15 or int(text) > limit:
+        raise RemoteFault(Reason.OVERSIZE, f"{text[:15]} bytes where at most {limit} are allowed")
+    return int(text)
+
+
+async def read_frame(stream: Stream, length: int, trust: wire.Trust) -> tuple[bytes, Statement]:
+    """A frame of `length` bytes and its verified statement; raises RemoteFault before it reads a payload nobody wants.
+
+    The payload itself is not looked at: that is `wire.open_update`'s.
+    """
+    if length < wire.PREFIX.size:
+        raise RemoteFault(Reason.WRONG_LENGTH, f"{length} bytes are no frame")
+    prefix = await stream.readexactly(wire.PREFIX.size)
+    head_length = wire.head_length(prefix)
+    if length < head_length:
+        raise RemoteFault(Reason.WRONG_LENGTH, f"{length} bytes are less than the frame's head")
+    head = prefix + await stream.readexactly(head_length - len(prefix))
+    statement = wire.open_statement(head, trust)
+    signed = head_length + statement.payload_length
+    if length != signed:
+        raise RemoteFault(Reason.WRONG_LENGTH, f"{length} bytes are announced, {signed} are signed")
+    return head + await stream.readexactly(statement.payload_length), statement

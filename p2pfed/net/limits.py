@@ -1,0 +1,49 @@
+"""Every bound of the peer protocol that is not a message's own (those stand in `core.wire` and `core.consortium`)."""
+
+from __future__ import annotations
+
+PREFIX = "/p2p/v1"
+
+# deadlines, in seconds
+HANDSHAKE_SECONDS = 10.0
+HEADER_SECONDS = 10.0
+BODY_SECONDS = 30.0
+"""For a request or answer without its body; `BYTES_PER_SECOND` more for that."""
+BYTES_PER_SECOND = 64 * 1024
+KEEPALIVE_SECONDS = 75.0
+CLIENT_KEEPALIVE_SECONDS = 60.0
+"""Shorter than the server's, so that a request rarely meets a connection that is just being closed."""
+CONNECT_SECONDS = 5.0
+LINGER_SECONDS = 1.0
+"""How long a refused body is still read, so that the refusal arrives."""
+SHUTDOWN_SECONDS = 10.0
+RETRY_AFTER_SECONDS = 2
+
+# connections
+MAX_HANDSHAKES = 64
+"""Strangers in the middle of a TLS handshake; one more pushes the oldest out."""
+MAX_HANDSHAKES_PER_HOST = 16
+MAX_CONNECTIONS_PER_MEMBER = 4
+"""One more pushes the member's oldest out, which is probably dead."""
+CLIENT_CONNECTIONS_PER_PEER = 3
+BACKLOG = 128
+CHUNK = 256 * 1024
+"""Bytes written or buffered at once."""
+OFF_LOOP = 4 * 1024 * 1024
+"""Frames above this are hashed and decoded in a thread, so that heartbeats go on."""
+
+# requests
+MAX_LINE = 4096
+MAX_FIELD = 4096
+MAX_FIELDS = 32
+MAX_PUSHES = 4
+"""Updates being received at once, all members together; each member one."""
+REQUESTS_PER_SECOND = 50.0
+REQUEST_BURST = 200.0
+MAX_PROBLEM = 512
+"""Bytes of a refusal's explanation that are read."""
+
+
+def deadline(length: int) -> float:
+    """Seconds a request or answer with a body of `length` bytes may take."""
+    return BODY_SECONDS + length / BYTES_PER_SECOND

@@ -1,0 +1,211 @@
+"""The door: accepts connections, lets only members' certificates through, and never stops doing so.
+
+A stranger's bytes end in the TLS handshake; the HTTP parser sees members only. Each refusal is counted by cause.
+The set of members can be exchanged at any time: it holds for the next handshake, and open connections of a removed
+member are cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from pathlib import Path
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from p2pfed.core.types import Address, NodeId
+from p2pfed.core.wire import Trust
+from p2pfed.errors import Unavailable
+from p2pfed.net import limits
+from p2pfed.net.server import PeerServer
+from p2pfed.net.tls import Pins, pins_of, server_context
+from p2pfed.net.transport import PeerHandler, Traffic
+
+
+class Listener:
+    """Serves `handler` to the members of its trust, with the key and certificate in `pem`."""
+
+    def __init__(
+        self, handler: PeerHandler, pem: Path, traffic: Traffic, blocked: frozenset[NodeId] = frozenset()
+    ) -> None:
+        self._handler = handler
+        self._pem = pem
+        self._answers = PeerServer(handler, traffic)
+        self._handshakes: dict[asyncio.Task[None], str] = {}
+        self._open: dict[NodeId, list[_Connection]] = {}
+        self.use(handler.trust(), blocked)
+
+    def use(self, trust: Trust, blocked: frozenset[NodeId] = frozenset()) -> None:
+        """Follow a new manifest or blocklist; connections of members no longer allowed are cut at once."""
+        self._pins: Pins = pins_of(trust.manifest, blocked)
+        self._context = server_context(self._pem, self._pins.certificates)
+        for connections in list(self._open.values()):
+            for connection in list(connections):
+                if self._pins.by_certificate.get(connection.certificate) != connection.member:
+                    connection.abort()
+
+    @property
+    def connections(self) -> int:
+        """How many connections of members are open."""
+        return sum(map(len, self._open.values()))
+
+    async def start(self, address: Address) -> Address:
+        """Listen; the answer has the real port where `address` has 0. Raises Unavailable if the port is taken."""
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((address.host, address.port), family=family, backlog=limits.BACKLOG)
+        except OSError as error:
+            hint = "is another daemon running there?" if error.errno == errno.EADDRINUSE else "see peers.listen"
+            raise Unavailable(f"cannot listen on {address}: {error.strerror}; {hint}") from None
+        self._socket.setblocking(False)
+        self._server = web.Server(self._answer)
+        self._accepting = asyncio.create_task(self._accept(), name="accept peers")
+        return Address(address.host, self._socket.getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop accepting, let requests in progress finish for some seconds, and cut the rest."""
+        self._accepting.cancel()
+        handshakes = list(self._handshakes)
+        for task in handshakes:
+            task.cancel()
+        await asyncio.gather(self._accepting, *handshakes, return_exceptions=True)
+        self._socket.close()
+        self._server.pre_shutdown()
+        await self._server.shutdown(limits.SHUTDOWN_SECONDS)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, peer = await loop.sock_accept(self._socket)
+            except OSError as error:  # out of descriptors, or the peer is gone already: neither may end the loop
+                full = error.errno in (errno.EMFILE, errno.ENFILE)
+                self._handler.refused("no_descriptors" if full else "accept_failed", "")
+                await asyncio.sleep(0.2)
+                continue
+            self._make_room(peer[0])
+            task = asyncio.create_task(self._handshake(accepted, peer[0]))
+            self._handshakes[task] = peer[0]
+            task.add_done_callback(lambda done: self._handshakes.pop(done, None))
+            await asyncio.sleep(0)  # a flood must not keep the handshakes, or anything else, from running
+
+    def _make_room(self, host: str) -> None:
+        """Push out the oldest unfinished handshake where there are too many: a member's takes milliseconds."""
+        same_host = [task for task, other in self._handshakes.items() if other == host]
+        oldest = None
+        if len(same_host) >= limits.MAX_HANDSHAKES_PER_HOST:
+            oldest = same_host[0]
+        elif len(self._handshakes) >= limits.MAX_HANDSHAKES:
+            oldest = next(iter(self._handshakes))
+        if oldest is not None:
+            self._handler.refused("too_many_handshakes", self._handshakes.pop(oldest))
+            oldest.cancel()
+
+    async def _handshake(self, accepted: socket.socket, host: str) -> None:
+        loop = asyncio.get_running_loop()
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            await loop.connect_accepted_socket(
+                lambda: _Connection(self, loop, self._server),
+                accepted,
+                ssl=self._context,
+                ssl_handshake_timeout=limits.HANDSHAKE_SECONDS,
+            )
+        except (OSError, EOFError) as error:  # ssl's errors are OSErrors; the transport has closed the socket
+            self._handler.refused(_cause(error), host)
+
+    def admit(self, connection: _Connection, certificate: bytes, host: str) -> NodeId | None:
+        """Whose connection this is; None if the certificate is not literally one of the manifest's."""
+        member = self._pins.by_certificate.get(certificate)
+        if member is None:
+            self._handler.refused("unknown_certificate", host)
+            return None
+        connections = self._open.setdefault(member, [])
+        connections.append(connection)
+        if len(connections) > limits.MAX_CONNECTIONS_PER_MEMBER:
+            self._handler.refused("too_many_connections", host)
+            connections[0].abort()
+        return member
+
+    def forget(self, connection: _Connection) -> None:
+        """The connection is gone."""
+        connections = self._open.get(connection.member, [])
+        if connection in connections:
+            connections.remove(connection)
+
+    def overdue(self, connection: _Connection, host: str) -> None:
+        """No whole request came in time."""
+        self._handler.refused("header_deadline", host)
+        connection.abort()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, _Connection)
+        connection.heard()
+        return await self._answers.answer(connection.member, request)
+
+
+class _Connection(RequestHandler):
+    """aiohttp's connection, which begins only if the certificate is a member's, and ends if no request follows."""
+
+    def __init__(self, listener: Listener, loop: asyncio.AbstractEventLoop, server: web.Server) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=limits.KEEPALIVE_SECONDS,
+            access_log=None,  # type: ignore[arg-type]  # aiohttp means "no access log" by it
+            max_line_size=limits.MAX_LINE,
+            max_field_size=limits.MAX_FIELD,
+            max_headers=limits.MAX_FIELDS,
+            lingering_time=limits.LINGER_SECONDS,
+            read_bufsize=limits.CHUNK,
+            auto_decompress=False,
+        )
+        self._listener = listener
+        self._deadline: asyncio.TimerHandle | None = None
+        self._tls: asyncio.Transport | None = None
+        self.certificate = b""
+        self.member = NodeId("")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The handshake is over; nothing has been parsed yet."""
+        assert isinstance(transport, asyncio.Transport)
+        self._tls = transport
+        self.certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        host = transport.get_extra_info("peername")[0]
+        member = self._listener.admit(self, self.certificate, host)
+        if member is None:
+            transport.abort()
+            return
+        self.member = member
+        self._deadline = self._loop.call_later(limits.HEADER_SECONDS, self._listener.overdue, self, host)
+        super().connection_made(transport)
+
+    def heard(self) -> None:
+        """A whole request has come; between later ones aiohttp's keep-alive limit holds."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def abort(self) -> None:
+        """Cut the connection without a good-bye."""
+        if self._tls is not None:
+            self._tls.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection is gone, whoever ended it."""
+        self.heard()
+        self._listener.forget(self)
+        super().connection_lost(exc)
+
+
+def _cause(error: OSError | EOFError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "unknown_certificate"
+    if isinstance(error, ssl.SSLError):
+        return "no_certificate" if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE" else "not_tls"
+    if isinstance(error, ConnectionAbortedError | TimeoutError):
+        return "handshake_deadline"
+    return "handshake_dropped"
