@@ -1,0 +1,134 @@
+"""The Learner seam: what a trainer child can do with a bank's rows. Learners get arrays, never a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfed.config import ThresholdSection
+from p2pfed.core.events import Metrics
+from p2pfed.core.model import ModelSpec, TrainingPolicy
+from p2pfed.core.rows import BankRows, Rows
+from p2pfed.core.weights import Vector
+from p2pfed.errors import P2PFedError
+from p2pfed.learning import forward, metrics
+from p2pfed.learning.threshold import choose, settle
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """One round's local training."""
+
+    vector: Vector
+    optimiser: bytes
+    """`AdamState.to_bytes`."""
+    loss: float
+    """Mean training loss over the round's steps, weighted like the training itself."""
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics by row set (`validation`, `own_test`, `test`; absent where empty) and their alert threshold."""
+
+    metrics: dict[str, Metrics]
+    threshold: float
+
+
+class Learner(Protocol):
+    """Trains and measures one model on one bank's rows."""
+
+    def train(self, vector: Vector, optimiser: bytes, round_number: int) -> TrainResult:
+        """One round of local steps from `vector` float32 [schema.size]; the same arguments give the same result.
+
+        Empty `optimiser` goes on with the state the round before left (none at first). Raises P2PFedError when the
+        loss or the weights stop being finite, ValueError if the vector or the state does not fit the model.
+        """
+        ...
+
+    def evaluate(self, vector: Vector) -> Evaluation:
+        """Choose the threshold on validation rows and measure on every row set; raises like `train`."""
+        ...
+
+
+@dataclass(frozen=True)
+class AdamState:
+    """Adam's step count and its two running means float32 [size] (Kingma and Ba 2015, algorithm 1)."""
+
+    step: int
+    mean: Vector
+    square: Vector
+
+    @classmethod
+    def fresh(cls, size: int) -> AdamState:
+        """The state before the first step."""
+        return cls(0, np.zeros(size, np.float32), np.zeros(size, np.float32))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, size: int) -> AdamState:
+        """Read what `to_bytes` wrote for a model of `size` weights; raises ValueError on another length."""
+        if len(data) != 8 + 8 * size:
+            raise ValueError(f"an optimiser state for {size} weights has {8 + 8 * size} bytes, not {len(data)}")
+        moments = np.frombuffer(data, "<f4", offset=8)
+        return cls(int.from_bytes(data[:8], "little"), moments[:size], moments[size:])
+
+    def to_bytes(self) -> bytes:
+        """Step count (8 bytes), then both means, little endian."""
+        return self.step.to_bytes(8, "little") + self.mean.astype("<f4").tobytes() + self.square.astype("<f4").tobytes()
+
+
+def training_rows(spec: ModelSpec, rows: BankRows) -> Rows:
+    """What a model learns from: every training row, or for the autoencoder the legitimate ones."""
+    if spec.kind == "mlp":
+        return rows.train
+    legitimate = rows.train.labels < 0.5
+    return Rows(rows.train.features[legitimate], rows.train.labels[legitimate])
+
+
+def batches(policy: TrainingPolicy, rows: int, seed: int, round_number: int) -> NDArray[np.int32]:
+    """Row numbers int32 [steps, batch] of a round: whole shuffles one after the other, the last cut short.
+
+    So no row is seen twice before every row was seen once. With `policy.local_steps` 0 a round is one epoch, its last
+    batch filled up from a second shuffle.
+    """
+    steps = policy.local_steps or -(-rows // policy.batch)
+    generator = np.random.Generator(np.random.PCG64([seed, round_number]))
+    shuffles, rest = divmod(steps * policy.batch, rows)
+    drawn = [generator.permutation(rows) for _ in range(shuffles)] + [generator.choice(rows, rest, replace=False)]
+    return np.concatenate(drawn).astype(np.int32).reshape(steps, policy.batch)
+
+
+def checked(result: TrainResult, round_number: int) -> TrainResult:
+    """`result`, if it is finite; raises P2PFedError otherwise."""
+    if np.isfinite(result.loss) and np.isfinite(result.vector).all():
+        return result
+    raise P2PFedError(
+        f"training diverged in round {round_number}: the loss is no longer a finite number. Lower the learning rate of "
+        "the consortium's training policy, or look for extreme values in this bank's columns"
+    )
+
+
+def measure(spec: ModelSpec, vector: Vector, rows: BankRows, section: ThresholdSection) -> Evaluation:
+    """What `Learner.evaluate` answers, by the numpy forward pass; training rows choose where validation is empty."""
+    settled = settle(section, spec.kind, rows.legitimate_per_day)
+    assert settled.kind is not None
+    chooser = rows.validation if len(rows.validation) else rows.train
+    chosen_on = _scores(spec, vector, chooser)
+    threshold = choose(settled.kind, settled.value, chosen_on, chooser.labels, rows.legitimate_per_day)
+    result: dict[str, Metrics] = {}
+    for name, part in (("validation", rows.validation), ("own_test", rows.own_test), ("test", rows.pooled_test)):
+        if len(part):
+            values = chosen_on if part is chooser else _scores(spec, vector, part)
+            result[name] = metrics.evaluate(values, part.labels, threshold, spec.kind)
+    return Evaluation(result, threshold)
+
+
+def _scores(spec: ModelSpec, vector: Vector, rows: Rows) -> NDArray[np.float32]:
+    values = forward.scores(spec, vector, rows.features)
+    if not np.isfinite(values).all():
+        raise P2PFedError("the model's scores are not finite numbers: its weights have grown beyond float32")
+    return values

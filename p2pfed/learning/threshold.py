@@ -1,0 +1,67 @@
+"""Above which score a payment is an alert."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from p2pfed.config import ThresholdSection
+from p2pfed.errors import DataError
+from p2pfed.learning.metrics import curve
+
+Kind = Literal["max_f1", "percentile", "alerts_per_day"]
+
+DEFAULT_PERCENTILE = 98.0
+
+
+def settle(
+    section: ThresholdSection, model: Literal["mlp", "autoencoder"], legitimate_per_day: float
+) -> ThresholdSection:
+    """The section with the model's defaults filled in: `max_f1` for the MLP, percentile 98 for the autoencoder.
+
+    Raises DataError if an alert budget is asked for but the rows have no time (`legitimate_per_day` is 0).
+    """
+    kind = section.kind or ("max_f1" if model == "mlp" else "percentile")
+    value = DEFAULT_PERCENTILE if kind == "percentile" and section.value is None else section.value
+    if kind == "alerts_per_day" and legitimate_per_day <= 0:
+        raise DataError(
+            "learning.threshold asks for alerts_per_day, but the validation rows do not say how many payments a day "
+            "there are: name data.event_time, or choose max_f1 or percentile"
+        )
+    return ThresholdSection(kind=kind, value=value)
+
+
+def choose(kind: Kind, value: float | None, scores: ArrayLike, labels: ArrayLike, legitimate_per_day: float) -> float:
+    """The threshold for validation `scores` [n] and `labels` [n]; payments strictly above it are alerts.
+
+    `percentile` is over legitimate scores; `alerts_per_day` the lowest that gives at most `value` false alerts among
+    `legitimate_per_day` payments; `max_f1` lies half-way between the best cut and the score below it. Without a fraud
+    to find F1 is undefined: percentile 98 then. Without legitimate rows any score is an alert (minus infinity is not
+    a JSON number, so: below the lowest score). Raises ValueError without rows.
+    """
+    values, fraud = np.asarray(scores, np.float64), np.asarray(labels) > 0.5
+    if not len(values):
+        raise ValueError("a threshold needs at least one validation row")
+    if fraud.all():
+        return float(np.nextafter(values.min(), -np.inf))
+    if kind == "max_f1" and fraud.any():
+        return _max_f1(values, fraud)
+    legitimate = values[~fraud]
+    share = DEFAULT_PERCENTILE / 100
+    if kind == "percentile" and value is not None:
+        share = value / 100
+    elif kind == "alerts_per_day" and value is not None:
+        share = 1 - min(1.0, value / legitimate_per_day)
+    # "higher" takes a score that occurs, so that no more than the wanted share lies strictly above it
+    return float(np.quantile(legitimate, share, method="higher"))
+
+
+def _max_f1(values: np.ndarray, fraud: np.ndarray) -> float:
+    points = curve(values, fraud)
+    f1 = 2 * points.caught / (points.caught + points.false + points.caught[-1])
+    best = int(np.argmax(f1))
+    cut = points.cuts[best]
+    below = points.cuts[best + 1] if best + 1 < len(points.cuts) else np.nextafter(cut, -np.inf)
+    return float((cut + below) / 2)

@@ -1,0 +1,115 @@
+"""A process without keys that imports TensorFlow once and forks a trainer for each daemon that connects.
+
+`python -m p2pfed.runtime.spawner SOCKET` listens on the Unix socket SOCKET (mode 0600) and ends, with its children,
+on SIGTERM or when the process that started it dies. TensorFlow is imported but never run before a fork: its thread
+pools start with the first operation, so a child starts its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from types import FrameType
+
+from p2pfed.runtime.trainer_child import ONE_THREAD, die_with_parent, learner_class, serve, step_back
+
+POLL_SECONDS = 1.0
+BACKLOG = 1024
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGINT arrived."""
+
+
+def listen(path: Path) -> socket.socket:
+    """Bind the Unix socket `path` for this user only, replacing one that a dead spawner left; raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    listener = socket.socket(socket.AF_UNIX)
+    umask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(umask)
+    listener.listen(BACKLOG)
+    listener.settimeout(POLL_SECONDS)
+    return listener
+
+
+def serve_forks(listener: socket.socket) -> None:
+    """Fork a child for every connection until the parent of this process dies."""
+    parent, children = os.getppid(), set[int]()
+    try:
+        while os.getppid() == parent:
+            try:
+                connection, _ = listener.accept()
+            except TimeoutError:
+                connection = None
+            if connection is not None:
+                children.add(_fork(connection, listener))
+                connection.close()
+            children -= _ended(children)
+    finally:
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+
+
+def _fork(connection: socket.socket, listener: socket.socket) -> int:
+    spawner = os.getpid()
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        die_with_parent(spawner)
+        step_back()
+        listener.close()
+        connection.setblocking(True)
+        serve(connection)
+        code = 0
+    finally:  # a fork must never return into the spawner's loop
+        os._exit(code)
+
+
+def _ended(children: set[int]) -> set[int]:
+    return {child for child in children if os.waitpid(child, os.WNOHANG)[0]}
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def main(arguments: list[str]) -> None:
+    """Serve on the socket path that is the only argument."""
+    if len(arguments) != 1:
+        raise SystemExit("usage: python -m p2pfed.runtime.spawner SOCKET")
+    os.environ.update(ONE_THREAD)
+    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    path = Path(arguments[0])
+    try:
+        with listen(path) as listener:  # first of all: a daemon that connects meanwhile waits in the backlog
+            preload()
+            serve_forks(listener)
+    except Terminated:
+        pass
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def preload() -> None:
+    """Import what every trainer needs, so that the forks share its memory."""
+    import p2pfed.data.features
+    import p2pfed.data.imbalance  # noqa: F401
+
+    learner_class("keras")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

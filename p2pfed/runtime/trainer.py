@@ -1,0 +1,290 @@
+"""The daemon's side of training: a supervised child process, jobs in order, answers as Inputs of the node.
+
+The network part of a node outlives its training part: a child that dies, hangs or grows is replaced, and the node
+only hears `TrainerLost` and `TrainerReady`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import statistics
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2pfed import errors
+from p2pfed.config import NodeConfig
+from p2pfed.core import record
+from p2pfed.core.consortium import Manifest
+from p2pfed.core.events import (
+    EvaluationFinished,
+    Input,
+    StartEvaluation,
+    StartTraining,
+    TrainerLost,
+    TrainerReady,
+    TrainingFinished,
+)
+from p2pfed.runtime.trainer_process import TrainerProcess, from_spawner, resident_bytes, start_own
+from p2pfed.runtime.trainer_protocol import BrokenMessage, TrainerMessage
+
+LOADING_SECONDS = 300.0
+"""How long a child may be silent while it imports TensorFlow and reads rows: both can hold Python's lock."""
+SILENT_SECONDS = 30.0
+"""How long a loaded child may be silent, and the least time a job is given."""
+FIRST_JOB_SECONDS = 3600.0
+"""Time for a job while fewer than three of its kind tell what is usual."""
+SLOW_FACTOR = 3
+"""A job that takes this many times the median of its kind is stuck."""
+RETRY_SECONDS, RETRY_LIMIT = 1.0, 60.0
+GROWTH = 1.25
+"""A child above its memory limit is replaced only if it grew so much since its first job: else the next would be too."""
+
+Job = StartTraining | StartEvaluation
+
+
+class TrainerState(Enum):
+    """What `status` says of the trainer."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    LOADING = "loading"
+    IDLE = "idle"
+    TRAINING = "training"
+    EVALUATING = "evaluating"
+    WAITING = "waiting"  # before the next attempt to start a child
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What the child found when it read the bank's rows."""
+
+    train_rows: int
+    train_frauds: int
+    scaler: dict[str, Any]
+    """The fields of the fitted `data.features.Scaler`, as a model bundle needs them."""
+    report: dict[str, Any]
+
+
+class _Gone(Exception):
+    """The child is no longer usable; the message says why."""
+
+
+class Trainer:
+    """Supervises one training child; use from one event loop."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        base: Path,
+        manifest: Manifest,
+        on_input: Callable[[Input], None],
+        *,
+        learner: str = "keras",
+    ) -> None:
+        """`base` is where the configuration's relative paths start; `learner` is `keras` or, for tests, `numpy`."""
+        self.state = TrainerState.STOPPED
+        self.restarts = 0
+        """Children lost since the start; those replaced for their memory do not count."""
+        self.loaded: Loaded | None = None
+        self._config, self._base, self._manifest = config, base, manifest
+        self._on_input, self._learner = on_input, learner
+        self._jobs: deque[Job] = deque()
+        self._submitted = asyncio.Event()
+        self._child: TrainerProcess | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._optimiser = b""
+        self._durations: dict[type[Job], deque[float]] = {k: deque(maxlen=21) for k in (StartTraining, StartEvaluation)}
+        self._ready, self._answered = asyncio.Event(), asyncio.Event()
+        self._current: Job | None = None
+        self._silent = self._busy = 0.0
+        self._retry = RETRY_SECONDS
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id."""
+        return self._child.handle.pid if self._child else None
+
+    @property
+    def rss(self) -> int:
+        """The child's resident bytes; 0 without a child."""
+        return resident_bytes(self._child.handle.pid) if self._child else 0
+
+    def start(self) -> None:
+        """Begin to supervise; returns at once, `TrainerReady` follows when the rows are loaded."""
+        self._task = asyncio.create_task(self._supervise(), name="trainer")
+
+    async def wait(self) -> None:
+        """Return after `stop`. Raises the LocalFault that kept the very first child from loading the bank's rows."""
+        if self._task:
+            await asyncio.wait([self._task])
+            if not self._task.cancelled():
+                self._task.result()
+
+    def submit(self, job: Job) -> None:
+        """Queue a job; it ends in TrainingFinished or EvaluationFinished, or is dropped with TrainerLost."""
+        self._jobs.append(job)
+        self._submitted.set()
+
+    async def stop(self) -> None:
+        """End the child: SIGTERM, SIGKILL after 20 s."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self.state = TrainerState.STOPPED
+
+    async def _supervise(self) -> None:
+        grown = False
+        while True:
+            try:
+                await self._one_child(grown)
+                grown = True
+            except (_Gone, OSError, BrokenMessage) as error:
+                grown = False
+                self.restarts += 1
+                self._jobs.clear()
+                self.state = TrainerState.WAITING
+                self._on_input(TrainerLost(str(error) or type(error).__name__))
+                await asyncio.sleep(self._retry)
+                self._retry = min(RETRY_LIMIT, 2 * self._retry)
+
+    async def _one_child(self, replaces_grown: bool) -> None:
+        """Run one child; returns when it has grown too large, raises why it is lost otherwise."""
+        self.state = TrainerState.STARTING
+        path = self._config.learning.trainer_socket
+        child = self._child = await (from_spawner(self._base / path, LOADING_SECONDS) if path else start_own())
+        kill = True
+        try:
+            self.state, self._silent, self._current = TrainerState.LOADING, 0.0, None
+            self._ready.clear()
+            await _first_of(self._listen(child, replaces_grown), self._feed(child), self._watch())
+            kill = False
+        except asyncio.CancelledError:
+            kill = False
+            raise
+        finally:
+            self._child = None
+            await child.end(kill)
+
+    async def _listen(self, child: TrainerProcess, replaces_grown: bool) -> None:
+        """Turn the child's messages into Inputs until the stream ends; raises why it ended."""
+        while (message := await child.hear()) is not None:
+            self._silent = 0.0
+            if message.kind == "ready":
+                self.loaded = Loaded(**{f.name: message.fields[f.name] for f in dataclasses.fields(Loaded)})
+                if not replaces_grown:
+                    # whatever was asked for meanwhile, the node asks again
+                    self._jobs.clear()
+                    self._on_input(TrainerReady(self.loaded.train_rows, self.loaded.train_frauds))
+                self._ready.set()
+            elif message.kind in ("trained", "evaluated"):
+                job, self._current = self._jobs.popleft(), None
+                self._durations[type(job)].append(self._busy)
+                self._retry = RETRY_SECONDS
+                self._answered.set()
+                self._on_input(self._finished(message))
+            elif message.kind == "failed":
+                raise self._fault(message.fields)
+        raise _Gone("the trainer process ended unexpectedly; the system's log tells if memory ran out")
+
+    async def _feed(self, child: TrainerProcess) -> None:
+        """Hand the child its rows' description, then one job after the other; returns when it has grown too large."""
+        try:
+            await child.say(self._load_message())
+            await self._ready.wait()
+            self.state, settled, fresh = TrainerState.IDLE, 0, True
+            while not self._outgrown(settled):
+                while not self._jobs:
+                    self._submitted.clear()
+                    await self._submitted.wait()
+                job = self._jobs[0]
+                trains = isinstance(job, StartTraining)
+                self._current, self._busy = job, 0.0
+                self._answered.clear()
+                self.state = TrainerState.TRAINING if trains else TrainerState.EVALUATING
+                await child.say(self._job_message(job, fresh))
+                fresh = fresh and not trains
+                await self._answered.wait()
+                self.state = TrainerState.IDLE
+                settled = settled or self.rss
+        except OSError:
+            await asyncio.Event().wait()  # the listener will find out what the child's last word was
+
+    async def _watch(self) -> None:
+        """Raise when the child is silent or stuck. Counts its own wake-ups: a suspended daemon must blame nobody."""
+        while True:
+            await asyncio.sleep(1.0)
+            self._silent += 1.0
+            self._busy += 1.0
+            if self._silent > (SILENT_SECONDS if self._ready.is_set() else LOADING_SECONDS):
+                raise _Gone(f"the trainer process has said nothing for {self._silent:.0f} s")
+            if self._current and self._busy > self._patience(type(self._current)):
+                raise _Gone(f"the trainer process is stuck: a job has taken {self._busy:.0f} s")
+
+    def _patience(self, kind: type[Job]) -> float:
+        usual = self._durations[kind]
+        return max(SILENT_SECONDS, SLOW_FACTOR * statistics.median(usual)) if len(usual) >= 3 else FIRST_JOB_SECONDS
+
+    def _outgrown(self, settled: int) -> bool:
+        rss = self.rss
+        return rss > self._config.learning.trainer_memory_mb * 2**20 and rss > GROWTH * settled > 0
+
+    def _load_message(self) -> TrainerMessage:
+        manifest, learning = self._manifest, self._config.learning
+        fields = {
+            "data": self._config.data.model_dump(mode="json"),
+            "base": str(self._base),
+            "contract": record.plain(manifest.contract),
+            "model": record.plain(manifest.model),
+            "policy": record.plain(manifest.training),
+            "threshold": learning.threshold.model_dump(mode="json"),
+            "seed": learning.seed,
+            "learner": self._learner,
+        }
+        return TrainerMessage("load", fields)
+
+    def _job_message(self, job: Job, fresh: bool) -> TrainerMessage:
+        vector = np.ascontiguousarray(job.vector, "<f4").tobytes()
+        if isinstance(job, StartEvaluation):
+            return TrainerMessage("evaluate", {"purpose": job.purpose}, (vector,))
+        # a child that replaces another has no state of its own to go on with
+        optimiser = job.optimiser or (self._optimiser if fresh else b"")
+        return TrainerMessage("train", {"round": job.round}, (vector, optimiser))
+
+    def _finished(self, message: TrainerMessage) -> Input:
+        fields = message.fields
+        if message.kind == "evaluated":
+            return EvaluationFinished(fields["purpose"], fields["metrics"], fields["threshold"])
+        vector = np.frombuffer(message.blobs[0], "<f4")
+        self._optimiser = bytes(message.blobs[1])
+        return TrainingFinished(
+            fields["round"], vector, self._optimiser, fields["loss"], fields["steps"], fields["seconds"]
+        )
+
+    def _fault(self, fields: dict[str, Any]) -> Exception:
+        """The child's own error, if it is the operator's to mend before anything worked; else only a lost child."""
+        kind = getattr(errors, fields["error"], None)
+        if self.loaded is None and isinstance(kind, type) and issubclass(kind, errors.LocalFault):
+            return kind(fields["message"])
+        return _Gone(fields["message"])
+
+
+async def _first_of(*work: Coroutine[Any, Any, None]) -> None:
+    """Run all until one returns or raises, then cancel the others; raises what it raised."""
+    tasks = [asyncio.create_task(w) for w in work]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            if not task.done():
+                task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome

@@ -1,0 +1,195 @@
+"""The training process: loads the bank's rows, then trains and evaluates for one daemon until the connection closes.
+
+`python -m p2pfed.runtime.trainer_child --fd N` serves the inherited socket N; the spawner calls `serve` in a fork.
+The process has no keys and opens no network connection of its own but to the bank's database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from p2pfed.errors import P2PFedError
+from p2pfed.runtime.trainer_protocol import TrainerMessage, receive, send
+
+if TYPE_CHECKING:
+    from p2pfed.learning.learner import Learner
+
+NICENESS = 5
+ALIVE_SECONDS = 1.0
+PR_SET_PDEATHSIG = 1
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+"""Environment of a training process; must be set before numpy and TensorFlow are imported."""
+
+
+def serve(connection: socket.socket) -> None:
+    """Answer the daemon's messages until it closes `connection`; what goes wrong is its last message, `failed`."""
+    lock = threading.Lock()
+    _say(connection, lock, TrainerMessage("hello", {"pid": os.getpid()}))
+    threading.Thread(target=_beat, args=(connection, lock), daemon=True).start()
+    learner = None
+    try:
+        while (message := receive(connection)) is not None:
+            if message.kind == "load":
+                learner, answer = _load(message.fields)
+            elif learner is not None:
+                answer = _work(learner, message)
+            else:
+                raise ValueError(f"asked to {message.kind} before the rows were loaded")
+            _say(connection, lock, answer)
+    except OSError as error:
+        if isinstance(error, ConnectionError):
+            return  # the daemon is gone; nobody is left to tell
+        _fail(connection, lock, error)
+    except Exception as error:  # whatever it is, the daemon must hear of it; this process ends either way
+        _fail(connection, lock, error)
+
+
+def _load(fields: dict[str, Any]) -> tuple[Learner, TrainerMessage]:
+    """Read the bank's rows as the daemon's `load` says and build the learner."""
+    from p2pfed.config import DataSection, ThresholdSection
+    from p2pfed.core import record
+    from p2pfed.core.contract import FeatureContract
+    from p2pfed.core.model import ModelSpec, TrainingPolicy
+    from p2pfed.data.features import load_bank
+    from p2pfed.data.imbalance import positive_weight, resample
+    from p2pfed.learning.threshold import settle
+
+    spec = record.build(ModelSpec, fields["model"])
+    policy = record.build(TrainingPolicy, fields["policy"])
+    contract = record.build(FeatureContract, fields["contract"])
+    section, seed = ThresholdSection.model_validate(fields["threshold"]), fields["seed"]
+    bank = load_bank(DataSection.model_validate(fields["data"]), contract, Path(fields["base"]), time.time())
+    settle(section, spec.kind, bank.rows.legitimate_per_day)
+    rows = bank.rows
+    if spec.kind == "mlp":  # an autoencoder sees no fraud, so there is no imbalance to mend
+        rows = replace(rows, train=resample(rows.train, policy, seed))
+    weight = positive_weight(bank.rows.train, policy)
+    learner = learner_class(fields["learner"])(spec, policy, rows, section, positive_weight=weight, seed=seed)
+    answer = {
+        "train_rows": len(bank.rows.train),
+        "train_frauds": bank.rows.train.frauds,
+        "scaler": record.plain(bank.scaler),
+        "report": bank.report,
+    }
+    return learner, TrainerMessage("ready", answer)
+
+
+def learner_class(name: str) -> Any:
+    """The learner called `keras` or `numpy`; importing the first one imports TensorFlow."""
+    if name == "numpy":
+        from p2pfed.learning.numpy_learner import NumpyLearner
+
+        return NumpyLearner
+    with quiet_stderr():
+        from p2pfed.learning.keras_learner import KerasLearner
+    return KerasLearner
+
+
+def _work(learner: Learner, message: TrainerMessage) -> TrainerMessage:
+    import numpy as np
+
+    vector = np.frombuffer(message.blobs[0], np.float32)
+    if message.kind == "train":
+        trained = learner.train(vector, bytes(message.blobs[1]), message.fields["round"])
+        fields = {
+            "round": message.fields["round"],
+            "loss": trained.loss,
+            "steps": trained.steps,
+            "seconds": trained.seconds,
+        }
+        return TrainerMessage("trained", fields, (trained.vector.tobytes(), trained.optimiser))
+    if message.kind == "evaluate":
+        evaluation = learner.evaluate(vector)
+        fields = {
+            "purpose": message.fields["purpose"],
+            "metrics": evaluation.metrics,
+            "threshold": evaluation.threshold,
+        }
+        return TrainerMessage("evaluated", fields)
+    raise ValueError(f"unknown message {message.kind!r}")
+
+
+def _beat(connection: socket.socket, lock: threading.Lock) -> None:
+    """Say every second that the process lives; end it when nobody listens, even in the middle of a round."""
+    while True:
+        time.sleep(ALIVE_SECONDS)
+        try:
+            _say(connection, lock, TrainerMessage("alive", {}))
+        except OSError:
+            os._exit(0)
+
+
+def _say(connection: socket.socket, lock: threading.Lock, message: TrainerMessage) -> None:
+    with lock:
+        send(connection, message)
+
+
+def _fail(connection: socket.socket, lock: threading.Lock, error: Exception) -> None:
+    deliberate = isinstance(error, P2PFedError)
+    if not deliberate:
+        traceback.print_exc()
+    fields = {
+        "error": type(error).__name__,
+        "exit_code": error.exit_code if isinstance(error, P2PFedError) else 1,
+        "message": str(error) if deliberate else f"{type(error).__name__}: {error}",
+    }
+    # a daemon that is gone cannot be told
+    with contextlib.suppress(OSError):
+        _say(connection, lock, TrainerMessage("failed", fields))
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Send file descriptor 2 to nowhere meanwhile: TensorFlow's import writes lines that no setting silences."""
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def die_with_parent(parent: int) -> None:
+    """Let Linux kill this process when its parent, whose id is `parent`, dies; elsewhere the closed socket does it."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the request was made
+        os._exit(0)
+
+
+def step_back() -> None:
+    """Lower this process's priority, so that the daemon answers while it trains."""
+    os.nice(NICENESS)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to handle
+
+
+def main(arguments: list[str]) -> None:
+    """Serve the socket that `--fd N` names."""
+    if len(arguments) != 2 or arguments[0] != "--fd" or not arguments[1].isdigit():
+        raise SystemExit("usage: python -m p2pfed.runtime.trainer_child --fd N")
+    os.environ.update(ONE_THREAD)
+    die_with_parent(os.getppid())
+    step_back()
+    with socket.socket(fileno=int(arguments[1])) as connection:
+        serve(connection)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
