@@ -171,17 +171,21 @@ class PeerTable:
         """Whether to dial `peer` now: it has an endpoint and is neither benched nor blocked."""
         return peer not in self._blocked and not self.benched(peer, now) and bool(self.endpoints(peer))
 
+    def blocked(self, peer: NodeId) -> bool:
+        """Whether the operator has blocked `peer`."""
+        return peer in self._blocked
+
     def exchange_partner(self, now: float, rng: np.random.Generator, tick_number: int) -> NodeId | None:
         """With whom to swap tables: a uniformly random dialable member; every fourth tick the one heard least lately.
 
         Failed and departed members are asked too, within their back-off: it may only have been a partition.
         """
-        choice = [m for m in self._peers if self.dialable(m, now)]
-        if not choice:
-            return None
+        members = list(self._peers)
         if tick_number % STALEST_EVERY == 0:
-            return min(choice, key=self._heard_or_never)
-        return choice[int(rng.integers(len(choice)))]
+            order = sorted(members, key=self._heard_or_never)
+        else:
+            order = [members[i] for i in rng.permutation(len(members))]
+        return next((m for m in order if self.dialable(m, now)), None)
 
     def endpoints(self, peer: NodeId) -> tuple[Address, ...]:
         """Where to dial `peer`, best first: configuration, its own heartbeat, the manifest, zeroconf; each once."""

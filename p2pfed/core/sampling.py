@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from p2pfed.core.types import NodeId
+from p2pfed.errors import ConfigError
 
 Graph = Mapping[NodeId, frozenset[NodeId]]
 """Who is whose neighbour; symmetric, and nobody is its own."""
@@ -44,6 +45,25 @@ class GraphSampler:
     def choose(self, members: Sequence[NodeId], count: int, rng: np.random.Generator) -> list[NodeId]:
         """Those of `members` that are neighbours, at most `count`."""
         return self._uniform.choose([m for m in members if m in self._neighbours], count, rng)
+
+
+def sampler_for(topology: str, members: Sequence[NodeId], me: NodeId, seed: int) -> PeerSampler:
+    """The sampler of a manifest's topology: `random`, `full`, `ring` or `regular:K`; raises ConfigError on others.
+
+    All members draw the same `regular:K` graph from `seed`, whatever order they know each other in.
+    """
+    members = sorted(members)
+    if topology == "random":
+        return UniformSampler()
+    if topology in ("full", "ring"):
+        return GraphSampler(me, full(members) if topology == "full" else ring(members))
+    kind, _, degree = topology.partition(":")
+    if kind != "regular" or not degree.isdigit():
+        raise ConfigError(f"unknown topology {topology!r}: choose random, full, ring or regular:K")
+    try:
+        return GraphSampler(me, random_regular(members, int(degree), np.random.default_rng(seed)))
+    except ValueError as error:
+        raise ConfigError(f"topology {topology!r}: {error}") from None
 
 
 def full(members: Sequence[NodeId]) -> Graph:

@@ -1,0 +1,117 @@
+"""Getting others' models and giving our own: pulls, relays, pushes and what admission makes of an update."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2pfed.core.aggregation import Candidate
+from p2pfed.core.consortium import Manifest, members_by_id
+from p2pfed.core.events import (
+    Effect,
+    Emit,
+    Publish,
+    Pull,
+    Push,
+    Save,
+    UpdateAccepted,
+    UpdateReceived,
+    UpdateRefused,
+)
+from p2pfed.core.inbox import Inbox, Slot
+from p2pfed.core.membership import PeerTable
+from p2pfed.core.sampling import PeerSampler, sampler_for
+from p2pfed.core.settings import Memory
+from p2pfed.core.types import NodeId, PeerState, Reason, Verdict
+
+
+class Exchange:
+    """The slots of others' updates and the pulls under way."""
+
+    def __init__(
+        self, me: NodeId, manifest: Manifest, memory: Memory, peers: PeerTable, rng: np.random.Generator
+    ) -> None:
+        self.me, self._peers, self._rng = me, peers, rng
+        self.inbox = Inbox(me, memory.marks)
+        for update in memory.updates:
+            self.inbox.offer(update, 0)
+        self._pulling: set[tuple[NodeId, NodeId]] = set()
+        self.follow(manifest)
+
+    def follow(self, manifest: Manifest) -> None:
+        """Sample by `manifest` from now on."""
+        members = members_by_id(manifest)
+        self._fanout = manifest.gossip.fanout
+        self._sampler: PeerSampler = sampler_for(manifest.gossip.topology, sorted(members), self.me, manifest.seed)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no pull is under way."""
+        return not self._pulling
+
+    def pull(self, now: float) -> list[Effect]:
+        """Ask s random members for what they published; a member nobody here can dial is asked for at another's."""
+        dialable = self._dialable(now)
+        members = self._peers.members
+        wanted = [m for m in members if m in dialable or (dialable and self._peers.state(m) is PeerState.ALIVE)]
+        effects: list[Effect] = []
+        for member in self._sampler.choose(wanted, self._fanout, self._rng):
+            relays = [member] if member in dialable else [m for m in dialable if m != member]
+            if relays:
+                effects += self._ask(relays[int(self._rng.integers(len(relays)))], member)
+        return effects
+
+    def collect(self, members: list[NodeId], now: float) -> list[Effect]:
+        """Ask each of `members` that can be dialled for its own update."""
+        return [effect for m in members if self._peers.dialable(m, now) for effect in self._ask(m, m)]
+
+    def _ask(self, peer: NodeId, member: NodeId) -> list[Effect]:
+        if (peer, member) in self._pulling:
+            return []
+        self._pulling.add((peer, member))
+        return [Pull(peer, self._peers.endpoints(peer), member, self.inbox.pull_after(member))]
+
+    def _dialable(self, now: float) -> list[NodeId]:
+        return [m for m in self._peers.members if self._peers.dialable(m, now)]
+
+    def push(self, frame: bytes, now: float) -> list[Effect]:
+        """Offer our own update to s random members: what a node does that cannot be dialled itself."""
+        chosen = self._sampler.choose(self._dialable(now), self._fanout, self._rng)
+        return [Push(m, self._peers.endpoints(m), frame) for m in chosen]
+
+    def ended(self, peer: NodeId, member: NodeId) -> None:
+        """The pull from `peer` for `member` is over."""
+        self._pulling.discard((peer, member))
+
+    def offer(self, got: UpdateReceived, merges: int) -> list[Effect]:
+        """Admit another member's update into its slot, or say why not; a pushed one is made durable first."""
+        statement = got.update.statement
+        sender = statement.sender
+        verdict, reason = self.inbox.offer(got.update, merges)
+        effects: list[Effect] = []
+        if reason is not None:
+            # what a signature covers is blamed on who signed it, everything else on who handed it over
+            blamed = sender if reason in (Reason.EQUIVOCATION, Reason.NOT_FINITE) else got.via
+            effects.append(Emit(UpdateRefused(sender, blamed, reason, f"sequence {statement.seq}")))
+        if verdict is Verdict.ACCEPT:
+            if got.pushed:
+                mark = (statement.seq, got.update.digest)
+                effects.append(Save(marks={sender: mark}, frames={sender: got.update.frame}))
+            effects.append(Publish(sender, statement.seq, got.update.frame))
+            effects.append(Emit(UpdateAccepted(sender, statement.seq, got.via, len(got.update.frame))))
+        return effects
+
+    def slots(self, merges: int) -> list[Slot]:
+        """The updates of present members that the operator has not blocked, of the last 8 merges."""
+        return self.inbox.fresh(merges, [m for m in self._peers.members if not self._peers.blocked(m)])
+
+    def published(self) -> list[Effect]:
+        """Answer pulls with every update that is in a slot: after a restart."""
+        statements = [(s.update.statement, s.update.frame) for s in self.slots(0)]
+        return [Publish(statement.sender, statement.seq, frame) for statement, frame in statements]
+
+    def candidates(self, merges: int) -> list[Candidate]:
+        """What the next merge uses."""
+        return [
+            Candidate(s.update.statement.sender, s.update.vector, s.update.statement.rows, merges - s.arrived_merge)
+            for s in self.slots(merges)
+        ]

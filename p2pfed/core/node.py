@@ -1,0 +1,206 @@
+"""One member's protocol as a function: `handle(input, now) -> effects`, and nothing else.
+
+No await, clock, socket, file, logger or global randomness: the daemon and the simulator interpret the same effects, so
+what is simulated is what runs, and a journal of inputs replays to the same state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from p2pfed.core.consortium import Manifest, members_by_id
+from p2pfed.core.events import (
+    BlocklistChanged,
+    Effect,
+    Emit,
+    EndpointFound,
+    EvaluationFinished,
+    ExchangeFailed,
+    Halt,
+    HeartbeatsReceived,
+    HelloReceived,
+    Input,
+    LoopLagged,
+    ManifestChanged,
+    NodeStarted,
+    Offended,
+    PullEnded,
+    Started,
+    StopRequested,
+    TimerFired,
+    TrainerLost,
+    TrainerReady,
+    TrainingFinished,
+    UpdateReceived,
+    UpdateRefused,
+)
+from p2pfed.core.exchange import Exchange
+from p2pfed.core.identity import Signer, node_id
+from p2pfed.core.membership import PeerTable
+from p2pfed.core.messages import HeartbeatTable, Hello
+from p2pfed.core.presence import Presence
+from p2pfed.core.problems import Problems
+from p2pfed.core.rounds import Phase, Rounds
+from p2pfed.core.settings import Memory, NodeSettings
+from p2pfed.core.types import NodeId, Verdict, short
+
+
+class GossipNode:
+    """All decisions of one member. Attributes are for reading; only `handle` changes them."""
+
+    def __init__(
+        self, signer: Signer, manifest: Manifest, settings: NodeSettings, memory: Memory, rng: np.random.Generator
+    ) -> None:
+        self.me = node_id(signer.public_key)
+        self.manifest = manifest
+        self.members = members_by_id(manifest)
+        self.problems = Problems()
+        self.peers = PeerTable(self.me, [m for m in self.members if m != self.me], manifest.gossip.heartbeat_seconds)
+        self.peers.block(settings.blocked)
+        self.presence = Presence(signer, manifest, settings, memory.epoch, self.peers, self.problems, rng)
+        self.exchange = Exchange(self.me, manifest, memory, self.peers, rng)
+        self.rounds = Rounds(signer, manifest, settings, memory, self.peers, self.exchange, self.problems)
+
+    # --- what an interpreter may ask without an input -----------------------------------------------------------------
+
+    def heartbeats(self) -> HeartbeatTable:
+        """The table to answer an exchange with."""
+        return self.presence.table()
+
+    def hello(self, asking: NodeId) -> Hello:
+        """The answer to `asking`'s hello."""
+        return self.presence.hello(self.exchange.inbox.newest_seq(asking))
+
+    # --- the function -------------------------------------------------------------------------------------------------
+
+    def handle(self, given: Input, now: float) -> list[Effect]:
+        """Take one input at time `now` (seconds, never falling) and say what to do, in order."""
+        if self.rounds.phase is Phase.STOPPED:
+            return []
+        return self._HANDLERS[type(given)](self, given, now)
+
+    def _started(self, _: Started, now: float) -> list[Effect]:
+        effects: list[Effect] = [Emit(NodeStarted(self.rounds.round, len(self.members)))]
+        effects += self.rounds.started(now)
+        effects += self.exchange.published()
+        return [*effects, *self.presence.greet(now), *self._beat(now)]
+
+    def _timer_fired(self, timer: TimerFired, now: float) -> list[Effect]:
+        return self._beat(now) if timer.name == "heartbeat" else self.rounds.timer_fired(timer.name, now)
+
+    def _beat(self, now: float) -> list[Effect]:
+        if self.presence.absent(now):
+            self.rounds.note_absence()
+        return self.presence.beat(self.rounds.seq, now)
+
+    def _heartbeats_received(self, got: HeartbeatsReceived, now: float) -> list[Effect]:
+        effects = self.presence.heard(got, now)
+        return [*effects, *self.rounds.adopt(now)] if got.answered else effects
+
+    def _hello_received(self, got: HelloReceived, now: float) -> list[Effect]:
+        self.peers.succeeded(got.hello.member, now)
+        return self._jump_above(got.hello.your_newest_seq, got.hello.member)
+
+    def _jump_above(self, seq: int, witness: NodeId) -> list[Effect]:
+        """Never sign a sequence number again that somebody has already seen."""
+        newest = self.rounds.seq
+        if seq <= newest:
+            return []
+        self.rounds.seq = seq
+        return self.presence.forgotten_past(f"update {seq} (seen by {short(witness)}), the newest here is {newest}")
+
+    def _update_received(self, got: UpdateReceived, now: float) -> list[Effect]:
+        statement = got.update.statement
+        self.exchange.ended(got.via, statement.sender)
+        if not got.pushed:
+            self.peers.succeeded(got.via, now)
+        if statement.sender == self.me:
+            effects = self._jump_above(statement.seq, got.via)
+        else:
+            effects = self.exchange.offer(got, self.rounds.merges)
+        return [*effects, *self.rounds.pulls_ended(now)]
+
+    def _pull_ended(self, got: PullEnded, now: float) -> list[Effect]:
+        self.exchange.ended(got.peer, got.member)
+        effects: list[Effect] = []
+        if got.error:
+            effects = self.presence.failed(got.peer, got.error, now)
+        else:
+            self.peers.succeeded(got.peer, now)
+        return [*effects, *self.rounds.pulls_ended(now)]
+
+    def _exchange_failed(self, got: ExchangeFailed, now: float) -> list[Effect]:
+        return self.presence.failed(got.peer, got.error, now)
+
+    def _offended(self, got: Offended, now: float) -> list[Effect]:
+        effects: list[Effect] = [Emit(UpdateRefused(got.peer, got.peer, got.reason, got.detail))]
+        if got.reason.verdict is Verdict.REJECT:
+            effects += self.presence.failed(got.peer, got.reason.sentence, now)
+        return effects
+
+    def _endpoint_found(self, got: EndpointFound, now: float) -> list[Effect]:
+        if got.member == self.me or got.member not in self.members:
+            return []
+        return self.presence.found(got.member, got.endpoint, now)
+
+    def _trainer_ready(self, got: TrainerReady, now: float) -> list[Effect]:
+        return self.rounds.trainer_ready(got, now)
+
+    def _training_finished(self, got: TrainingFinished, now: float) -> list[Effect]:
+        return self.rounds.training_finished(got, now)
+
+    def _evaluation_finished(self, got: EvaluationFinished, now: float) -> list[Effect]:
+        return self.rounds.evaluation_finished(got, now)
+
+    def _trainer_lost(self, got: TrainerLost, now: float) -> list[Effect]:
+        return self.rounds.trainer_lost(got)
+
+    def _loop_lagged(self, got: LoopLagged, now: float) -> list[Effect]:
+        self.peers.lagged(got.seconds, now)
+        return []
+
+    def _blocklist_changed(self, got: BlocklistChanged, now: float) -> list[Effect]:
+        self.peers.block(got.blocked)
+        return []
+
+    def _manifest_changed(self, got: ManifestChanged, now: float) -> list[Effect]:
+        new, old = got.manifest, self.manifest
+        self.manifest, self.members = new, members_by_id(new)
+        self.presence.follow(new)
+        self.exchange.follow(new)
+        if (new.model_digest, new.contract, new.training) == (old.model_digest, old.contract, old.training):
+            self.rounds.manifest = new
+            return []
+        return self.problems.raise_(
+            "RESTART_NEEDED",
+            "error",
+            f"manifest {new.version} changes the model, contract or training policy",
+            "restart the daemon to train under the new version",
+        )
+
+    def _stop(self, _: StopRequested, now: float) -> list[Effect]:
+        self.rounds.phase = Phase.STOPPED
+        return [*self.presence.leave(self.rounds.seq, now), Halt()]
+
+    _HANDLERS: ClassVar[dict[type, Callable[[GossipNode, Any, float], list[Effect]]]] = {
+        Started: _started,
+        TrainerReady: _trainer_ready,
+        TimerFired: _timer_fired,
+        UpdateReceived: _update_received,
+        PullEnded: _pull_ended,
+        HeartbeatsReceived: _heartbeats_received,
+        ExchangeFailed: _exchange_failed,
+        HelloReceived: _hello_received,
+        Offended: _offended,
+        EndpointFound: _endpoint_found,
+        TrainingFinished: _training_finished,
+        EvaluationFinished: _evaluation_finished,
+        TrainerLost: _trainer_lost,
+        LoopLagged: _loop_lagged,
+        BlocklistChanged: _blocklist_changed,
+        ManifestChanged: _manifest_changed,
+        StopRequested: _stop,
+    }

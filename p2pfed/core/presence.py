@@ -1,0 +1,212 @@
+"""Being seen and seeing others: the own heartbeat row, exchanges of the table, hellos, good-byes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2pfed.core.consortium import Manifest, members_by_id
+from p2pfed.core.events import (
+    Effect,
+    Emit,
+    ExchangeEnded,
+    ExchangeHeartbeats,
+    FetchManifest,
+    HeartbeatsReceived,
+    SayHello,
+    SetTimer,
+)
+from p2pfed.core.identity import Signer, node_id
+from p2pfed.core.membership import PeerTable
+from p2pfed.core.messages import (
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+    Endpoint,
+    Heartbeat,
+    HeartbeatTable,
+    Hello,
+    SignedHeartbeat,
+)
+from p2pfed.core.problems import Problems
+from p2pfed.core.settings import NodeSettings
+from p2pfed.core.types import Address, NodeId
+from p2pfed.core.wire import seal_heartbeat
+
+FIRST_PARTNERS = 3
+"""Partners a tick until somebody has answered, and members told of a good-bye."""
+HELLO_MEMBERS = 5
+"""Members asked at the start what they have of us: a restored backup learns what it forgot."""
+ABSENT_PERIODS = 15
+"""A node whose own heartbeat is late by so many periods was away."""
+
+
+class Presence:
+    """The node's own heartbeat and its conversations about who is there."""
+
+    def __init__(
+        self,
+        signer: Signer,
+        manifest: Manifest,
+        settings: NodeSettings,
+        epoch: int,
+        peers: PeerTable,
+        problems: Problems,
+        rng: np.random.Generator,
+    ) -> None:
+        self.me = node_id(signer.public_key)
+        self.epoch = epoch
+        self._signer, self._peers, self._problems, self._rng = signer, peers, problems, rng
+        self._settings = settings
+        self._counter = 0
+        self._ticks = 0
+        self._answered = False
+        self._last_beat: float | None = None
+        self.follow(manifest)
+        self.row = self._seal(seq=0, leaving=False)
+
+    def follow(self, manifest: Manifest) -> None:
+        """Take members and their endpoints from `manifest`."""
+        self.manifest = manifest
+        members = members_by_id(manifest)
+        self._peers.set_members([m for m in members if m != self.me])
+        for member, entry in members.items():
+            for endpoint in entry.endpoints if member != self.me else ():
+                self._peers.add_endpoint(member, Endpoint(Address.parse(endpoint), "manifest"))
+
+    def _seal(self, seq: int, leaving: bool) -> SignedHeartbeat:
+        self._counter += 1
+        return seal_heartbeat(
+            self._signer,
+            Heartbeat(
+                consortium=self.manifest.consortium,
+                member=self.me,
+                epoch=self.epoch,
+                counter=self._counter,
+                manifest_version=self.manifest.version,
+                seq=seq,
+                endpoints=self._settings.endpoints,
+                leaving=leaving,
+                protocol_min=PROTOCOL_MIN,
+                protocol_max=PROTOCOL_MAX,
+                software=self._settings.software,
+            ),
+        )
+
+    def table(self) -> HeartbeatTable:
+        """What we would tell a peer now: our own row and the others'."""
+        return self._peers.rows(self.row, self._rng)
+
+    def beat(self, seq: int, now: float) -> list[Effect]:
+        """Age the table, renew the own row, exchange with a partner, set the next timer."""
+        self._ticks += 1
+        self._last_beat = now
+        effects: list[Effect] = [Emit(change) for change in self._peers.tick(now)]
+        effects += self._judge_surroundings(now)
+        self.row = self._seal(seq, leaving=False)
+        effects += self._exchange(now)
+        period = self.manifest.gossip.heartbeat_seconds
+        # until somebody has answered nothing is known, and a second is not too soon to ask again
+        wait = period if self._answered else min(period, 1.0)
+        return [*effects, SetTimer("heartbeat", now + wait * self._rng.uniform(0.8, 1.2))]
+
+    def absent(self, now: float) -> bool:
+        """Whether this node was stopped or asleep since its last beat, so its lateness is nobody else's fault."""
+        if self._last_beat is None or now - self._last_beat <= ABSENT_PERIODS * self.manifest.gossip.heartbeat_seconds:
+            return False
+        self._peers.lagged(now - self._last_beat, now)
+        return True
+
+    def _judge_surroundings(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        if not self._peers.alone and self._peers.self_doubt(now):
+            effects += self._problems.raise_(
+                "SELF_DEGRADED",
+                "warning",
+                "this node answers late or reaches almost nobody, so it marks nobody as failed",
+                "look at this machine's load and network first",
+            )
+        else:
+            effects += self._problems.clear("SELF_DEGRADED")
+        if now > self.manifest.expires:
+            effects += self._problems.raise_(
+                "MANIFEST_EXPIRED",
+                "warning",
+                f"manifest {self.manifest.version} has expired; work goes on",
+                "ask the consortium's admins for a new version",
+            )
+        return effects
+
+    def heard(self, got: HeartbeatsReceived, now: float) -> list[Effect]:
+        """Take in a peer's table."""
+        effects: list[Effect] = [Emit(change) for change in self._peers.observe(got.table, now, got.via)]
+        if got.answered:
+            self._answered = True
+            self._peers.succeeded(got.via, now)
+        own = next((r.heartbeat for r in got.table.rows if r.heartbeat.member == self.me), None)
+        if own is not None and own.epoch > self.epoch:
+            effects += self.forgotten_past(f"its heartbeats of start {own.epoch}, while this is start {self.epoch}")
+            self.epoch, self._counter = own.epoch + 1, 0
+        return [*effects, *self._problems.clear("ALONE"), *self._newer_manifest(got.via)]
+
+    def forgotten_past(self, what: str) -> list[Effect]:
+        """Others remember more of this node than its own state does."""
+        return self._problems.raise_(
+            "STATE_ROLLED_BACK",
+            "error",
+            f"the other members remember more of this node than its own state does: {what}",
+            "if a backup was restored this heals by itself; if a second daemon runs with this key, stop one of them",
+        )
+
+    def _exchange(self, now: float) -> list[Effect]:
+        partners: set[NodeId] = set()
+        for i in range(1 if self._answered else FIRST_PARTNERS):
+            partner = self._peers.exchange_partner(now, self._rng, self._ticks + i)
+            if partner is not None:
+                partners.add(partner)
+        table = self.table()
+        return [ExchangeHeartbeats(p, self._peers.endpoints(p), table) for p in sorted(partners)]
+
+    def failed(self, peer: NodeId, error: str, now: float) -> list[Effect]:
+        """An exchange of any kind with `peer` failed: bench it."""
+        return [Emit(ExchangeEnded(peer, error, self._peers.failed(peer, now, self._rng)))]
+
+    def found(self, member: NodeId, endpoint: Endpoint, now: float) -> list[Effect]:
+        """Discovery names an address; ask there at once if nobody has answered yet."""
+        known = self._peers.endpoints(member)
+        self._peers.add_endpoint(member, endpoint)
+        if self._answered or endpoint.address in known or not self._peers.dialable(member, now):
+            return []
+        return [ExchangeHeartbeats(member, self._peers.endpoints(member), self.table())]
+
+    def greet(self, now: float) -> list[Effect]:
+        """Say hello to a few members, who answer what they hold of us."""
+        dialable = [m for m in self._peers.members if self._peers.dialable(m, now)]
+        count = min(HELLO_MEMBERS, len(dialable))
+        chosen = sorted(self._rng.permutation(len(dialable)).tolist()[:count])
+        return [SayHello(dialable[i], self._peers.endpoints(dialable[i])) for i in chosen]
+
+    def leave(self, seq: int, now: float) -> list[Effect]:
+        """Tell a few members that we stop on purpose."""
+        self.row = self._seal(seq, leaving=True)
+        dialable = [m for m in self._peers.members if self._peers.dialable(m, now)][:FIRST_PARTNERS]
+        return [ExchangeHeartbeats(m, self._peers.endpoints(m), self.table()) for m in dialable]
+
+    def hello(self, asking_newest_seq: int) -> Hello:
+        """The answer to a member's hello."""
+        return Hello(
+            consortium=self.manifest.consortium,
+            member=self.me,
+            protocol_min=PROTOCOL_MIN,
+            protocol_max=PROTOCOL_MAX,
+            manifest_version=self.manifest.version,
+            model=self.manifest.model_digest,
+            software=self._settings.software,
+            your_newest_seq=asking_newest_seq,
+        )
+
+    def _newer_manifest(self, via: NodeId) -> list[Effect]:
+        """Fetch the next manifest version from `via` if its heartbeat says it has one."""
+        heartbeat = self._peers.heartbeat(via)
+        addresses: tuple[Address, ...] = self._peers.endpoints(via)
+        if heartbeat is None or heartbeat.manifest_version <= self.manifest.version or not addresses:
+            return []
+        return [FetchManifest(via, addresses, self.manifest.version + 1)]

@@ -1,0 +1,27 @@
+"""What an operator should know right now: raised once, cleared once."""
+
+from __future__ import annotations
+
+from p2pfed.core.events import Effect, Emit, ProblemCleared, ProblemRaised
+
+
+class Problems:
+    """The open problems of a node under (code, subject)."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, str], ProblemRaised] = {}
+
+    def raise_(self, code: str, severity: str, message: str, hint: str, subject: str = "") -> list[Effect]:
+        """Open the problem; nothing happens if it is open already with the same message."""
+        problem = ProblemRaised(code, severity, message, hint, subject)
+        if self._open.get((code, subject)) == problem:
+            return []
+        self._open[(code, subject)] = problem
+        return [Emit(problem)]
+
+    def clear(self, code: str, subject: str = "") -> list[Effect]:
+        """Close the problem; nothing happens if it is not open."""
+        return [Emit(ProblemCleared(code, subject))] if self._open.pop((code, subject), None) else []
+
+    def __contains__(self, code: str) -> bool:
+        return any(c == code for c, _ in self._open)

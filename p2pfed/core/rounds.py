@@ -1,0 +1,342 @@
+"""The learning cycle of one node: adopt or restore a model, then train, publish, merge and measure, round after round.
+
+A *round* is H local steps, publishing the trained model, and one merge of what others published. Nobody is waited for.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import numpy as np
+
+from p2pfed.core.adoption import Adoption, Stage
+from p2pfed.core.aggregation import AggregationRule, rule_from_name
+from p2pfed.core.consortium import Manifest
+from p2pfed.core.events import (
+    Checkpoint,
+    Effect,
+    Emit,
+    EvaluationFinished,
+    KeepModel,
+    Listening,
+    ModelAdopted,
+    ModelEvaluated,
+    Publish,
+    RoundCompleted,
+    RunFinished,
+    Save,
+    SetTimer,
+    StartEvaluation,
+    StartTraining,
+    TrainerLost,
+    TrainerReady,
+    TrainingAlone,
+    TrainingFinished,
+)
+from p2pfed.core.exchange import Exchange
+from p2pfed.core.identity import Signer, node_id
+from p2pfed.core.membership import PeerTable
+from p2pfed.core.messages import ModelUpdate
+from p2pfed.core.problems import Problems
+from p2pfed.core.settings import Memory, NodeSettings
+from p2pfed.core.types import NodeId
+from p2pfed.core.weights import Vector
+from p2pfed.core.wire import seal_update
+
+CATCH_UP_SECONDS = 5.0
+"""How long a node that was away waits for pulls before it trains on."""
+RETRY_SECONDS = 10.0
+"""Pause after a round that diverged."""
+
+
+class Phase(Enum):
+    """What the node is waiting for."""
+
+    LOADING = "loading"  # the trainer is not ready
+    MEETING = "meeting"  # a late joiner looks for a model to adopt
+    CATCHING_UP = "catching_up"  # merging before publishing, after an absence
+    PAUSED = "paused"  # the round interval is not over
+    TRAINING = "training"
+    FINISHED = "finished"  # the configured rounds are done
+    STOPPED = "stopped"
+
+
+class Rounds:
+    """Model, round and sequence number of one node, and what it is waiting for."""
+
+    def __init__(
+        self,
+        signer: Signer,
+        manifest: Manifest,
+        settings: NodeSettings,
+        memory: Memory,
+        peers: PeerTable,
+        exchange: Exchange,
+        problems: Problems,
+    ) -> None:
+        self.manifest = manifest
+        self._me, self._signer, self._instance = node_id(signer.public_key), signer, memory.instance
+        self._settings = settings
+        self._peers, self._exchange, self._problems = peers, exchange, problems
+        self.rule: AggregationRule = rule_from_name(manifest.gossip.rule)
+        self.phase = Phase.LOADING
+        self.merges = 0
+        self.train_rows = self.train_frauds = 0
+        self._trainer_ready = self._absent = self._hand_over = self._announced = False
+        self._round_started = self._round_completed = float("-inf")
+        self._evaluating: dict[str, tuple[int, Vector]] = {}
+        self._restore(memory.checkpoint)
+
+    def _restore(self, checkpoint: Checkpoint | None) -> None:
+        initial = self.manifest.model.initial_weights(self.manifest.seed).vector
+        self.adoption = Adoption(initial, len(self._peers.members), decided=checkpoint is not None)
+        if checkpoint is None:
+            self.round, self.seq, self.statement_digest = 0, 0, ""
+            self.vector, self.optimiser, self.frame = initial, b"", b""
+            self.threshold: float | None = None
+            return
+        self.round, self.seq, self.statement_digest = checkpoint.round, checkpoint.seq, checkpoint.statement_digest
+        self.vector, self.optimiser, self.frame = checkpoint.vector, checkpoint.optimiser, checkpoint.published
+        self.threshold = checkpoint.threshold
+        self.rule.restore(checkpoint.aggregation)
+        self._absent = self._hand_over = True
+
+    @property
+    def listener(self) -> bool:
+        """Whether this bank has too few frauds to publish. An autoencoder learns from legitimate rows: it never has."""
+        return self.manifest.model.kind == "mlp" and self.train_frauds < self.manifest.gossip.publish_min_frauds
+
+    def started(self, now: float) -> list[Effect]:
+        """Publish what was published before, and give a late joiner's decision its deadline."""
+        effects: list[Effect] = [Publish(self._me, self.seq, self.frame)] if self.frame else []
+        if self.adoption.stage is Stage.MEETING:
+            effects.append(SetTimer("adoption", now + self.manifest.gossip.adoption_seconds))
+        return effects
+
+    def timer_fired(self, name: str, now: float) -> list[Effect]:
+        """`round`: the interval is over; `catch_up` and `adoption`: enough waited."""
+        if name == "round":
+            return self._begin_round(now) if self.phase is Phase.PAUSED else []
+        if name == "catch_up":
+            return self._caught_up(now) if self.phase is Phase.CATCHING_UP else []
+        if name == "adoption":
+            return self.adopt(now, waited=True)
+        raise ValueError(f"no timer is called {name!r}")
+
+    def note_absence(self) -> None:
+        """This node was stopped or asleep: it merges before it publishes again."""
+        self._absent = True
+
+    def pulls_ended(self, now: float) -> list[Effect]:
+        """Go on where only pulls were waited for; a round never waits for them."""
+        if not self._exchange.idle:
+            return []
+        if self.phase is Phase.CATCHING_UP:
+            return self._caught_up(now)
+        if self.phase is Phase.MEETING and self.adoption.stage is Stage.COLLECTING:
+            return self._judge_adoption(now)
+        return []
+
+    def trainer_ready(self, got: TrainerReady, now: float) -> list[Effect]:
+        """The bank's rows are loaded: begin, or go on after a trainer was lost."""
+        self.train_rows, self.train_frauds = got.train_rows, got.train_frauds
+        restarted, self._trainer_ready = self._trainer_ready, True
+        self._hand_over = bool(self.optimiser)
+        effects = self._problems.clear("TRAINER_LOST")
+        if self.listener and not restarted:
+            effects.append(Emit(Listening(self.train_frauds, self.manifest.gossip.publish_min_frauds)))
+        if self.phase is Phase.FINISHED:
+            return effects if self._announced else [*effects, self._evaluate()]
+        if self.phase is Phase.TRAINING or (restarted and self.phase is Phase.LOADING):
+            return [*effects, *self._begin_round(now)]
+        if self.adoption.stage is Stage.DECIDED:
+            return [*effects, *self._catch_up(now)]
+        self.phase = Phase.MEETING
+        if self.adoption.stage is Stage.JUDGING:
+            return [*effects, *self._judge_adoption(now)]
+        return [*effects, *self.adopt(now)]
+
+    def adopt(self, now: float, waited: bool = False) -> list[Effect]:
+        """Go on with the late joiner's decision, if the node is at it."""
+        if self.phase is not Phase.MEETING:
+            return []
+        stage = self.adoption.stage
+        if stage is Stage.COLLECTING and waited:
+            return self._judge_adoption(now)
+        if stage is not Stage.MEETING:
+            return []
+        if self.adoption.can_collect(self._peers):
+            self.adoption.stage = Stage.COLLECTING
+            deadline = SetTimer("adoption", now + 2 * CATCH_UP_SECONDS)
+            return [deadline, *self._exchange.collect(self.adoption.mature(self._peers), now)]
+        if waited or self.adoption.met_enough(self._peers):
+            self.adoption.stage = Stage.DECIDED
+            return self._begin_round(now)
+        return []
+
+    def _judge_adoption(self, now: float) -> list[Effect]:
+        effects = self.adoption.judge(self._exchange.slots(self.merges))
+        return effects or self._begin_round(now)
+
+    def _catch_up(self, now: float) -> list[Effect]:
+        """After an absence: pull first, merge, and only then train and publish."""
+        if not self._absent:
+            return self._begin_round(now)
+        pulls = self._exchange.pull(now)
+        if self._exchange.idle:
+            return self._begin_round(now)
+        self.phase = Phase.CATCHING_UP
+        return [*pulls, SetTimer("catch_up", now + CATCH_UP_SECONDS)]
+
+    def _caught_up(self, now: float) -> list[Effect]:
+        self._merge()
+        return self._begin_round(now)
+
+    def _begin_round(self, now: float) -> list[Effect]:
+        if self._settings.rounds and self.round >= self._settings.rounds:
+            return self._finish()
+        due = self._round_started + self.manifest.gossip.round_interval_seconds
+        if now < due:
+            self.phase = Phase.PAUSED
+            return [SetTimer("round", due)]
+        if not self._trainer_ready:
+            self.phase = Phase.LOADING
+            return []
+        effects: list[Effect] = []
+        if self._peers.alone and self._peers.members:
+            if "ALONE" not in self._problems:
+                effects.append(Emit(TrainingAlone(self.round)))
+            effects += self._problems.raise_(
+                "ALONE",
+                "warning",
+                "no other member has been met; this node trains on its own rows only",
+                "check peers.seeds, the manifest's endpoints and the firewall",
+            )
+        self.phase, self._absent, self._round_started = Phase.TRAINING, False, now
+        optimiser = self.optimiser if self._hand_over else b""
+        self._hand_over = False
+        return [*effects, StartTraining(self.round + 1, self.vector, optimiser), *self._exchange.pull(now)]
+
+    def training_finished(self, done: TrainingFinished, now: float) -> list[Effect]:
+        """Publish the trained model, merge what others published, begin the next round."""
+        if self.phase is not Phase.TRAINING or done.round != self.round + 1:
+            return []
+        if not np.isfinite(done.vector).all():
+            return self._diverged(now)
+        self.rule.note_training(self.vector, done.vector)
+        self.round, self.vector, self.optimiser = done.round, done.vector, done.optimiser
+        if self._absent:
+            return self._catch_up(now)
+        update = None if self.listener else self._seal_update()
+        merged, displacement = self._merge()
+        effects: list[Effect] = [Save(self._checkpoint(), self._exchange.inbox.marks)]
+        if update is not None:
+            effects.append(Publish(self._me, self.seq, update.frame))
+            if not self._settings.endpoints:
+                effects += self._exchange.push(update.frame, now)
+        seconds = now - max(self._round_started, self._round_completed)
+        self._round_completed = now
+        completed = RoundCompleted(
+            self.round, self.seq, done.loss, done.steps, seconds, done.seconds, merged, displacement
+        )
+        effects.append(Emit(completed))
+        last = self._settings.rounds and self.round >= self._settings.rounds
+        if self.round % self._settings.evaluate_every == 0 or last:
+            effects.append(self._evaluate())
+        return [*effects, *self._begin_round(now)]
+
+    def _diverged(self, now: float) -> list[Effect]:
+        self.optimiser, self._hand_over = b"", False
+        self.phase, self._round_started = Phase.PAUSED, now
+        problem = self._problems.raise_(
+            "TRAINING_DIVERGED",
+            "error",
+            f"round {self.round + 1} ended in NaN or infinity; it is tried again",
+            "lower the learning rate in the manifest, and look for extreme values in the data",
+        )
+        return [*problem, SetTimer("round", now + RETRY_SECONDS)]
+
+    def _seal_update(self) -> ModelUpdate:
+        update = seal_update(
+            self._signer,
+            manifest=self.manifest,
+            instance=self._instance,
+            seq=self.seq + 1,
+            previous=self.statement_digest,
+            round=self.round,
+            rows=self.train_rows,
+            vector=self.vector,
+        )
+        self.seq, self.statement_digest, self.frame = self.seq + 1, update.digest, update.frame
+        return update
+
+    def _merge(self) -> tuple[tuple[NodeId, ...], float]:
+        """Merge what arrived into the own model; returns whose, and how far it moved."""
+        candidates = self._exchange.candidates(self.merges)
+        if not candidates:
+            return (), 0.0
+        merged = self.rule.merge(self.vector, self.train_rows, candidates)
+        self.vector = merged.vector
+        self.merges += 1
+        return tuple(c.member for c in candidates), merged.displacement
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(
+            round=self.round,
+            seq=self.seq,
+            statement_digest=self.statement_digest,
+            vector=self.vector,
+            optimiser=self.optimiser,
+            aggregation=self.rule.state(),
+            published=self.frame,
+            threshold=self.threshold,
+        )
+
+    def _evaluate(self) -> StartEvaluation:
+        purpose = f"round:{self.round}"
+        self._evaluating[purpose] = (self.round, self.vector)
+        return StartEvaluation(purpose, self.vector)
+
+    def evaluation_finished(self, done: EvaluationFinished, now: float) -> list[Effect]:
+        """Keep the measured model for scoring; the last one ends the run."""
+        if done.purpose.startswith("adoption:"):
+            return self._adoption_judged(done, now)
+        found = self._evaluating.pop(done.purpose, None)
+        if found is None:
+            return []
+        round_number, vector = found
+        self.threshold = done.threshold
+        effects: list[Effect] = [
+            KeepModel(round_number, vector, done.threshold, done.metrics),
+            Emit(ModelEvaluated(round_number, done.metrics, done.threshold)),
+        ]
+        if self.phase is Phase.FINISHED and not self._evaluating and not self._announced:
+            self._announced = True
+            effects += [Save(self._checkpoint(), self._exchange.inbox.marks), Emit(RunFinished(self.round))]
+        return effects
+
+    def _adoption_judged(self, done: EvaluationFinished, now: float) -> list[Effect]:
+        adopted = self.adoption.judged(done)
+        if self.adoption.stage is not Stage.DECIDED or self.phase is not Phase.MEETING:
+            return []
+        effects: list[Effect] = []
+        if adopted is not None:
+            self.vector, auprc = adopted
+            effects = [Save(self._checkpoint()), Emit(ModelAdopted(len(self.adoption.sources), auprc))]
+        return [*effects, *self._begin_round(now)]
+
+    def _finish(self) -> list[Effect]:
+        self.phase = Phase.FINISHED
+        return [] if self._evaluating else [self._evaluate()]
+
+    def trainer_lost(self, got: TrainerLost) -> list[Effect]:
+        """The node goes on without training until TrainerReady comes again."""
+        self._evaluating.clear()
+        if self.phase in (Phase.TRAINING, Phase.PAUSED, Phase.CATCHING_UP):
+            self.phase = Phase.LOADING
+        return self._problems.raise_(
+            "TRAINER_LOST",
+            "error",
+            f"the trainer stopped: {got.error}; this node goes on exchanging and answering",
+            "it is restarted by itself; if it keeps dying look at memory and at the log above",
+        )

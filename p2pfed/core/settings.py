@@ -1,0 +1,35 @@
+"""What a node is started with: its operator's choices, and what it remembers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from p2pfed.core.events import Checkpoint
+from p2pfed.core.messages import ModelUpdate
+from p2pfed.core.types import NodeId
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """What one operator chose; everything that must be equal everywhere is the manifest's."""
+
+    rounds: int = 0
+    """Stop training after so many rounds; 0 never."""
+    evaluate_every: int = 1
+    endpoints: tuple[str, ...] = ()
+    """Where this node can be dialled; empty if it can only dial out."""
+    software: str = ""
+    blocked: frozenset[NodeId] = frozenset()
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a restart remembers."""
+
+    epoch: int
+    """How often this state directory has been started."""
+    instance: str
+    checkpoint: Checkpoint | None = None
+    marks: dict[NodeId, tuple[int, str]] = field(default_factory=dict)
+    updates: tuple[ModelUpdate, ...] = ()
+    """Others' updates that a push was acknowledged for, verified again."""

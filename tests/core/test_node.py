@@ -1,0 +1,324 @@
+"""Scenarios of whole nodes under virtual time: no port, no sleep, no clock."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+from p2pfed.core import events as e
+from p2pfed.core.messages import ModelUpdate
+from p2pfed.core.node import GossipNode
+from p2pfed.core.rounds import Phase
+from p2pfed.core.settings import Memory, NodeSettings
+from p2pfed.core.types import PeerState, Reason
+from p2pfed.core.wire import seal_update
+from tests.core.heap import Network, identity, make_manifest, spread, updates_of
+
+
+def started(n: int, **changes: object) -> Network:
+    network = Network(make_manifest(n), **changes)  # type: ignore[arg-type]
+    for i in range(n):
+        network.start(i)
+    return network
+
+
+def of_kind(network: Network, i: int, kind: type) -> list:
+    return [event for event in network.events[network.ids[i]] if isinstance(event, kind)]
+
+
+def test_twenty_nodes_learn_together() -> None:
+    network = started(20, rounds=20)
+    network.run(60)
+    alone = np.stack([network.optimum(i) for i in range(20)])
+    assert all(node.rounds.phase is Phase.FINISHED for node in network.nodes.values())
+    assert spread(network) < 0.3 * float(np.linalg.norm(alone - alone.mean(0), axis=1).mean())
+    assert all(len(of_kind(network, i, e.RoundCompleted)) == 20 for i in range(20))
+    assert all(len(of_kind(network, i, e.RunFinished)) == 1 for i in range(20))
+
+
+def test_same_seed_same_run_and_other_seed_another() -> None:
+    hashes = []
+    for seed in (1, 1, 2):
+        network = started(20, rounds=6, seed=seed, loss=0.1)
+        network.run(40)
+        hashes.append(network.hash())
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_replayed_journal_gives_the_same_state() -> None:
+    network = started(8, rounds=6, seed=3, loss=0.1)
+    network.run(40)
+    me = network.ids[4]
+    rng = np.random.default_rng([3, 4, 1])
+    again = GossipNode(
+        identity(4), network.manifest, NodeSettings(6, 1, network.manifest.members[4].endpoints, "test"),
+        Memory(1, f"{4:032x}"), rng,
+    )  # fmt: skip
+    for given, now in network.journals[me]:
+        again.handle(given, now)
+    assert again.rounds.vector.tobytes() == network.nodes[me].rounds.vector.tobytes()
+    assert again.rounds.statement_digest == network.nodes[me].rounds.statement_digest
+
+
+def test_a_save_with_the_new_sequence_number_precedes_its_publication() -> None:
+    network = started(3, rounds=3)
+    network.run(1.5)
+    for node in network.nodes.values():
+        done = e.TrainingFinished(1, node.rounds.vector + 1, b"adam", 0.1, 10, 1.0)
+        effects = node.handle(done, 1.6)
+        kinds = [type(x) for x in effects]
+        assert kinds.index(e.Save) < kinds.index(e.Publish) < kinds.index(e.StartTraining)
+        save = next(x for x in effects if isinstance(x, e.Save))
+        assert save.checkpoint is not None and save.checkpoint.seq == 1
+        assert save.checkpoint.published == next(x for x in effects if isinstance(x, e.Publish)).frame
+
+
+def test_crashes_never_reuse_a_sequence_number_for_other_weights() -> None:
+    network = started(6, rounds=0, seed=5)
+    seen: dict[tuple[str, int], set[str]] = defaultdict(set)
+    rng = np.random.default_rng(0)
+    for step in range(1, 80):
+        network.run(step * 1.3)
+        for member in network.ids:
+            for update in updates_of(network, member):
+                seen[(member, update.statement.seq)].add(update.digest)
+        victim = int(rng.integers(6))
+        network.crash(victim)
+        network.start(victim)
+    assert max(len(digests) for digests in seen.values()) == 1
+    assert len(seen) > 50
+
+
+def test_a_restart_goes_on_from_the_checkpoint_and_publishes_the_same_bytes() -> None:
+    network = started(4, rounds=0)
+    network.run(10)
+    before = network.nodes[network.ids[0]].rounds
+    network.crash(0)
+    node = network.start(0)
+    assert (node.rounds.round, node.rounds.seq) == (before.round, before.seq)
+    effects = node.handle(e.Started(), network.now)
+    assert e.Publish(node.me, before.seq, before.frame) in effects
+
+
+def test_a_node_that_was_away_merges_before_it_publishes() -> None:
+    network = started(4, rounds=0)
+    network.run(10)
+    node = network.nodes[network.ids[0]]
+    seq = node.rounds.seq
+    node.handle(e.TimerFired("heartbeat"), network.now + 100)
+    effects = node.handle(
+        e.TrainingFinished(node.rounds.round + 1, node.rounds.vector, b"", 0.1, 10, 1.0), network.now + 101
+    )
+    assert node.rounds.seq == seq and not any(isinstance(x, e.Publish) for x in effects)
+    assert node.rounds.phase is Phase.CATCHING_UP
+
+
+def test_nobody_waits_for_a_stopped_node_and_it_catches_up() -> None:
+    network = started(4, rounds=0)
+    network.run(20)
+    network.cut.add(network.ids[3])
+    rounds = [n.rounds.round for n in network.nodes.values()]
+    network.run(80)
+    gained = [n.rounds.round - r for n, r in zip(network.nodes.values(), rounds, strict=True)]
+    assert min(gained) >= 58
+    network.cut.clear()
+    network.run(160)
+    assert network.nodes[network.ids[0]].peers.state(network.ids[3]) is PeerState.ALIVE
+    assert spread(network) < 1.0
+
+
+def test_two_that_can_only_dial_out_learn_from_each_other_through_a_third() -> None:
+    network = Network(make_manifest(3, dial_out=frozenset({0, 1})), rounds=0)
+    for i in range(3):
+        network.start(i)
+    network.run(20)
+    for a, b in ((0, 1), (1, 0)):
+        accepted = {(x.member, x.via) for x in of_kind(network, a, e.UpdateAccepted)}
+        assert (network.ids[b], network.ids[2]) in accepted
+
+
+def test_a_bank_without_fraud_listens() -> None:
+    network = Network(make_manifest(4), rounds=5)
+    network.frauds[2] = 2
+    for i in range(4):
+        network.start(i)
+    network.run(30)
+    node = network.nodes[network.ids[2]]
+    assert node.rounds.listener and node.rounds.seq == 0 and node.rounds.round == 5
+    assert of_kind(network, 2, e.Listening) == [e.Listening(2, 5)]
+    assert all(network.ids[2] not in shelf for shelf in network.shelves.values())
+    assert any(x.merged for x in of_kind(network, 2, e.RoundCompleted))
+
+
+def test_a_bank_with_no_peer_trains_alone_and_says_so() -> None:
+    network = Network(make_manifest(3), rounds=0)
+    network.start(0)
+    network.run(9)
+    assert network.nodes[network.ids[0]].rounds.round == 0, "it first waits for members to adopt from"
+    network.run(20)
+    assert network.nodes[network.ids[0]].rounds.round >= 5
+    assert len(of_kind(network, 0, e.TrainingAlone)) == 1
+    assert "ALONE" in network.nodes[network.ids[0]].problems
+    network.start(1)
+    network.run(40)
+    assert "ALONE" not in network.nodes[network.ids[0]].problems
+
+
+def test_a_late_joiner_adopts_the_median_of_those_who_are_further() -> None:
+    network = Network(make_manifest(6), rounds=0)
+    for i in range(5):
+        network.start(i)
+    network.run(30)
+    network.start(5)
+    network.run(33)
+    [adopted] = of_kind(network, 5, e.ModelAdopted)
+    assert adopted.sources >= 3
+    network.run(60)
+    assert spread(network) < 1.0
+
+
+def test_a_late_joiner_keeps_the_initial_weights_if_the_median_is_worse() -> None:
+    network = Network(make_manifest(6), rounds=0)
+    for i in range(5):
+        network.start(i)
+    network.run(30)
+    network.optimum = lambda i: network.manifest.model.initial_weights(7).vector  # type: ignore[method-assign]
+    network.start(5)
+    network.run(40)
+    assert not of_kind(network, 5, e.ModelAdopted)
+    assert network.nodes[network.ids[5]].rounds.round > 0
+
+
+def test_a_restored_backup_jumps_above_what_others_have_seen() -> None:
+    network = started(4, rounds=0)
+    network.run(5)
+    old = dataclasses.replace(network.disks[network.ids[0]])
+    network.run(15)
+    newest = max(network.nodes[i].exchange.inbox.newest_seq(network.ids[0]) for i in network.ids[1:])
+    network.crash(0)
+    network.disks[network.ids[0]] = old
+    network.start(0)
+    network.run(16.9)
+    node = network.nodes[network.ids[0]]
+    assert node.rounds.seq >= newest and "STATE_ROLLED_BACK" in node.problems
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_round_that_diverged_is_not_published(value: float) -> None:
+    network = started(3, rounds=0)
+    network.run(5.5)
+    node = network.nodes[network.ids[0]]
+    good = node.rounds.vector
+    vector = np.full_like(good, value)
+    effects = node.handle(e.TrainingFinished(node.rounds.round + 1, vector, b"", 0.1, 10, 1.0), network.now)
+    assert not any(isinstance(x, e.Publish) for x in effects)
+    assert "TRAINING_DIVERGED" in node.problems and node.rounds.vector is good
+
+
+def test_a_lost_trainer_is_a_problem_and_the_node_goes_on_answering() -> None:
+    network = started(3, rounds=0)
+    network.run(6)
+    node = network.nodes[network.ids[0]]
+    node.handle(e.TrainerLost("killed by signal 9"), network.now)
+    assert "TRAINER_LOST" in node.problems and node.rounds.phase is Phase.LOADING
+    network.run(9)
+    assert len(node.heartbeats().rows) == 3
+    effects = node.handle(e.TrainerReady(1000, 50), network.now)
+    [training] = [x for x in effects if isinstance(x, e.StartTraining)]
+    assert training.optimiser == b"adam", "the fresh trainer is handed the optimiser's state"
+    assert "TRAINER_LOST" not in node.problems
+
+
+def forged(network: Network, i: int, seq: int, vector: np.ndarray) -> ModelUpdate:
+    return seal_update(
+        identity(i),
+        manifest=network.manifest,
+        instance="f" * 32,
+        seq=seq,
+        previous="",
+        round=seq,
+        rows=100,
+        vector=vector,
+    )
+
+
+def test_equivocation_is_blamed_on_the_signer_and_not_on_the_relay() -> None:
+    network = started(3, rounds=0)
+    network.run(5)
+    node = network.nodes[network.ids[0]]
+    seq = node.exchange.inbox.newest_seq(network.ids[1])
+    other = forged(network, 1, seq, np.zeros_like(node.rounds.vector))
+    effects = node.handle(e.UpdateReceived(other, network.ids[2]), network.now)
+    [refused] = [x.event for x in effects if isinstance(x, e.Emit) and isinstance(x.event, e.UpdateRefused)]
+    assert (refused.reason, refused.blamed) == (Reason.EQUIVOCATION, network.ids[1])
+    assert not any(isinstance(x, e.Publish) for x in effects)
+
+
+def test_one_huge_update_moves_the_model_no_further_than_the_clip() -> None:
+    network = started(3, rounds=0)
+    network.run(8)
+    node = network.nodes[network.ids[0]]
+    huge = forged(network, 1, 10**6, np.full_like(node.rounds.vector, 1e6))
+    node.handle(e.UpdateReceived(huge, network.ids[1]), network.now)
+    before = node.rounds.vector
+    trained = before + np.float32(0.01)
+    node.handle(e.TrainingFinished(node.rounds.round + 1, trained, b"", 0.1, 10, 1.0), network.now)
+    assert float(np.linalg.norm(node.rounds.vector - trained)) < 100
+
+
+def test_a_pushed_update_is_saved_before_it_is_relayed_and_survives_a_crash() -> None:
+    network = started(3, rounds=0)
+    network.run(5)
+    node = network.nodes[network.ids[0]]
+    update = forged(network, 1, 500, np.zeros_like(node.rounds.vector))
+    effects = node.handle(e.UpdateReceived(update, network.ids[1], pushed=True), network.now)
+    kinds = [type(x) for x in effects]
+    assert kinds.index(e.Save) < kinds.index(e.Publish)
+    for effect in effects:
+        network.carry_out(node.me, effect)
+    network.crash(0)
+    again = network.start(0)
+    assert e.Publish(network.ids[1], 500, update.frame) in again.handle(e.Started(), network.now)
+
+
+def test_a_blocked_member_is_neither_pulled_nor_merged() -> None:
+    network = started(3, rounds=0)
+    network.run(5)
+    node = network.nodes[network.ids[0]]
+    node.handle(e.BlocklistChanged(frozenset({network.ids[1]})), network.now)
+    effects = node.handle(e.TrainingFinished(node.rounds.round + 1, node.rounds.vector, b"", 0, 1, 1.0), network.now)
+    assert network.ids[1] not in {x.peer for x in effects if isinstance(x, e.Pull)}
+    [completed] = [x.event for x in effects if isinstance(x, e.Emit) and isinstance(x.event, e.RoundCompleted)]
+    assert network.ids[1] not in completed.merged
+
+
+def test_a_new_manifest_drops_who_left_and_asks_for_a_restart_if_the_model_changes() -> None:
+    network = started(4, rounds=0)
+    network.run(5)
+    node = network.nodes[network.ids[0]]
+    smaller = dataclasses.replace(network.manifest, version=2, members=network.manifest.members[:3])
+    assert node.handle(e.ManifestChanged(smaller), network.now) == []
+    assert network.ids[3] not in node.peers.members
+    other = dataclasses.replace(smaller, version=3, generation=2)
+    node.handle(e.ManifestChanged(other), network.now)
+    assert "RESTART_NEEDED" in node.problems
+
+
+def test_the_round_interval_is_kept() -> None:
+    network = Network(make_manifest(3, round_interval_seconds=10.0), rounds=0)
+    for i in range(3):
+        network.start(i)
+    network.run(65)
+    assert all(5 <= node.rounds.round <= 7 for node in network.nodes.values())
+
+
+def test_stopping_says_good_bye() -> None:
+    network = started(3, rounds=0)
+    network.run(5)
+    network.push(network.ids[0], 0.0, e.StopRequested())
+    network.run(10)
+    assert network.ids[0] not in network.nodes
+    assert network.nodes[network.ids[1]].peers.state(network.ids[0]) is PeerState.LEFT
