@@ -1,0 +1,261 @@
+"""The admin API: one table of routes, served on a Unix socket and, mostly to read, on loopback TCP."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from pydantic import TypeAdapter
+
+from p2pfed.api.guard import Guard, Handler, add_headers
+from p2pfed.api.metrics import NodeMetrics
+from p2pfed.api.openapi import Parameter, Route, document
+from p2pfed.api.schemas import Accepted, EventRow, MemberRow, RoundRow, Status, UpdateRow
+from p2pfed.api.stream import EventLog, Subscription
+from p2pfed.api.view import NodeView
+from p2pfed.core.types import Address
+from p2pfed.errors import ConfigError, StateLocked, Unavailable
+from p2pfed.store.base import StoredEvent
+
+HEARTBEAT_SECONDS = 15.0
+"""A comment line keeps an idle event stream open through proxies."""
+PAGE = 1_000
+"""Most rows of one answer; ask again with `since`."""
+SOCKET_PATH_BYTES = 107
+"""What a Unix socket address has room for."""
+
+_ROWS = Parameter("limit", 100, 1, PAGE, "at most this many")
+_SINCE_ROUND = Parameter("since", 0, 0, 2**53, "rounds after this one")
+_SINCE_EVENT = Parameter("since", 0, 0, 2**53, "events after this id; a stream goes on from Last-Event-ID instead")
+
+ROUTES = (
+    Route("GET", "/api/v1/status", "status", "Health, problems, learning and this process", Status),
+    Route("GET", "/api/v1/members", "members", "Every member as this node sees it", MemberRow, many=True),
+    Route(
+        "GET", "/api/v1/rounds", "rounds", "Completed rounds, oldest first", RoundRow, True,
+        parameters=(_SINCE_ROUND, _ROWS),
+    ),
+    Route("GET", "/api/v1/updates", "updates", "What has arrived from each other member", UpdateRow, many=True),
+    Route(
+        "GET", "/api/v1/events", "events", "The history as JSON, or with `Accept: text/event-stream` as it happens",
+        EventRow, True, ("application/json", "text/event-stream"), (_SINCE_EVENT, _ROWS),
+    ),
+    Route("POST", "/api/v1/stop", "stop", "Stop gracefully", Accepted, writes=True),
+    Route("POST", "/api/v1/reload", "reload", "Read the configuration again", Accepted, writes=True),
+    Route("GET", "/api/v1/openapi.json", "openapi", "This document"),
+    Route("GET", "/metrics", "prometheus", "Prometheus metrics", media=("text/plain",)),
+    Route("GET", "/livez", "livez", "The process answers", media=("text/plain",)),
+    Route("GET", "/readyz", "readyz", "State and listeners are open; 503 if not", media=("text/plain",)),
+)  # fmt: skip
+
+_MEMBERS = TypeAdapter(list[MemberRow])
+_UPDATES = TypeAdapter(list[UpdateRow])
+_ROUNDS = TypeAdapter(list[RoundRow])
+_EVENTS = TypeAdapter(list[EventRow])
+
+
+class AdminServer:
+    """Serves ROUTES on a Unix socket (0600) and, if `listen` is given, on that loopback address."""
+
+    def __init__(
+        self,
+        view: NodeView,
+        log: EventLog,
+        metrics: NodeMetrics,
+        *,
+        socket_path: Path,
+        listen: Address | None,
+        hosts: Sequence[str],
+        token: str,
+        version: str,
+    ) -> None:
+        """`hosts` and `token` as in Guard; `version` of the software."""
+        self._view = view
+        self._log = log
+        self._metrics = metrics
+        self._socket_path = socket_path
+        self._listen = listen
+        self._guard = Guard(hosts, token)
+        self._document = json.dumps(document(ROUTES, version))
+        self._runner: web.AppRunner | None = None
+        self.address: Address | None = None
+        """Where the TCP listener is bound, once started."""
+
+    def application(self) -> web.Application:
+        """The aiohttp application of ROUTES."""
+        app = web.Application(middlewares=[self._guard.errors, self._guard.hosts], client_max_size=4096)
+        app.on_response_prepare.append(add_headers)
+        for route in ROUTES:
+            handler: Handler = getattr(self, f"_{route.handler}")
+            app.router.add_route(route.method, route.path, self._checked(handler) if route.writes else handler)
+        return app
+
+    async def start(self) -> None:
+        """Bind; raises Unavailable if the address is taken and StateLocked if the socket cannot be made."""
+        runner = web.AppRunner(self.application(), access_log=None, keepalive_timeout=75, shutdown_timeout=5)
+        await runner.setup()
+        self._runner = runner
+        await web.SockSite(runner, self._bind_socket()).start()
+        if self._listen is not None:
+            site = web.TCPSite(runner, self._listen.host, self._listen.port)
+            try:
+                await site.start()
+            except OSError as error:
+                await self.stop()
+                raise Unavailable(
+                    f"cannot serve the admin API on {self._listen}: {error.strerror}; "
+                    "set admin.listen to a free port, to port 0 for any, or to null"
+                ) from None
+            host, port = runner.addresses[-1][:2]
+            self.address = Address(host, port)
+
+    async def stop(self) -> None:
+        """End event streams, finish other requests, unbind."""
+        self._log.end_subscriptions()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+            self._socket_path.unlink(missing_ok=True)
+
+    def _bind_socket(self) -> socket.socket:
+        path = self._socket_path
+        if len(os.fsencode(path)) > SOCKET_PATH_BYTES:
+            raise ConfigError(
+                f"node.state_dir is too deep: {path} is longer than the {SOCKET_PATH_BYTES} bytes of a socket"
+            )
+        path.unlink(missing_ok=True)  # left by a killed daemon: whoever starts here holds the state's lock
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        mask = os.umask(0o177)  # 0600 from the first moment
+        try:
+            listener.bind(os.fspath(path))
+        except OSError as error:
+            listener.close()
+            raise StateLocked(f"cannot make the admin socket {path}: {error.strerror}") from None
+        finally:
+            os.umask(mask)
+        return listener
+
+    def _checked(self, handler: Handler) -> Handler:
+        async def write(request: web.Request) -> web.StreamResponse:
+            await self._guard.check_write(request)
+            return await handler(request)
+
+        return write
+
+    # --- handlers, by their names in ROUTES ---------------------------------------------------------------------------
+
+    async def _status(self, _: web.Request) -> web.Response:
+        return _json(self._view.status().model_dump_json())
+
+    async def _members(self, _: web.Request) -> web.Response:
+        return _json(_MEMBERS.dump_json(self._view.members()))
+
+    async def _updates(self, _: web.Request) -> web.Response:
+        return _json(_UPDATES.dump_json(self._view.updates()))
+
+    async def _rounds(self, request: web.Request) -> web.Response:
+        since, limit = _number(request, _SINCE_ROUND), _number(request, _ROWS)
+        return _json(_ROUNDS.dump_json(round_rows(await self._log.rounds(since, limit))))
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        if "text/event-stream" in request.headers.get("Accept", ""):
+            return await self._stream(request)
+        since, limit = _number(request, _SINCE_EVENT), _number(request, _ROWS)
+        return _json(_EVENTS.dump_json([event_row(e) for e in await self._log.since(since, limit)]))
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        seen = request.headers.get("Last-Event-ID")
+        if seen is not None and not (seen.isascii() and seen.isdigit() and len(seen) < 16):
+            raise web.HTTPBadRequest(text="Last-Event-ID must be the id of an event")
+        if seen is None and "since" in request.query:
+            seen = str(_number(request, _SINCE_EVENT))
+        with self._log.subscribe() as subscription:
+            if subscription is None:
+                raise web.HTTPServiceUnavailable(text="too many event streams are open", headers={"Retry-After": "10"})
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await response.prepare(request)
+            last = self._log.resume_after(None if seen is None else int(seen))
+            with contextlib.suppress(ConnectionResetError):  # the reader has gone, which is how most streams end
+                await self._follow(response, subscription, last)
+            return response
+
+    async def _follow(self, response: web.StreamResponse, subscription: Subscription, last: int) -> None:
+        while page := await self._log.since(last, PAGE):
+            if page[0].id > last + 1:
+                await response.write(b'event: gap\ndata: {"next":%d}\n\n' % page[0].id)
+            for event in page:
+                await response.write(_sse(event))
+            last = page[-1].id
+        while not subscription.closed:
+            news = await subscription.next(HEARTBEAT_SECONDS)
+            if news is None:
+                await response.write(b":\n\n")
+            elif news.id > last:
+                await response.write(_sse(news))
+                last = news.id
+
+    async def _stop(self, _: web.Request) -> web.Response:
+        self._view.stop()
+        return _json(Accepted(detail="stopping").model_dump_json())
+
+    async def _reload(self, _: web.Request) -> web.Response:
+        return _json(Accepted(detail="reloaded", changes=self._view.reload()).model_dump_json())
+
+    async def _openapi(self, _: web.Request) -> web.Response:
+        return _json(self._document)
+
+    async def _prometheus(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.scrape(self._view), headers={"Content-Type": NodeMetrics.CONTENT_TYPE})
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        ready = self._view.ready()
+        return web.Response(status=200 if ready else 503, text="ready\n" if ready else "not ready\n")
+
+
+def event_row(stored: StoredEvent) -> EventRow:
+    """A stored event as the API shows it."""
+    fields = json.loads(stored.json)
+    return EventRow(id=stored.id, time=stored.time, kind=stored.kind, text=fields.pop("text", ""), fields=fields)
+
+
+def round_rows(events: Sequence[StoredEvent]) -> list[RoundRow]:
+    """Completed rounds out of `Store.rounds`, each with its evaluation if there is one."""
+    completed: dict[int, dict[str, Any]] = {}
+    evaluated: dict[int, dict[str, Any]] = {}
+    for event in events:
+        fields = json.loads(event.json)
+        fields.pop("text", None)
+        if event.kind == "round_completed":
+            completed[fields["round"]] = {**fields, "time": event.time}
+        else:
+            evaluated[fields["round"]] = {"metrics": fields["metrics"], "threshold": fields["threshold"]}
+    unknown = {"metrics": None, "threshold": None}
+    return [RoundRow(**fields, **evaluated.get(number, unknown)) for number, fields in completed.items()]
+
+
+def _sse(event: StoredEvent) -> bytes:
+    return f"id: {event.id}\nevent: {event.kind}\ndata: {event_row(event).model_dump_json()}\n\n".encode()
+
+
+def _number(request: web.Request, parameter: Parameter) -> int:
+    text = request.query.get(parameter.name)
+    if text is None:
+        return parameter.default
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise web.HTTPBadRequest(text=f"{parameter.name} must be a whole number")
+    if not parameter.minimum <= int(text) <= parameter.maximum:
+        raise web.HTTPBadRequest(text=f"{parameter.name} must be from {parameter.minimum} to {parameter.maximum}")
+    return int(text)
+
+
+def _json(body: str | bytes) -> web.Response:
+    return web.Response(body=body if isinstance(body, bytes) else body.encode(), content_type="application/json")

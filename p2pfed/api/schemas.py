@@ -1,0 +1,211 @@
+"""What the admin API answers: the reply models, from which the OpenAPI document is made too."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Reply(BaseModel):
+    """A frozen JSON object; every field is always present, null where it is not known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ProtocolRange(Reply):
+    """The protocol versions this node speaks."""
+
+    min: int
+    max: int
+
+
+class NodeStatus(Reply):
+    """Who is answering."""
+
+    id: str
+    name: str
+    instance: str
+    """Random hex of the state directory."""
+    pid: int
+    uptime_seconds: float
+    peer_address: str | None
+    """Where the mutual-TLS listener is bound; null if the bank only dials out."""
+    admin_address: str | None
+    """Where this API is bound over TCP; null if only on the Unix socket."""
+
+
+class Problem(Reply):
+    """Something an operator should know until it is over."""
+
+    code: str
+    severity: str
+    """`info` needs nobody, `warning` and `error` make the node degraded."""
+    since: str
+    """UTC, ISO 8601."""
+    count: int
+    """How often it was raised since then."""
+    subject: str
+    """A member's name, or empty."""
+    message: str
+    hint: str
+
+
+class ConsortiumStatus(Reply):
+    """The agreement this node works under and how its members are."""
+
+    id: str
+    name: str
+    manifest_version: int
+    members: int
+    alive: int
+    suspect: int
+    failed: int
+    expires_in_days: float
+
+
+class LearningStatus(Reply):
+    """How far this node has learned."""
+
+    state: Literal["waiting", "training", "listening", "finished"]
+    """`waiting` for the trainer or the first model, `listening` trains without publishing, `finished` only serves."""
+    round: int
+    rounds: int
+    """After how many rounds training stops; 0 is never."""
+    seq: int
+    train_rows: int | None
+    train_frauds: int | None
+    loss: float | None
+    threshold: float | None
+    metrics: dict[str, dict[str, Any]]
+    """Of the newest evaluated model, by row set: `validation`, `own_test`, `test` (pooled)."""
+    last_update_seconds_ago: float | None
+    """Since a peer's update was accepted."""
+    accepted_total: int
+    merged_total: int
+    """Peers' models averaged in, over all rounds."""
+    rejected_total: int
+
+
+class TrainerStatus(Reply):
+    """The child process that trains."""
+
+    state: str
+    pid: int | None
+    restarts: int
+    rss_bytes: int | None
+
+
+class SelfStatus(Reply):
+    """How this process and its machine are; all counts since it started."""
+
+    loop_lag_p99_seconds: float
+    disk_free_bytes: int
+    rss_bytes: int
+    peak_rss_bytes: int
+    bytes_sent: int
+    bytes_received: int
+    connections: int
+    refused: dict[str, int]
+    """Connections and requests of peers refused, by cause."""
+    task_restarts: dict[str, int]
+    """Background tasks that failed and were started again, by name."""
+    trainer: TrainerStatus
+
+
+class Status(Reply):
+    """One screen about the node. The HTTP status is 200 whatever `health` says."""
+
+    api: Literal[1] = 1
+    version: str
+    protocol: ProtocolRange
+    node: NodeStatus
+    health: Literal["ok", "degraded"]
+    problems: list[Problem]
+    consortium: ConsortiumStatus
+    learning: LearningStatus
+    self: SelfStatus
+
+
+class MemberRow(Reply):
+    """One member of the manifest as this node sees it."""
+
+    name: str
+    id: str
+    status: Literal["unknown", "alive", "suspect", "failed", "left", "blocked"]
+    address: str | None
+    seen_seconds: float | None
+    """Since its newest heartbeat arrived here; null if never."""
+    rtt_ms: float | None
+    manifest: int | None
+    version: str | None
+    proto: int | None
+    age: int | None
+    """Rounds behind its newest update known here."""
+    note: str
+
+
+class UpdateRow(Reply):
+    """What has arrived of one member's updates since this node started."""
+
+    name: str
+    id: str
+    seq: int | None
+    """Newest accepted."""
+    via: str | None
+    """Name of the member that handed it over."""
+    bytes: int | None
+    seconds_ago: float | None
+    accepted: int
+    ignored: int
+    rejected: int
+    last_refusal: str | None
+    """Reason of the newest refusal."""
+
+
+class RoundRow(Reply):
+    """One completed round."""
+
+    round: int
+    seq: int
+    time: float
+    """Unix seconds."""
+    loss: float | None
+    steps: int
+    seconds: float
+    training_seconds: float
+    merged: list[str]
+    """Ids of the members whose models were averaged in."""
+    displacement: float | None
+    metrics: dict[str, dict[str, Any]] | None
+    """By row set; null if the round was not evaluated, or not yet: ask again."""
+    threshold: float | None
+
+
+class EventRow(Reply):
+    """One event of the history."""
+
+    id: int
+    time: float
+    """Unix seconds."""
+    kind: str
+    text: str
+    """The event as a sentence."""
+    fields: dict[str, Any]
+
+
+class Accepted(Reply):
+    """A command was accepted."""
+
+    detail: str
+    changes: list[str] = []
+    """What a reload changed, or what needs a restart; one line each."""
+
+
+class ErrorReply(Reply):
+    """RFC 9457 problem details, as `application/problem+json`."""
+
+    type: Literal["about:blank"] = "about:blank"
+    title: str
+    status: int
+    detail: str

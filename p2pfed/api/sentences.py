@@ -1,0 +1,127 @@
+"""Each event as one line for people, and how loud it is in the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from p2pfed.core.events import (
+    Event,
+    ExchangeEnded,
+    Listening,
+    ModelAdopted,
+    ModelEvaluated,
+    NodeStarted,
+    PeerChanged,
+    ProblemCleared,
+    ProblemRaised,
+    RoundCompleted,
+    RunFinished,
+    TrainingAlone,
+    UpdateAccepted,
+    UpdateRefused,
+)
+from p2pfed.core.types import NodeId, Verdict
+
+NameOf = Callable[[NodeId], str]
+_Say = Callable[[Any, NameOf], str]
+
+_DETAIL = 200
+"""Characters of foreign text that one line may repeat."""
+
+
+def sentence(event: Event, name_of: NameOf) -> str:
+    """The event in words; members appear under `name_of` their id."""
+    return _SAY[type(event)](event, name_of)
+
+
+def level(event: Event) -> int:
+    """The `logging` level: what repeats all the time is DEBUG, what an operator should see WARNING."""
+    if isinstance(event, ProblemRaised):
+        return logging.INFO if event.severity == "info" else logging.WARNING
+    if isinstance(event, UpdateRefused):
+        return logging.WARNING if event.reason.verdict is Verdict.REJECT else logging.DEBUG
+    return logging.DEBUG if isinstance(event, (UpdateAccepted, ExchangeEnded)) else logging.INFO
+
+
+def _started(event: NodeStarted, name_of: NameOf) -> str:
+    begin = f"goes on from round {event.round}" if event.round else "starts from the initial weights"
+    return f"node {begin}; the consortium has {event.members} members"
+
+
+def _alone(event: TrainingAlone, name_of: NameOf) -> str:
+    return f"round {event.round}: no peer met yet, training alone"
+
+
+def _listening(event: Listening, name_of: NameOf) -> str:
+    return (
+        f"{event.train_frauds} frauds to train on, {event.needed} are needed to publish: "
+        "this node trains, merges and scores, and publishes nothing"
+    )
+
+
+def _adopted(event: ModelAdopted, name_of: NameOf) -> str:
+    measured = "" if event.auprc is None else f", AUPRC {event.auprc:.4f} on validation rows"
+    return f"adopted the median of {event.sources} members' models{measured}"
+
+
+def _peer(event: PeerChanged, name_of: NameOf) -> str:
+    return f"{name_of(event.member)} is {event.after.value} (was {event.before.value})"
+
+
+def _accepted(event: UpdateAccepted, name_of: NameOf) -> str:
+    relay = "" if event.via == event.member else f" by way of {name_of(event.via)}"
+    return f"update {event.seq} of {name_of(event.member)} accepted{relay}, {event.bytes} bytes"
+
+
+def _refused(event: UpdateRefused, name_of: NameOf) -> str:
+    verb = "rejected" if event.reason.verdict is Verdict.REJECT else "ignored"
+    blamed = f" ({name_of(event.blamed)} handed it over)" if event.blamed != event.member else ""
+    detail = f": {event.detail[:_DETAIL]}" if event.detail else ""
+    return f"update of {name_of(event.member)} {verb}{blamed}: {event.reason.sentence}{detail}"
+
+
+def _exchange(event: ExchangeEnded, name_of: NameOf) -> str:
+    return f"exchange with {name_of(event.peer)} failed: {event.error[:_DETAIL]}"
+
+
+def _round(event: RoundCompleted, name_of: NameOf) -> str:
+    merged = f"merged {len(event.merged)}" if event.merged else "merged nobody"
+    return f"round {event.round}: loss {event.loss:.4f}, {merged}, {event.seconds:.2f} s"
+
+
+def _evaluated(event: ModelEvaluated, name_of: NameOf) -> str:
+    figures = [
+        f"{rows} {metrics['auprc']:.4f}" for rows, metrics in event.metrics.items() if metrics.get("auprc") is not None
+    ]
+    return f"round {event.round}: AUPRC " + (", ".join(figures) or "unknown, no frauds to measure on")
+
+
+def _finished(event: RunFinished, name_of: NameOf) -> str:
+    return f"all {event.round} rounds are done; serving until told to stop"
+
+
+def _raised(event: ProblemRaised, name_of: NameOf) -> str:
+    return f"{event.code}: {event.message} ({event.hint})" if event.hint else f"{event.code}: {event.message}"
+
+
+def _cleared(event: ProblemCleared, name_of: NameOf) -> str:
+    return f"{event.code} is over" + (f" ({name_of(NodeId(event.subject))})" if event.subject else "")
+
+
+_SAY: dict[type, _Say] = {
+    NodeStarted: _started,
+    TrainingAlone: _alone,
+    Listening: _listening,
+    ModelAdopted: _adopted,
+    PeerChanged: _peer,
+    UpdateAccepted: _accepted,
+    UpdateRefused: _refused,
+    ExchangeEnded: _exchange,
+    RoundCompleted: _round,
+    ModelEvaluated: _evaluated,
+    RunFinished: _finished,
+    ProblemRaised: _raised,
+    ProblemCleared: _cleared,
+}

@@ -1,0 +1,179 @@
+"""One stream of events with rising ids, many readers: history, SSE, and whoever observes (log, metrics, summary)."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import math
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from typing import Any
+
+from p2pfed.api.sentences import sentence
+from p2pfed.core.events import Event
+from p2pfed.core.types import NodeId, Reason
+from p2pfed.store.base import Store, StoredEvent
+
+RING = 1_000
+"""Newest events kept in memory, for subscribers that come back."""
+QUEUE = 256
+"""Events a subscriber may fall behind before it is let go; it comes back with its last id."""
+SUBSCRIBERS = 32
+MAX_PENDING = 10_000
+"""Events that wait for the disk; beyond, events are only observed, not recorded, and counted in `dropped`."""
+FLUSH_SECONDS = 1.0
+
+Observer = Callable[[float, Event], None]
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """The event's fields as JSON values; numbers that are not finite become null."""
+    return {field.name: _plain(getattr(event, field.name)) for field in dataclasses.fields(event)}
+
+
+def kind(event: Event) -> str:
+    """`RoundCompleted` -> `round_completed`: the stable name in the API, the log and SSE."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Reason):
+        return value.code
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, float):  # NumPy's float64 is one too
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+class Subscription:
+    """The events since `EventLog.subscribe`, in order, until the reader falls too far behind."""
+
+    def __init__(self) -> None:
+        self._events: deque[StoredEvent] = deque()
+        self._news = asyncio.Event()
+        self.closed = False
+
+    def offer(self, event: StoredEvent | None) -> None:
+        """Add an event; None, or one too many, ends the subscription."""
+        if event is None or len(self._events) >= QUEUE:
+            self.closed = True
+        else:
+            self._events.append(event)
+        self._news.set()
+
+    async def next(self, timeout: float) -> StoredEvent | None:
+        """The next event; None after `timeout` seconds without one, or when the subscription has ended."""
+        if not self._events and not self.closed:
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), timeout)
+            except TimeoutError:
+                return None
+        return self._events.popleft() if self._events else None
+
+
+class EventLog:
+    """Numbers events, shows them to observers and subscribers at once, and stores them in batches."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float],
+        name_of: Callable[[NodeId], str],
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        """`clock` gives Unix seconds; `name_of` a member's name for sentences."""
+        self._store = store
+        self._clock = clock
+        self._name_of = name_of
+        self._observers = observers
+        self._newest = store.restore().last_event
+        self._before = self._newest
+        self._ring: deque[StoredEvent] = deque(maxlen=RING)
+        self._pending: list[StoredEvent] = []
+        self._subscriptions: list[Subscription] = []
+        self._writing: asyncio.Task[None] | None = None
+        self.dropped = 0
+
+    def emit(self, event: Event) -> None:
+        """Tell everybody; never waits and never fails for a slow reader or disk."""
+        now = self._clock()
+        for observe in self._observers:
+            observe(now, event)
+        if len(self._pending) >= MAX_PENDING:
+            self.dropped += 1
+            return
+        self._newest += 1
+        entry = {**to_json(event), "text": sentence(event, self._name_of)}
+        stored = StoredEvent(self._newest, now, kind(event), json.dumps(entry, ensure_ascii=False))
+        self._pending.append(stored)
+        self._ring.append(stored)
+        for subscription in self._subscriptions:
+            subscription.offer(stored)
+
+    async def run(self) -> None:
+        """Store what has been emitted, every second, for ever; raises what `Store.append` raises."""
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Return when all that was emitted before is durable."""
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+        # a caller that is cancelled must not leave half-known whether a batch was stored
+        await asyncio.shield(self._writing)
+
+    async def _write(self) -> None:
+        while self._pending:
+            batch = list(self._pending)
+            await self._store.append(batch)
+            del self._pending[: len(batch)]
+
+    async def since(self, last: int, limit: int) -> list[StoredEvent]:
+        """Up to `limit` events with id > `last`, oldest first."""
+        if self._ring and last >= self._ring[0].id - 1:
+            return [e for e in self._ring if e.id > last][:limit]
+        await self.flush()
+        return await self._store.events(last, limit)
+
+    async def rounds(self, since: int, limit: int) -> list[StoredEvent]:
+        """See Store.rounds; includes what has just been emitted."""
+        await self.flush()
+        return await self._store.rounds(since, limit)
+
+    def resume_after(self, last: int | None) -> int:
+        """Where a subscriber that has seen `last` goes on: None has seen nothing and wants only what is new.
+
+        An id from before a crash that took unstored events with it goes on with this start's first event.
+        """
+        if last is None:
+            return self._newest
+        return last if last <= self._newest else self._before
+
+    @contextmanager
+    def subscribe(self) -> Iterator[Subscription | None]:
+        """A Subscription while the block runs; None if there are too many already."""
+        if len(self._subscriptions) >= SUBSCRIBERS:
+            yield None
+            return
+        subscription = Subscription()
+        self._subscriptions.append(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.remove(subscription)
+
+    def end_subscriptions(self) -> None:
+        """Let every subscriber go: the server is stopping."""
+        for subscription in self._subscriptions:
+            subscription.offer(None)

@@ -1,0 +1,38 @@
+"""What the admin API asks of the running node; `runtime` implements it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from p2pfed.api.schemas import MemberRow, Status, UpdateRow
+
+
+class NodeView(Protocol):
+    """Answers at once and without I/O: the event loop waits for nobody."""
+
+    def status(self) -> Status:
+        """The whole status."""
+        ...
+
+    def members(self) -> list[MemberRow]:
+        """All members of the manifest, this node among them."""
+        ...
+
+    def updates(self) -> list[UpdateRow]:
+        """All other members of the manifest."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether state and listener are open and the node is not stopping; peers do not matter."""
+        ...
+
+    def stop(self) -> None:
+        """Begin a graceful stop and return."""
+        ...
+
+    def reload(self) -> list[str]:
+        """Read the configuration again as on SIGHUP: one line for each thing changed or in need of a restart.
+
+        Raises ConfigError, and the old configuration stays.
+        """
+        ...

@@ -1,0 +1,162 @@
+"""A running admin API over a made-up node."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from p2pfed.api.app import AdminServer
+from p2pfed.api.metrics import NodeMetrics
+from p2pfed.api.schemas import (
+    ConsortiumStatus,
+    LearningStatus,
+    MemberRow,
+    NodeStatus,
+    ProtocolRange,
+    SelfStatus,
+    Status,
+    TrainerStatus,
+    UpdateRow,
+)
+from p2pfed.api.stream import EventLog
+from p2pfed.api.summary import Summary
+from p2pfed.core.types import Address, NodeId
+from p2pfed.errors import ConfigError
+from p2pfed.store.base import MemoryStore
+
+NAMES = {NodeId("A" * 56): "bank-a", NodeId("B" * 56): "bank-b"}
+TOKEN = "a token of this test"
+
+
+def name_of(node: NodeId) -> str:
+    return NAMES.get(node, node[:7])
+
+
+class FakeNode:
+    """A NodeView whose answers the test sets."""
+
+    def __init__(self, summary: Summary) -> None:
+        self.summary = summary
+        self.is_ready = True
+        self.stopped = 0
+        self.reload_fails = False
+
+    def status(self) -> Status:
+        s = self.summary
+        return Status(
+            version="1.2.3",
+            protocol=ProtocolRange(min=1, max=1),
+            node=NodeStatus(
+                id="A" * 56,
+                name="bank-a",
+                instance="00" * 16,
+                pid=1,
+                uptime_seconds=12.5,
+                peer_address="127.0.0.1:7443",
+                admin_address=None,
+            ),
+            health="degraded" if s.degraded else "ok",
+            problems=s.problems(name_of),
+            consortium=ConsortiumStatus(
+                id="11" * 16,
+                name="test",
+                manifest_version=3,
+                members=2,
+                alive=1,
+                suspect=0,
+                failed=1,
+                expires_in_days=9.0,
+            ),
+            learning=LearningStatus(
+                state="training",
+                round=s.round.round if s.round else 0,
+                rounds=0,
+                seq=0,
+                train_rows=100,
+                train_frauds=7,
+                loss=None,
+                threshold=None,
+                metrics=s.metrics,
+                last_update_seconds_ago=None,
+                accepted_total=s.accepted,
+                merged_total=s.merged,
+                rejected_total=s.rejected,
+            ),
+            self=SelfStatus(
+                loop_lag_p99_seconds=0.004,
+                disk_free_bytes=10**9,
+                rss_bytes=50_000_000,
+                peak_rss_bytes=60_000_000,
+                bytes_sent=1234,
+                bytes_received=5678,
+                connections=2,
+                refused={"no_certificate": 3},
+                task_restarts={},
+                trainer=TrainerStatus(state="running", pid=2, restarts=0, rss_bytes=None),
+            ),
+        )
+
+    def members(self) -> list[MemberRow]:
+        common = {"rtt_ms": None, "manifest": 3, "version": "1.2.3", "proto": 1, "age": 4}
+        return [
+            MemberRow(name=name, id=node, status="alive", address=None, seen_seconds=1.5, note="", **common)
+            for node, name in NAMES.items()
+        ]
+
+    def updates(self) -> list[UpdateRow]:
+        return self.summary.updates([n for n in NAMES if NAMES[n] != "bank-a"], name_of, now=2000.0)
+
+    def ready(self) -> bool:
+        return self.is_ready
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+    def reload(self) -> list[str]:
+        if self.reload_fails:
+            raise ConfigError("node.yaml:3:1: unknown key 'lisen'")
+        return ["log.level is debug now"]
+
+
+class Admin:
+    """The server, its parts, and clients of both listeners."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = MemoryStore()
+        self.summary = Summary()
+        self.metrics = NodeMetrics("1.2.3", name_of)
+        self.log = EventLog(self.store, time.time, name_of, [self.summary.observe, self.metrics.observe])
+        self.node = FakeNode(self.summary)
+        self.socket_path = folder / "admin.sock"
+        self.server = AdminServer(
+            self.node,
+            self.log,
+            self.metrics,
+            socket_path=self.socket_path,
+            listen=Address("127.0.0.1", 0),
+            hosts=["node.bank.example"],
+            token=TOKEN,
+            version="1.2.3",
+        )
+
+    async def start(self) -> None:
+        await self.server.start()
+        self.tcp = aiohttp.ClientSession(f"http://{self.server.address}")
+        self.unix = aiohttp.ClientSession("http://p2pfed", connector=aiohttp.UnixConnector(str(self.socket_path)))
+
+    async def stop(self) -> None:
+        await self.tcp.close()
+        await self.unix.close()
+        await self.server.stop()
+        await self.log.flush()
+
+
+@pytest.fixture
+async def admin(tmp_path):
+    running = Admin(tmp_path)
+    await running.start()
+    yield running
+    await running.stop()
