@@ -86,8 +86,8 @@ class Mean:
         if not candidates:
             return Merged(own, {}, 0.0)
         share = 1.0 / (1 + len(candidates))
-        moves = _moves(own, candidates)
-        return _moved(own, np.full(len(candidates), share) @ moves, {c.member: share for c in candidates})
+        candidates = sorted(candidates, key=lambda c: c.member)  # sums in one order, so in one result
+        return _moved(own, share * _moves(own, candidates).sum(axis=0), {c.member: share for c in candidates})
 
     def state(self) -> bytes:
         """Empty: there is no memory."""
@@ -146,7 +146,7 @@ class Clip:
         spread = self._spread(distances / scale, candidates)
         weights = self._weigh(rows, candidates, moves, distances, scale * float(np.clip(spread, *self.REFERENCE)))
         tau = scale * float(np.clip(spread, *self.RADIUS))
-        shortened = weights * np.minimum(1.0, tau / np.maximum(distances, 1e-300))
+        shortened = weights * tau / np.maximum(distances, tau)
         return _moved(own, shortened @ moves, {c.member: float(w) for c, w in zip(candidates, weights, strict=True)})
 
     def state(self) -> bytes:

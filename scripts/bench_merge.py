@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""How long one merge takes: 6 peers x 150,000 parameters on one BLAS thread; the bar is 10 ms.
+
+    python scripts/bench_merge.py [--peers 6] [--parameters 150000] [--repeats 50] [--json]
+
+Measures every rule of the registry on three kinds of peers: `honest` (each elsewhere, near enough that all pairs are
+compared), `copies` (all the same model) and `hostile` (numbers as large as float32 allows). Prints milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"  # read once, when numpy loads its BLAS
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np  # noqa: E402
+
+from p2pfed.core.aggregation import RULES, Candidate, rule_from_name  # noqa: E402
+from p2pfed.core.types import NodeId  # noqa: E402
+from p2pfed.core.weights import Vector  # noqa: E402
+
+BAR_MS = 10.0
+
+
+def peers(kind: str, own: Vector, count: int, rng: np.random.Generator) -> list[Candidate]:
+    """`count` candidates of the given kind around `own`."""
+    if kind == "copies":
+        vectors = [own * np.float32(1.01)] * count
+    elif kind == "hostile":
+        vectors = [np.full_like(own, np.finfo(np.float32).max) for _ in range(count)]
+    else:
+        vectors = [own + 0.02 * rng.standard_normal(own.size, np.float32) for _ in range(count)]
+    return [Candidate(NodeId(f"PEER{i}"), v, 1024, 0) for i, v in enumerate(vectors)]
+
+
+def measure(rule_name: str, kind: str, count: int, parameters: int, repeats: int) -> dict[str, float]:
+    """First, median and 90th percentile time of a merge, in milliseconds."""
+    rng = np.random.default_rng(0)
+    own = rng.standard_normal(parameters, np.float32)
+    candidates = peers(kind, own, count, rng)
+    rule = rule_from_name(rule_name)
+    rule.note_training(own * np.float32(0.99), own)
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        rule.merge(own, 1024, candidates)
+        times.append(1000 * (time.perf_counter() - start))
+    warm = sorted(times[1:])
+    return {"first_ms": times[0], "median_ms": statistics.median(warm), "p90_ms": warm[int(0.9 * (len(warm) - 1))]}
+
+
+def main() -> int:
+    """Run every combination and print it; exit code 1 if the default rule misses its bar."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peers", type=int, default=6)
+    parser.add_argument("--parameters", type=int, default=150_000)
+    parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    size = given.peers, given.parameters, given.repeats
+    results = {r: {k: measure(r, k, *size) for k in ("honest", "copies", "hostile")} for r in RULES}
+    worst = max(m["median_ms"] for m in results["clip"].values())
+    if given.json:
+        report = {"bench": "merge", "peers": given.peers, "parameters": given.parameters, "blas_threads": 1}
+        print(json.dumps({**report, "rules": results, "bar_ms": BAR_MS, "clip_worst_median_ms": worst}))
+    else:
+        for rule, kinds in results.items():
+            for kind, times in kinds.items():
+                print(f"{rule:6} {kind:8} " + "  ".join(f"{n} {v:7.2f}" for n, v in times.items()))
+        print(f"clip's worst median {worst:.2f} ms, bar {BAR_MS:.0f} ms")
+    return 0 if worst <= BAR_MS else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
