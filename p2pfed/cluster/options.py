@@ -31,6 +31,8 @@ class ClusterOptions:
     """Share of all rows held out as the pooled test; of a `time` split, the newest."""
     gap_days: float = 0
     """Days left out before the pooled test of a `time` split."""
+    own_test_share: float = 0.1
+    """Share of its own rows on which a bank measures itself."""
     partition: str = "dirichlet:0.5"
     """How rows are dealt to banks: `iid`, `dirichlet:ALPHA`, `lognormal:SIGMA` (sizes) or `by:COL`."""
     topology: str = "random:6"
@@ -48,6 +50,8 @@ class ClusterOptions:
     imbalance: Literal["none", "class_weight", "smote", "adasyn", "undersample"] = "class_weight"
     rule: str = "clip"
     """Aggregation rule, a name from the registry or `module:Class`."""
+    round_interval: float = 0
+    """Seconds from the start of one round to that of the next, at least; 0 is as fast as training goes."""
     evaluate_every: int = 0
     """Rounds between evaluations of each node; 0 makes about twenty in the run."""
     seed: int = 0

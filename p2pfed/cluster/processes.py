@@ -46,6 +46,10 @@ class Processes:
         """The process id of `name`, which may have ended."""
         return self._running[name].pid
 
+    def started(self, name: str) -> bool:
+        """Whether `name` was started and neither stopped nor killed since."""
+        return name in self._running
+
     def ended(self) -> dict[str, int]:
         """Exit codes of the processes that have ended by themselves."""
         codes = {name: process.poll() for name, process in self._running.items()}

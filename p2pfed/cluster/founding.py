@@ -1,0 +1,257 @@
+"""A consortium on one machine: each bank's keys, join request and configuration, and one manifest for all.
+
+The steps are those of banks that found a real one; the only admin is the launcher, whose key lies beside the banks.
+"""
+
+from __future__ import annotations
+
+import base64
+import random
+import secrets
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from p2pfed import __version__
+from p2pfed.cluster.options import ClusterOptions
+from p2pfed.config import (
+    AdminSection,
+    DataSection,
+    LearningSection,
+    NodeConfig,
+    NodeSection,
+    ParquetSource,
+    PeersSection,
+)
+from p2pfed.core.consortium import (
+    Admin,
+    GossipPolicy,
+    JoinRequest,
+    Manifest,
+    SignedManifest,
+    verify_root,
+)
+from p2pfed.core.contract import FeatureColumn, FeatureContract
+from p2pfed.core.identity import Identity
+from p2pfed.core.joining import as_member, open_join_request, seal_join_request
+from p2pfed.core.model import ModelSpec
+from p2pfed.core.types import NodeId
+from p2pfed.data.features import contract_moments, moments, propose_contract
+from p2pfed.errors import UsageError
+from p2pfed.net import tls
+from p2pfed.store.credentials import create_member_key
+from p2pfed.store.lock import StateLock
+from p2pfed.store.state_dir import StateDir, write_atomically
+
+HEARTBEAT_SECONDS = 1.0
+ADOPTION_SECONDS = 60.0
+MANIFEST_DAYS = 365
+CLIP = 10.0
+PUBLISH_MIN_FRAUDS = 5
+LONGEST_SOCKET_PATH = 100
+"""Unix socket addresses hold 107 bytes."""
+PORTS = range(20_000, 32_000)
+"""Below the ports that the system hands to outgoing connections, so that none is taken between choice and use."""
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The files an experiment's rows were dealt into."""
+
+    names: tuple[str, ...]
+    banks: tuple[Path, ...]
+    """One Parquet file a bank."""
+    sample: Path
+    """A Parquet file of training rows from which the contract's columns are proposed."""
+    test: Path
+    """The pooled test rows, which no bank has."""
+    label: str
+    event_time: str | None
+    split: Literal["stratified", "time"]
+    drop: tuple[str, ...]
+    """Columns that are no features, besides label and time."""
+
+
+@dataclass(frozen=True)
+class Bank:
+    """One founded bank."""
+
+    name: str
+    id: NodeId
+    config: Path
+    state: StateDir
+    data: DataSection
+
+
+@dataclass(frozen=True)
+class LocalCluster:
+    """A founded consortium, ready to start."""
+
+    folder: Path
+    banks: tuple[Bank, ...]
+    manifest: Manifest
+
+    @property
+    def spawner_socket(self) -> Path:
+        """Where the shared trainer spawner listens."""
+        return self.folder / "trainer.sock"
+
+    def log(self, name: str) -> Path:
+        """What the process `name` writes to standard output and error."""
+        return self.folder / f"{name}.log"
+
+
+def found(options: ClusterOptions, shards: Shards, folder: Path) -> LocalCluster:
+    """Make keys, manifest and configurations in `folder`; raises DataError, UsageError."""
+    _check_folder(folder, shards.names)
+    now = time.time()
+    columns = _columns(shards)
+    ports = iter(free_ports(2 * len(shards.names)))
+    requests, banks = [], []
+    for i, (name, rows) in enumerate(zip(shards.names, shards.banks, strict=True)):
+        listen, admin = (f"127.0.0.1:{next(ports)}" for _ in range(2))
+        config = _config(options, shards, folder, name, rows, listen, admin, options.seed + i)
+        bank, request = _join(config, columns, folder / name, now)
+        banks.append(bank)
+        requests.append(request)
+    signed = _manifest(options, shards, columns, requests, folder, now)
+    manifest = verify_root(signed, signed.fingerprint)
+    for bank in banks:
+        bank.state.save_manifest(manifest.version, signed.to_bytes())
+    return LocalCluster(folder, tuple(banks), manifest)
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` different TCP ports of the loopback address that nobody uses now."""
+    held: list[socket.socket] = []
+    try:
+        for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+            candidate = socket.socket()
+            held.append(candidate)
+            try:
+                candidate.bind(("127.0.0.1", port))
+            except OSError:
+                held.pop().close()
+            if len(held) == count:
+                return [holder.getsockname()[1] for holder in held]
+    finally:
+        for holder in held:
+            holder.close()
+    raise UsageError(f"this machine has no {count} free ports between {PORTS.start} and {PORTS.stop}")
+
+
+def _check_folder(folder: Path, names: Sequence[str]) -> None:
+    longest = max(len(str(StateDir(folder / name / "state").admin_socket.resolve())) for name in names)
+    if longest > LONGEST_SOCKET_PATH:
+        raise UsageError(f"--dir {folder} is too long a path for the nodes' sockets; choose a shorter one")
+    if taken := next((folder / name for name in names if (folder / name).exists()), None):
+        raise UsageError(f"{taken} exists: --dir needs a directory without a cluster in it")
+
+
+def _columns(shards: Shards) -> tuple[FeatureColumn, ...]:
+    source = ParquetSource(kind="parquet", path=shards.sample)
+    return propose_contract(source, label=shards.label, drop=shards.drop, event_time=shards.event_time)
+
+
+def _config(
+    options: ClusterOptions,
+    shards: Shards,
+    folder: Path,
+    name: str,
+    rows: Path,
+    listen: str,
+    admin: str,
+    seed: int,
+) -> NodeConfig:
+    return NodeConfig(
+        version=1,
+        node=NodeSection(name=name, state_dir=folder / name / "state"),
+        peers=PeersSection(listen=listen),
+        admin=AdminSection(listen=admin),
+        data=DataSection(
+            source=ParquetSource(kind="parquet", path=rows),
+            label=shards.label,
+            event_time=shards.event_time,
+            split=shards.split,
+            test_share=options.own_test_share,
+            pooled_test=shards.test,
+            seed=options.seed,
+        ),
+        learning=LearningSection(
+            rounds=options.rounds,
+            evaluate_every=options.evaluation_period,
+            seed=seed,
+            trainer_socket=folder / "trainer.sock",
+        ),
+    )
+
+
+def _join(config: NodeConfig, columns: tuple[FeatureColumn, ...], folder: Path, now: float) -> tuple[Bank, JoinRequest]:
+    """What `p2pfed init` does at one bank; returns its join request as an admin reads it."""
+    name = config.node.name
+    state = StateDir(config.node.state_dir).create()
+    with StateLock(state, f"p2pfed {__version__}", now):
+        identity = create_member_key(state)
+        tls.write_pem(state.tls, tls.make_certificate(name))
+    path = folder / "node.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_defaults=True), sort_keys=False))
+    request = JoinRequest(
+        name=name,
+        key=identity.public_key.hex(),
+        certificate=base64.b64encode(tls.certificate_of(state.tls)).decode(),
+        endpoints=(config.peers.listen,) if config.peers.listen else (),
+        moments=moments(config.data, columns, folder, now),
+    )
+    sealed = seal_join_request(identity, request)
+    (folder / "join-request.json").write_bytes(sealed)
+    return Bank(name, identity.node_id, path, state, config.data), open_join_request(sealed)
+
+
+def _manifest(
+    options: ClusterOptions,
+    shards: Shards,
+    columns: tuple[FeatureColumn, ...],
+    requests: Sequence[JoinRequest],
+    folder: Path,
+    now: float,
+) -> SignedManifest:
+    """Version 1, signed by the one admin."""
+    admin = Identity.generate()
+    write_atomically(folder / "admin.key", admin.seed.hex().encode() + b"\n")
+    centres = contract_moments([request.moments for request in requests if request.moments is not None])
+    contract = FeatureContract(columns, shards.label, "contract", centres, CLIP)
+    model = ModelSpec(options.model, contract.width, options.layers, options.dropout)
+    topology, fanout = options.graph
+    manifest = Manifest(
+        consortium=secrets.token_hex(16),
+        name="local cluster",
+        version=1,
+        previous="",
+        issued=int(now),
+        expires=int(now) + MANIFEST_DAYS * 86_400,
+        admins=(Admin("launcher", admin.public_key.hex()),),
+        threshold=1,
+        members=tuple(as_member(request) for request in requests),
+        model=model,
+        generation=1,
+        seed=options.seed,
+        initial_sha256=model.initial_weights(options.seed).digest,
+        contract=contract,
+        training=options.policy(),
+        gossip=GossipPolicy(
+            rule=options.rule,
+            fanout=fanout,
+            heartbeat_seconds=HEARTBEAT_SECONDS,
+            round_interval_seconds=options.round_interval,
+            encoding="float32",
+            adoption_seconds=ADOPTION_SECONDS,
+            publish_min_frauds=PUBLISH_MIN_FRAUDS,
+            topology=topology,
+        ),
+    )
+    return SignedManifest.unsigned(manifest).sign(admin)

@@ -1,0 +1,112 @@
+"""Runs a founded consortium for its rounds and gathers what each node measured."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from p2pfed import __version__
+from p2pfed.cluster.founding import Bank, LocalCluster
+from p2pfed.cluster.options import ClusterOptions
+from p2pfed.cluster.progress import Screen
+from p2pfed.cluster.running import RunningCluster
+from p2pfed.errors import Unavailable
+from p2pfed.results import HistoryPoint, NodeRun, RunFile
+
+POLL_SECONDS = 0.5
+STALL_SECONDS = 600.0
+"""A cluster in which no node completes a round for so long is given up."""
+
+
+def run(options: ClusterOptions, cluster: LocalCluster, screen: Screen) -> RunFile:
+    """Start every process, wait for the rounds, collect, stop; the run has no baselines yet.
+
+    Raises LocalFault if a process dies, Unavailable if no round is completed for ten minutes.
+    """
+    begin = time.monotonic()
+    with RunningCluster(cluster) as running:
+        with screen:
+            _wait(running, options.rounds, screen)
+        wall = time.monotonic() - begin
+        gathered = [_gather(running, bank) for bank in cluster.banks]
+        screen.step("stopping the nodes")
+    return RunFile(
+        kind="cluster",
+        seed=options.seed,
+        rounds=options.rounds,
+        wall_seconds=wall,
+        versions=versions(),
+        options=_plain_options(options),
+        nodes=tuple(node for node, _ in gathered),
+        history=tuple(point for _, points in gathered for point in points),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Of this program and what its numbers depend on."""
+    found = {"p2pfed": __version__, "python": platform.python_version()}
+    return found | {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")}
+
+
+def _wait(running: RunningCluster, rounds: int, screen: Screen) -> None:
+    """Until every node has done its rounds."""
+    done, last_news = -1, time.monotonic()
+    while True:
+        progress = running.progress()
+        screen.nodes(progress, rounds)
+        if all(node.finished for node in progress):
+            return
+        now, total = time.monotonic(), sum(node.round for node in progress)
+        if total != done:
+            done, last_news = total, now
+        elif now - last_news > STALL_SECONDS:
+            raise Unavailable(
+                f"no node completed a round for {STALL_SECONDS:.0f} s; look into {running.cluster.folder}"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _gather(running: RunningCluster, bank: Bank) -> tuple[NodeRun, list[HistoryPoint]]:
+    status = running.status(bank)
+    learning, costs = status["learning"], status["self"]
+    node = NodeRun(
+        name=bank.name,
+        id=bank.id,
+        role="honest",
+        train_rows=learning["train_rows"],
+        train_frauds=learning["train_frauds"],
+        rounds=learning["round"],
+        test=learning["metrics"].get("test"),
+        own_test=learning["metrics"].get("own_test"),
+        alone=None,
+        bytes_sent=costs["bytes_sent"],
+        bytes_received=costs["bytes_received"],
+        peak_rss_bytes=costs["peak_rss_bytes"],
+    )
+    return node, history(bank.name, running.events(bank))
+
+
+def history(name: str, events: list[dict[str, Any]]) -> list[HistoryPoint]:
+    """A node's rounds, from its events in order: updates count for the round in which they arrived."""
+    points: dict[int, HistoryPoint] = {}
+    received = 0
+    for event in events:
+        fields = event["fields"]
+        if event["kind"] == "update_accepted":
+            received += fields["bytes"]
+        elif event["kind"] == "round_completed":
+            number = fields["round"]
+            points[number] = HistoryPoint(number, name, None, fields["loss"], received, fields["seconds"])
+            received = 0
+        elif event["kind"] == "model_evaluated" and (point := points.get(fields["round"])) is not None:
+            auprc = fields["metrics"].get("test", {}).get("auprc")
+            points[point.round] = HistoryPoint(**{**asdict(point), "auprc": auprc})
+    return list(points.values())
+
+
+def _plain_options(options: ClusterOptions) -> dict[str, Any]:
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}

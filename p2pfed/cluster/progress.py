@@ -1,0 +1,99 @@
+"""What a run shows while it goes on: a live table on a terminal, a line now and then anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from p2pfed.cluster.running import NodeProgress
+
+LINE_SECONDS = 5.0
+"""Between two plain lines."""
+
+
+class Screen:
+    """Shows steps and the nodes' progress on `console`; everything goes to standard error, data to standard output."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._live: Live | None = None
+        self._last_line = float("-inf")
+        self._first: tuple[float, int] | None = None
+
+    def step(self, text: str) -> None:
+        """Say what happens now."""
+        self._console.print(text, highlight=False, markup=False)
+
+    def nodes(self, progress: Sequence[NodeProgress], rounds: int) -> None:
+        """Show how far the nodes are."""
+        left = self._seconds_left(progress, rounds)
+        if self._live is not None:
+            self._live.update(_table(progress, rounds, left), refresh=True)
+        elif time.monotonic() - self._last_line >= LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self.step(_line(progress, rounds, left))
+
+    def __enter__(self) -> Screen:
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _seconds_left(self, progress: Sequence[NodeProgress], rounds: int) -> float | None:
+        """From the pace since the first round was seen; None before."""
+        done, now = sum(node.round for node in progress), time.monotonic()
+        if done == 0:
+            return None
+        if self._first is None:
+            self._first = (now, done)
+        begin, at_first = self._first
+        if done <= at_first:
+            return None
+        return (rounds * len(progress) - done) * (now - begin) / (done - at_first)
+
+
+def _table(progress: Sequence[NodeProgress], rounds: int, left: float | None) -> Table:
+    table = Table(caption=f"time left {_clock(left)} · Ctrl-C stops every process", caption_justify="left")
+    for name in ("bank", "state"):
+        table.add_column(name)
+    for name in ("round", "AUPRC", "exchanges"):
+        table.add_column(name, justify="right")
+    table.add_column("status at")
+    for node in progress:
+        table.add_row(
+            node.name,
+            node.state,
+            f"{node.round}/{rounds}",
+            "-" if node.auprc is None else f"{node.auprc:.3f}",
+            str(node.exchanged),
+            f"http://{node.address}/api/v1/status" if node.address else "-",
+        )
+    return table
+
+
+def _line(progress: Sequence[NodeProgress], rounds: int, left: float | None) -> str:
+    slowest, fastest = min(node.round for node in progress), max(node.round for node in progress)
+    known = [node.auprc for node in progress if node.auprc is not None]
+    auprc = f"{sum(known) / len(known):.3f}" if known else "-"
+    exchanged = sum(node.exchanged for node in progress)
+    rounds_done = f"{slowest}" if slowest == fastest else f"{slowest} to {fastest}"
+    return f"round {rounds_done} of {rounds} · mean AUPRC {auprc} · {exchanged} exchanges · time left {_clock(left)}"
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

@@ -1,0 +1,128 @@
+"""A founded consortium as processes: a keyless trainer spawner and a daemon a bank, watched over admin sockets."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from p2pfed.api.client import AdminClient
+from p2pfed.cluster.founding import Bank, LocalCluster
+from p2pfed.cluster.processes import Processes
+from p2pfed.errors import LocalFault, Unavailable
+
+SPAWNER = "trainers"
+LOG_TAIL = 2_000
+"""Bytes of a dead daemon's log that its error message quotes."""
+EVENTS_PAGE = 1_000
+
+
+@dataclass(frozen=True)
+class NodeProgress:
+    """How far one daemon has come; what it has not told yet is None."""
+
+    name: str
+    state: str
+    """`starting`, then as the status says: `waiting`, `training`, `listening`, `finished`."""
+    round: int
+    auprc: float | None
+    """Of its newest evaluated model on the pooled test rows."""
+    exchanged: int
+    """Updates accepted from others."""
+    address: str | None
+    """Where its status can be looked at."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has done its rounds and measured the last model."""
+        return self.state == "finished"
+
+
+class RunningCluster:
+    """Starts every process on entry and stops every one on exit."""
+
+    def __init__(self, cluster: LocalCluster) -> None:
+        self.cluster = cluster
+        self.processes = Processes()
+
+    def __enter__(self) -> RunningCluster:
+        try:
+            self.processes.start(
+                SPAWNER,
+                ["-m", "p2pfed.runtime.spawner", str(self.cluster.spawner_socket)],
+                self.cluster.log(SPAWNER),
+            )
+            for bank in self.cluster.banks:
+                self.start(bank)
+        except BaseException:
+            self.processes.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self, bank: Bank) -> int:
+        """Start a bank's daemon; returns its process id."""
+        return self.processes.start(bank.name, ["-m", "p2pfed", "start", str(bank.config)], self.cluster.log(bank.name))
+
+    def stop(self) -> None:
+        """Stop the daemons, which say good-bye to each other, and then what serves them all."""
+        self.processes.stop(*(bank.name for bank in self.cluster.banks if self.processes.started(bank.name)))
+        self.processes.stop()
+
+    def status(self, bank: Bank) -> dict[str, Any]:
+        """The daemon's status; raises Unavailable while it does not answer."""
+        status: dict[str, Any] = AdminClient(bank.state.root).get("/api/v1/status")
+        return status
+
+    def events(self, bank: Bank) -> list[dict[str, Any]]:
+        """The daemon's whole history; raises Unavailable."""
+        client = AdminClient(bank.state.root)
+        events: list[dict[str, Any]] = []
+        while True:
+            since = events[-1]["id"] if events else 0
+            page = client.get(f"/api/v1/events?since={since}&limit={EVENTS_PAGE}")
+            events += page
+            if len(page) < EVENTS_PAGE:
+                return events
+
+    def progress(self) -> list[NodeProgress]:
+        """Ask every daemon; raises LocalFault, with the end of its log, if a process has died."""
+        self.check()
+        return [self._progress(bank) for bank in self.cluster.banks]
+
+    def check(self) -> None:
+        """Raise LocalFault, with the end of its log, if a process has died."""
+        for name, code in self.processes.ended().items():
+            said = self.cluster.log(name).read_bytes()[-LOG_TAIL:].decode(errors="replace").strip()
+            raise LocalFault(f"{name} stopped by itself with exit code {code}. The end of its log:\n{said}")
+
+    def wait(self, bank: Bank, seconds: float) -> dict[str, Any]:
+        """The status as soon as the daemon answers; raises Unavailable after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return self.status(bank)
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
+
+    def _progress(self, bank: Bank) -> NodeProgress:
+        try:
+            status = self.status(bank)
+        except Unavailable:
+            return NodeProgress(bank.name, "starting", 0, None, 0, None)
+        learning = status["learning"]
+        return NodeProgress(
+            name=bank.name,
+            state=learning["state"],
+            round=learning["round"],
+            auprc=learning["metrics"].get("test", {}).get("auprc"),
+            exchanged=learning["accepted_total"],
+            address=status["node"]["admin_address"],
+        )

@@ -1,0 +1,98 @@
+"""The closing table of a run: what learning together gave each bank, beside training alone and pooling rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from p2pfed.results import Measures, NodeRun, RunFile
+
+COLUMNS = ("rows", "frauds", "alone", "together", "gain", "own test", "recall @ 0.1 % fpr", "F1", "sent", "memory")
+
+
+def closing_table(run: RunFile) -> Table:
+    """One row a bank, then the mean and the worst bank; AUPRC on the pooled test unless the heading says otherwise."""
+    table = Table(title=f"{len(run.nodes)} banks, {run.rounds} rounds, {run.wall_seconds:.0f} s")
+    table.add_column("bank")
+    for name in (
+        "rows",
+        "frauds",
+        "alone",
+        "together",
+        "gain",
+        "own test",
+        "recall @ 0.1 % fpr",
+        "F1",
+        "sent",
+        "memory",
+    ):
+        table.add_column(name, justify="right")
+    for node in run.nodes:
+        table.add_row(*_bank(node))
+    table.add_section()
+    for name, choose in (("mean", _mean), ("worst", _worst)):
+        alone = choose([_auprc(node.alone.test if node.alone else None) for node in run.nodes])
+        together = choose([_auprc(node.test) for node in run.nodes])
+        table.add_row(name, "", "", _number(alone), _number(together), _gain(together, alone))
+    return table
+
+
+def baseline_lines(run: RunFile) -> list[str]:
+    """A sentence for each baseline that was trained on the rows of all banks."""
+    together = _mean([_auprc(node.test) for node in run.nodes])
+    lines = []
+    for name, measures in (
+        ("all rows in one place (centralised)", run.baselines.centralised),
+        ("FedAvg with a trusted server", run.baselines.fedavg),
+    ):
+        if (theirs := _auprc(measures)) is not None:
+            lines.append(f"{name}: AUPRC {theirs:.3f}; the banks' mean is {_gain(together, theirs)} beside it")
+    return lines
+
+
+def _bank(node: NodeRun) -> list[str]:
+    alone, together = _auprc(node.alone.test if node.alone else None), _auprc(node.test)
+    test = node.test or {}
+    return [
+        node.name,
+        f"{node.train_rows:,}",
+        f"{node.train_frauds:,}",
+        _number(alone),
+        _number(together),
+        _gain(together, alone),
+        _number(_auprc(node.own_test)),
+        _number(test.get("recall_at_fpr_0.001")),
+        _number(test.get("f1")),
+        _size(node.bytes_sent),
+        _size(node.peak_rss_bytes),
+    ]
+
+
+def _auprc(measures: Measures | None) -> float | None:
+    return measures["auprc"] if measures else None
+
+
+def _known(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = _known(values)
+    return sum(known) / len(known) if known else None
+
+
+def _worst(values: Sequence[float | None]) -> float | None:
+    return min(_known(values), default=None)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _gain(ours: float | None, theirs: float | None) -> str:
+    return "-" if ours is None or theirs is None else f"{ours - theirs:+.3f}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
