@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from p2pfed.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from p2pfed.config import NodeConfig
@@ -21,7 +24,6 @@ Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: section.key=value; repeatable."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 
 
 def read_config(path: Path, settings: Sequence[str] | None) -> NodeConfig:
@@ -29,6 +31,23 @@ def read_config(path: Path, settings: Sequence[str] | None) -> NodeConfig:
     from p2pfed import configfile
 
     return configfile.load(path, os.environ, settings or ())
+
+
+def read_file(path: Path, what: str) -> bytes:
+    """The bytes of a file the operator named; raises UsageError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {what} cannot be read: {error.strerror}") from None
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's name in front of a ConfigError of the block."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(*(f"{path}: {problem}" for problem in error.problems)) from None
 
 
 def show(as_json: bool, value: Any, text: str) -> None:
@@ -60,6 +79,19 @@ def span(seconds: float | None) -> str:
     if whole < 86400:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
     return f"{whole // 86400}d"
+
+
+def numbers(text: str, option: str) -> tuple[int, ...]:
+    """The whole numbers of an option's `64,32`; raises UsageError."""
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UsageError(f"{option} {text}: expected whole numbers separated by commas") from None
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The names of an option's `a,b`."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _cell(value: Any) -> str:

@@ -1,0 +1,225 @@
+"""One bank's own verbs: make its keys, trust a manifest, check the set-up, run the daemon."""
+
+from __future__ import annotations
+
+import base64
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import p2pfed
+from p2pfed.cli.terminal import DEFAULT_CONFIG, AsJson, ConfigPath, Settings, read_config, read_file, show
+from p2pfed.errors import ConfigError, NotPermitted, UsageError
+
+if TYPE_CHECKING:
+    from p2pfed.config import NodeConfig
+    from p2pfed.core.consortium import Manifest
+    from p2pfed.core.contract import Moments
+    from p2pfed.core.identity import Identity
+    from p2pfed.store.state_dir import StateDir
+
+SAMPLE = """\
+# One bank's node. Every key is described in the README; `p2pfed check` says what is wrong.
+version: 1
+node:
+  name: {name}
+  state_dir: state            # keys, database and model; relative to this file
+peers:
+  listen: 0.0.0.0:7443        # mutual TLS; null for a bank that can only dial out
+  advertise: [{advertise}]    # where the other banks dial this one
+data:
+  source:
+    kind: csv                 # or parquet, or sql with query and url_file
+    path: payments.csv
+  label: is_fraud             # this bank's fraud column
+  event_time: event_time      # payment time with zone, or seconds
+  label_maturity_days: 45     # chargebacks arrive late
+"""
+
+
+def init(
+    config: ConfigPath = DEFAULT_CONFIG,
+    name: Annotated[str | None, typer.Option(help="The bank's name, for a new configuration file.")] = None,
+    advertise: Annotated[
+        str | None, typer.Option(help="host:port the other banks dial, for a new configuration file.")
+    ] = None,
+    contract: Annotated[
+        Path | None, typer.Option(help="The consortium's draft contract: adds the moments of this bank's data.")
+    ] = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make configuration, keys and join request.
+
+    What exists is kept: run it again, with --contract, once the data and the consortium's draft contract are there.
+    """
+    from p2pfed.core.identity import grouped
+    from p2pfed.store.state_dir import StateDir, write_atomically
+
+    made = []
+    if not config.exists():
+        _write_sample(config, name, advertise)
+        made.append(config)
+    elif name or advertise:
+        raise UsageError(f"{config} exists: set node.name and peers.advertise there instead of --name and --advertise")
+    node = read_config(config, settings)
+    state = StateDir(node.node.state_dir).create()
+    identity = _keys(state, node.node.name, made)
+    moments = _moments(node, contract, config.resolve().parent) if contract else None
+    request = state.root / "join-request.json"
+    write_atomically(request, _join_request(node, state, identity, moments), 0o644)
+    made.append(request)
+    lines = [
+        *(f"made {path}" for path in made),
+        f"{node.node.name} is {grouped(identity.node_id)}",
+        f"Send {request} to an admin of the consortium and read the line above out over the phone.",
+    ]
+    if moments is None:
+        lines.append("It says nothing of the data yet: run init again with --contract DRAFT to add its moments.")
+    value = {"name": node.node.name, "id": identity.node_id, "join_request": request, "moments": moments is not None}
+    show(as_json, value, "\n".join(lines))
+
+
+def _write_sample(config: Path, name: str | None, advertise: str | None) -> None:
+    from p2pfed.store.state_dir import write_atomically
+
+    if name is None:
+        raise UsageError(f"{config} does not exist; `p2pfed init --name BANK` makes it")
+    config.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(config, SAMPLE.format(name=name, advertise=advertise or "").encode(), 0o644)
+
+
+def _keys(state: StateDir, name: str, made: list[Path]) -> Identity:
+    from p2pfed.net import tls
+    from p2pfed.store import credentials
+    from p2pfed.store.lock import StateLock
+
+    if not state.member_key.exists() or not state.tls.exists():
+        with StateLock(state, p2pfed.__version__, time.time()):
+            if not state.member_key.exists():
+                credentials.create_member_key(state)
+                made.append(state.member_key)
+            if not state.tls.exists():
+                tls.write_pem(state.tls, tls.make_certificate(name))
+                made.append(state.tls)
+    return credentials.load_member_key(state)
+
+
+def _moments(node: NodeConfig, contract: Path, base: Path) -> Moments:
+    from p2pfed.cli.consortium import read_contract
+    from p2pfed.data import features
+
+    return features.moments(node.data, read_contract(contract).columns, base, time.time())
+
+
+def _join_request(node: NodeConfig, state: StateDir, identity: Identity, moments: Moments | None) -> bytes:
+    from p2pfed.core.consortium import JoinRequest
+    from p2pfed.core.joining import seal_join_request
+    from p2pfed.core.types import Address
+    from p2pfed.net.tls import certificate_of
+
+    endpoints = node.peers.advertise
+    if not endpoints and node.peers.listen is not None:
+        listen = Address.parse(node.peers.listen)
+        if listen.host not in ("0.0.0.0", "::") and listen.port:
+            endpoints = (node.peers.listen,)
+    certificate = base64.b64encode(certificate_of(state.tls)).decode()
+    request = JoinRequest(node.node.name, identity.public_key.hex(), certificate, endpoints, moments)
+    return seal_join_request(identity, request)
+
+
+def join(
+    manifest: Annotated[Path, typer.Option(help="The signed manifest.")],
+    fingerprint: Annotated[
+        str | None, typer.Option(help="Its fingerprint, told by an admin; needed the first time only.")
+    ] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Trust a manifest: the first by its fingerprint, later versions by the signatures of the admins before them."""
+    from p2pfed.core.consortium import parse_signed, verify_root, verify_succession
+    from p2pfed.store import credentials
+    from p2pfed.store.state_dir import StateDir
+
+    node = read_config(config, settings)
+    state = StateDir(node.node.state_dir)
+    identity = credentials.load_member_key(state)
+    signed = parse_signed(read_file(manifest, "the manifest"))
+    current = trusted_manifest(state)
+    if current is not None and signed.manifest.version == current.version:
+        if signed.manifest != current:
+            raise ConfigError(f"{manifest} is another version {current.version} than the one this bank has joined")
+    elif current is not None:
+        verify_succession(current, signed)
+    elif fingerprint is None:
+        raise UsageError("the first manifest needs --fingerprint, told by an admin: `p2pfed consortium show` prints it")
+    else:
+        verify_root(signed, fingerprint)
+    new = signed.manifest
+    check_member(new, identity, node, state)
+    state.save_manifest(new.version, signed.to_bytes())
+    text = f"joined {new.name}, version {new.version}, with {len(new.members)} members"
+    if current is not None and current.version < new.version:
+        text += "; a running daemon takes it over after SIGHUP, or from its peers"
+    show(as_json, {"consortium": new.name, "version": new.version, "members": len(new.members)}, text)
+
+
+def trusted_manifest(state: StateDir) -> Manifest | None:
+    """The newest manifest this state directory trusts, walked from the first joined; None before `join`."""
+    from p2pfed.core.consortium import newest, parse_signed
+
+    chain = [parse_signed(data) for data in state.manifests()]
+    return newest(chain[0].manifest, chain[1:]) if chain else None
+
+
+def check_member(manifest: Manifest, identity: Identity, node: NodeConfig, state: StateDir) -> None:
+    """Raise NotPermitted or ConfigError unless `manifest` lists this bank's key, name and certificate."""
+    from p2pfed.core.consortium import members_by_id
+    from p2pfed.net.tls import certificate_of
+
+    member = members_by_id(manifest).get(identity.node_id)
+    where = f"version {manifest.version} of {manifest.name}"
+    if member is None:
+        raise NotPermitted(f"this bank's key is not in {where}: send join-request.json to an admin")
+    if member.name != node.node.name:
+        raise ConfigError(f"node.name is {node.node.name!r}, but {where} lists this key as {member.name!r}")
+    if base64.b64encode(certificate_of(state.tls)).decode() not in member.certificates:
+        raise NotPermitted(f"{state.tls} holds another certificate than {where}: send a new join request to an admin")
+
+
+def check(
+    config: ConfigPath = DEFAULT_CONFIG,
+    data: Annotated[bool, typer.Option("--data/--no-data", help="Also read the data, as the trainer will.")] = True,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try everything that `start` needs, without changing anything; ends with the exit code of the first failure."""
+    from p2pfed.cli.checks import run_checks
+
+    results = run_checks(config, settings, data)
+    lines = [f"{'ok  ' if r.error is None else 'FAIL'}  {r.name:<14}  {r.text}" for r in results]
+    failed = [r.error for r in results if r.error is not None]
+    value = {
+        "ok": not failed,
+        "checks": [{"name": r.name, "ok": r.error is None, "message": r.text, **r.details} for r in results],
+    }
+    show(as_json, value, "\n".join(lines))
+    if failed:
+        raise typer.Exit(failed[0].exit_code)
+
+
+def start(
+    config: Annotated[Path, typer.Argument(help="The node's configuration file.")] = DEFAULT_CONFIG,
+    settings: Settings = None,
+) -> None:
+    """Run the daemon in the foreground until it is told to stop."""
+    from p2pfed import logs
+    from p2pfed.runtime import daemon
+
+    node = read_config(config, settings)
+    logs.setup(node.log.level, node.log.format)
+    raise typer.Exit(daemon.run(node, config.resolve().parent))
+

@@ -1,0 +1,127 @@
+"""What `p2pfed check` tries, in the order in which `start` needs it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from p2pfed.errors import NotPermitted, P2PFedError, StateLocked, Unavailable
+
+if TYPE_CHECKING:
+    from p2pfed.config import NodeConfig
+    from p2pfed.core.consortium import Manifest
+    from p2pfed.store.state_dir import StateDir
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one check; `error` is None if it passed."""
+
+    name: str
+    text: str
+    error: P2PFedError | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def run_checks(config: Path, settings: Sequence[str] | None, with_data: bool) -> list[Result]:
+    """All checks that can be made; one that failed leaves out those that need it."""
+    from p2pfed.cli.terminal import read_config
+    from p2pfed.store.state_dir import StateDir
+
+    results: list[Result] = []
+    node: NodeConfig | None = _try(
+        results, "configuration", lambda: (f"{config} is valid", read_config(config, settings))
+    )
+    if node is None:
+        return results
+    state = StateDir(node.node.state_dir)
+    if _try(results, "state", lambda: _state(state)):
+        _try(results, "keys", lambda: _keys(state))
+        manifest: Manifest | None = _try(results, "manifest", lambda: _manifest(state, node))
+    else:
+        manifest = None
+    _try(results, "ports", lambda: _ports(state, node))
+    if with_data:
+        _try(results, "data", lambda: _data(node, manifest, config.resolve().parent))
+    return results
+
+
+def _try(results: list[Result], name: str, action: Callable[[], tuple[str, Any]]) -> Any:
+    try:
+        text, value = action()
+    except P2PFedError as error:
+        results.append(Result(name, "; ".join(str(error).splitlines()), error))
+        return None
+    results.append(Result(name, text, details=value if name == "data" else {}))
+    return value
+
+
+def _state(state: StateDir) -> tuple[str, bool]:
+    if not state.root.is_dir():
+        raise StateLocked(f"{state.root} does not exist; `p2pfed init` makes it")
+    if not os.access(state.root, os.R_OK | os.W_OK | os.X_OK):
+        raise StateLocked(f"{state.root} cannot be written to by this user; change its owner or node.state_dir")
+    return f"{state.root} is there", True
+
+
+def _keys(state: StateDir) -> tuple[str, bool]:
+    from p2pfed.core.identity import grouped
+    from p2pfed.net.tls import certificate_of
+    from p2pfed.store.credentials import load_member_key
+
+    identity = load_member_key(state)
+    certificate_of(state.tls)
+    return f"this bank is {grouped(identity.node_id)}", True
+
+
+def _manifest(state: StateDir, node: NodeConfig) -> tuple[str, Manifest]:
+    from p2pfed.cli.bank import check_member, trusted_manifest
+    from p2pfed.store.credentials import load_member_key
+
+    manifest = trusted_manifest(state)
+    if manifest is None:
+        raise NotPermitted("no manifest yet; `p2pfed join --manifest M --fingerprint F` stores it")
+    check_member(manifest, load_member_key(state), node, state)
+    text = f"version {manifest.version} of {manifest.name}, {len(manifest.members)} members"
+    left = (manifest.expires - time.time()) / 86400
+    text += f", expires in {left:.0f} days" if left > 0 else ", expired: ask the admins for a new version"
+    return text, manifest
+
+
+def _ports(state: StateDir, node: NodeConfig) -> tuple[str, bool]:
+    from p2pfed.api.client import AdminClient
+    from p2pfed.core.types import Address
+
+    if AdminClient(state.root).answers():
+        return "in use by this node's running daemon", True
+    addresses = [a for a in (node.peers.listen, node.admin.listen) if a is not None]
+    for text in addresses:
+        address = Address.parse(text)
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address.host, address.port))
+            except OSError as error:
+                raise Unavailable(f"cannot listen on {text}: {error.strerror}; choose another address") from None
+    return f"free: {', '.join(addresses)}" if addresses else "none: this node only dials out", True
+
+
+def _data(node: NodeConfig, manifest: Manifest | None, base: Path) -> tuple[str, dict[str, Any]]:
+    from p2pfed.data import features, sources
+
+    if manifest is None:
+        names = sources.column_names(node.data.source, base)
+        sources.check_columns(names, [node.data.label], sources.place(node.data.source, base))
+        return f"{len(names)} columns; the rows can be checked once there is a manifest", {"columns": names}
+    report = features.load_bank(node.data, manifest.contract, base, time.time()).report
+    text = f"{report['train_rows']:,} training rows with {report['train_frauds']:,} frauds"
+    text += "".join(f"; {note}" for note in report["notes"])
+    if dropped := sum(report["dropped"].values()):
+        text += f"; {dropped:,} of {report['rows_read']:,} rows left out"
+    return text, report

@@ -1,0 +1,107 @@
+"""A consortium of real daemons on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from p2pfed.cli.terminal import names, numbers
+from p2pfed.cluster.options import ClusterOptions as Default
+
+Split = Annotated[Literal["stratified", "time"], typer.Option(help="Hold out a random or the newest share of rows.")]
+Model = Annotated[Literal["mlp", "autoencoder"], typer.Option(help="Kind of model.")]
+Imbalance = Annotated[
+    Literal["none", "class_weight", "smote", "adasyn", "undersample"],
+    typer.Option(help="What is done about frauds being rare."),
+]
+
+
+def run(
+    nodes: Annotated[int, typer.Option(help="Banks, each a daemon of its own.")] = Default.nodes,
+    rounds: Annotated[int, typer.Option(help="Rounds of training and merging.")] = Default.rounds,
+    data: Annotated[Path | None, typer.Option(help="CSV or Parquet file of payments; default generated ones.")] = None,
+    label: Annotated[str, typer.Option(help="Its fraud column.")] = Default.label,
+    drop: Annotated[str, typer.Option(help="Columns that are no features, such as customer_id,card_id.")] = "",
+    time: Annotated[str | None, typer.Option(help="Its payment-time column.")] = None,
+    split: Split = Default.split,
+    test_share: Annotated[float, typer.Option(help="Share of the rows held out for all.")] = Default.test_share,
+    gap_days: Annotated[float, typer.Option(help="Days left out before a time split's test.")] = Default.gap_days,
+    own_test_share: Annotated[
+        float, typer.Option(help="Share of its own rows a bank measures on.")
+    ] = Default.own_test_share,
+    partition: Annotated[
+        str, typer.Option(help="How rows are dealt: iid, dirichlet:0.5, lognormal:0.8 or by:COL.")
+    ] = Default.partition,
+    topology: Annotated[
+        str, typer.Option(help="Whom a node pulls from: random:6, full, ring or regular:K.")
+    ] = Default.topology,
+    model: Model = Default.model,
+    hidden: Annotated[str, typer.Option(help="Hidden layers, such as 64,32; default by kind of model.")] = "",
+    dropout: Annotated[float, typer.Option(help="Share of hidden units dropped in training.")] = Default.dropout,
+    local_steps: Annotated[int, typer.Option(help="Optimiser steps a round; 0 is one epoch.")] = Default.local_steps,
+    batch: Annotated[int, typer.Option(help="Rows an optimiser step.")] = Default.batch,
+    learning_rate: Annotated[float, typer.Option(help="Adam's learning rate.")] = Default.learning_rate,
+    decay_rounds: Annotated[
+        str | None, typer.Option(help="Rounds after which the rate is divided by 5; default at three quarters.")
+    ] = None,
+    imbalance: Imbalance = Default.imbalance,
+    rule: Annotated[str, typer.Option(help="How models are merged: clip, mean or module:Class.")] = Default.rule,
+    round_interval: Annotated[
+        float, typer.Option(help="Least seconds from round to round.")
+    ] = Default.round_interval,
+    evaluate_every: Annotated[
+        int, typer.Option(help="Rounds between evaluations; 0 makes about twenty.")
+    ] = Default.evaluate_every,
+    seed: Annotated[int, typer.Option(help="Draws data, partition and initial weights.")] = Default.seed,
+    baselines: Annotated[str, typer.Option(help="Of alone,centralised,fedavg; empty for none.")] = "alone",
+    keep: Annotated[bool, typer.Option("--keep", help="Leave keys, data, state and logs where they are.")] = False,
+    directory: Annotated[Path | None, typer.Option("--dir", help="Where the cluster lives.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the run file here.")] = None,
+) -> None:
+    """Found a consortium of real daemons on loopback, learn for some rounds, and compare."""
+    options = Default(
+        nodes=nodes,
+        rounds=rounds,
+        data=data,
+        label=label,
+        drop=names(drop),
+        time=time,
+        split=split,
+        test_share=test_share,
+        gap_days=gap_days,
+        own_test_share=own_test_share,
+        partition=partition,
+        topology=topology,
+        model=model,
+        hidden=numbers(hidden, "--hidden"),
+        dropout=dropout,
+        local_steps=local_steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        decay_rounds=None if decay_rounds is None else numbers(decay_rounds, "--decay-rounds"),
+        imbalance=imbalance,
+        rule=rule,
+        round_interval=round_interval,
+        evaluate_every=evaluate_every,
+        seed=seed,
+        baselines=names(baselines),
+        keep=keep,
+        directory=directory,
+        json=json,
+    )
+    _compare(options)
+
+
+def _compare(options: Default) -> None:
+    from rich.console import Console
+
+    from p2pfed.cluster.progress import Screen
+    from p2pfed.experiment import comparison, report
+
+    measured = comparison.run(options, Screen())
+    console = Console()
+    console.print(report.closing_table(measured))
+    for line in report.baseline_lines(measured):
+        console.print(line, highlight=False, markup=False)

@@ -1,0 +1,140 @@
+"""Verbs that ask or tell the running daemon. They import little: `status` is what scripts call every few seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from p2pfed.api.client import AdminClient
+from p2pfed.cli.terminal import DEFAULT_CONFIG, AsJson, ConfigPath, plural, read_config, show, span, table
+from p2pfed.errors import Interrupted, LocalFault
+
+STOP_SECONDS = 60
+POLL_SECONDS = 0.1
+
+
+def stop(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Tell the daemon to say good-bye and stop, and wait until it has."""
+    client = client_of(config)
+    client.post("/api/v1/stop")
+    deadline = time.monotonic() + STOP_SECONDS
+    while client.answers():
+        if time.monotonic() > deadline:
+            raise LocalFault(f"the daemon on {client.path.parent} still runs after {STOP_SECONDS} seconds; see its log")
+        time.sleep(POLL_SECONDS)
+    print("stopped")
+
+
+def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """How the node is, on one screen; exit code 0 is ok, 1 degraded, 69 not running."""
+    reply = client_of(config).get("/api/v1/status")
+    show(as_json, reply, _status_text(reply))
+    if reply["health"] != "ok":
+        raise typer.Exit(1)
+
+
+def members(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """The members of the consortium as this node sees them."""
+    rows = client_of(config).get("/api/v1/members")
+    show(as_json, rows, _members_text(rows))
+
+
+def events(
+    config: ConfigPath = DEFAULT_CONFIG,
+    since: Annotated[int, typer.Option(help="Begin after the event of this id.")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for new ones until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What has happened on this node, oldest first; with --json one object a line."""
+    client = client_of(config)
+    path = f"/api/v1/events?since={since}"
+    rows: Iterable[dict[str, Any]] = client.stream(path) if follow else client.get(path)
+    try:
+        for row in rows:
+            print(json.dumps(row, ensure_ascii=False) if as_json else _event_text(row), flush=follow)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped following") from None
+
+
+def client_of(config: Path) -> AdminClient:
+    """The client of the daemon that `config` describes; raises ConfigError as reading the configuration does."""
+    return AdminClient(_state_dir(config))
+
+
+def _state_dir(config: Path) -> Path:
+    # checking the whole configuration takes ten times as long as the question; on any doubt it is checked after all
+    try:
+        node = yaml.safe_load(config.read_text(encoding="utf-8"))["node"]
+        state_dir = os.environ.get("P2PFED_NODE__STATE_DIR", node["state_dir"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        state_dir = None
+    if not isinstance(state_dir, str):
+        return read_config(config, None).node.state_dir
+    return config.resolve().parent / state_dir
+
+
+def _status_text(reply: dict[str, Any]) -> str:
+    node, consortium, learning, own = reply["node"], reply["consortium"], reply["learning"], reply["self"]
+    rounds = f"{learning['round']} of {learning['rounds']}" if learning["rounds"] else str(learning["round"])
+    lines = [
+        f"{node['name']} ({node['id'][:7]}) is {reply['health']}, up {span(node['uptime_seconds'])}, "
+        f"p2pfed {reply['version']}",
+        f"consortium  {consortium['name']}, manifest {consortium['manifest_version']}, expires in "
+        f"{consortium['expires_in_days']:.0f} days",
+        f"members     {consortium['members']}: {consortium['alive']} alive, {consortium['suspect']} suspect, "
+        f"{consortium['failed']} failed",
+        f"learning    {learning['state']}, round {rounds}, update {learning['seq']}, loss {_number(learning['loss'])}, "
+        f"{learning['merged_total']} merged, {learning['rejected_total']} rejected",
+        *_metrics_lines(learning["metrics"]),
+        f"trainer     {own['trainer']['state']}, {plural(own['trainer']['restarts'], 'restart')}",
+        f"listening   peers {node['peer_address'] or 'none'}, admin {node['admin_address'] or 'socket only'}",
+    ]
+    for problem in reply["problems"]:
+        subject = f" {problem['subject']}" if problem["subject"] else ""
+        lines.append(f"{problem['severity']:<10}  {problem['code']}{subject}: {problem['message']}")
+        lines += [f"            {problem['hint']}"] if problem["hint"] else []
+    return "\n".join(lines)
+
+
+def _metrics_lines(metrics: dict[str, dict[str, Any]]) -> list[str]:
+    shown = [f"{r} AUPRC {_number(m.get('auprc'))}, recall {_number(m.get('recall'))}" for r, m in metrics.items()]
+    return [f"model       {'; '.join(shown)}"] if shown else []
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _members_text(rows: Sequence[dict[str, Any]]) -> str:
+    headings = ("NAME", "ID", "STATUS", "ADDRESS", "SEEN", "RTT", "MANIFEST", "VERSION", "PROTO", "AGE", "NOTE")
+    cells = [
+        (
+            row["name"],
+            row["id"][:7],
+            row["status"],
+            row["address"],
+            span(row["seen_seconds"]),
+            None if row["rtt_ms"] is None else f"{row['rtt_ms']:.0f}ms",
+            row["manifest"],
+            row["version"],
+            row["proto"],
+            row["age"],
+            row["note"],
+        )
+        for row in rows
+    ]
+    states = [row["status"] for row in rows]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    return f"{table(headings, cells)}\n{plural(len(rows), 'member')}: {counts}"
+
+
+def _event_text(row: dict[str, Any]) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["time"]))
+    return f"{row['id']:>6}  {when}  {row['kind']:<18}  {row['text']}"

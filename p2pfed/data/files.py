@@ -1,0 +1,97 @@
+"""Whole tables from and to CSV and Parquet files, chosen by the file's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from p2pfed.config import CsvSource, ParquetSource
+from p2pfed.data import sources
+from p2pfed.errors import ConfigError, DiskFault, UsageError
+
+
+def source_of(path: Path) -> CsvSource | ParquetSource:
+    """The source that reads `path`; raises UsageError unless it ends in .csv or .parquet."""
+    if path.suffix == ".csv":
+        return CsvSource(kind="csv", path=path)
+    if path.suffix == ".parquet":
+        return ParquetSource(kind="parquet", path=path)
+    raise UsageError(f"{path}: the name must end in .csv or .parquet")
+
+
+def read(path: Path) -> pd.DataFrame:
+    """All rows; raises as `sources.read_chunks`, and UsageError on another kind of file."""
+    return pd.concat(sources.read_chunks(source_of(path)), ignore_index=True)
+
+
+class Writer(Protocol):
+    """Takes a table in pieces."""
+
+    def write(self, frame: pd.DataFrame) -> None:
+        """Append rows."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Writer]:
+    """Write rows piece by piece; the file appears under its name only when the block ends well.
+
+    Raises UsageError on another kind of file than .csv and .parquet, DiskFault where it cannot be written.
+    """
+    kind: type[_Csv] | type[_Parquet] = _Csv if isinstance(source_of(path), CsvSource) else _Parquet
+    partial = path.with_name(path.name + ".part")
+    try:
+        writer = kind(partial)
+        try:
+            yield writer
+        finally:
+            writer.close()
+        partial.replace(path)
+    except OSError as error:
+        raise DiskFault(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write(frame: pd.DataFrame, path: Path) -> None:
+    """Write a whole table; raises as `writing`."""
+    with writing(path) as writer:
+        writer.write(frame)
+
+
+class _Csv:
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8", newline="")
+        self._header = True
+
+    def write(self, frame: pd.DataFrame) -> None:
+        frame.to_csv(self._file, index=False, header=self._header)
+        self._header = False
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Parquet:
+    def __init__(self, path: Path) -> None:
+        try:
+            import pyarrow.parquet
+        except ImportError:
+            raise ConfigError("Parquet files need the extra: pip install 'p2pfed[parquet]'") from None
+        self._arrow = pyarrow
+        self._path = path
+        self._writer: Any = None
+
+    def write(self, frame: pd.DataFrame) -> None:
+        schema = None if self._writer is None else self._writer.schema
+        table = self._arrow.Table.from_pandas(frame, schema=schema, preserve_index=False)
+        if self._writer is None:
+            self._writer = self._arrow.parquet.ParquetWriter(self._path, table.schema)
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
