@@ -8,6 +8,7 @@ pools start with the first operation, so a child starts its own.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -96,6 +97,7 @@ def main(arguments: list[str]) -> None:
     try:
         with listen(path) as listener:  # first of all: a daemon that connects meanwhile waits in the backlog
             preload()
+            gc.freeze()  # a collection in a fork would touch, and so copy, every page
             serve_forks(listener)
     except Terminated:
         pass

@@ -44,7 +44,7 @@ SLOW_FACTOR = 3
 """A job that takes this many times the median of its kind is stuck."""
 RETRY_SECONDS, RETRY_LIMIT = 1.0, 60.0
 GROWTH = 1.25
-"""A child above its memory limit is replaced only if it grew so much since its first job: else the next would be too."""
+"""A child above its memory limit is replaced only if it grew this much since its first job: else the next would too."""
 
 Job = StartTraining | StartEvaluation
 
@@ -127,6 +127,15 @@ class Trainer:
             if not self._task.cancelled():
                 self._task.result()
 
+    def use(self, manifest: Manifest) -> None:
+        """Train under a newer manifest. If it changes what a child is told, the next job is preceded by `TrainerReady`
+        from a new child, and jobs queued meanwhile are dropped.
+        """
+        if manifest.model_digest != self._manifest.model_digest:
+            self._optimiser = b""
+        self._manifest = manifest
+        self._submitted.set()
+
     def submit(self, job: Job) -> None:
         """Queue a job; it ends in TrainingFinished or EvaluationFinished, or is dropped with TrainerLost."""
         self._jobs.append(job)
@@ -140,13 +149,14 @@ class Trainer:
         self.state = TrainerState.STOPPED
 
     async def _supervise(self) -> None:
-        grown = False
+        quiet = False
         while True:
             try:
-                await self._one_child(grown)
-                grown = True
+                told = self._load_message()
+                await self._one_child(told, quiet)
+                quiet = told == self._load_message()  # the child grew; otherwise the manifest has changed
             except (_Gone, OSError, BrokenMessage) as error:
-                grown = False
+                quiet = False
                 self.restarts += 1
                 self._jobs.clear()
                 self.state = TrainerState.WAITING
@@ -154,8 +164,11 @@ class Trainer:
                 await asyncio.sleep(self._retry)
                 self._retry = min(RETRY_LIMIT, 2 * self._retry)
 
-    async def _one_child(self, replaces_grown: bool) -> None:
-        """Run one child; returns when it has grown too large, raises why it is lost otherwise."""
+    async def _one_child(self, load: TrainerMessage, quiet: bool) -> None:
+        """Run one child; returns when it must be replaced, raises why it is lost otherwise.
+
+        A `quiet` child takes over the jobs of the one before it, and the node does not hear of it.
+        """
         self.state = TrainerState.STARTING
         path = self._config.learning.trainer_socket
         child = self._child = await (from_spawner(self._base / path, LOADING_SECONDS) if path else start_own())
@@ -163,7 +176,7 @@ class Trainer:
         try:
             self.state, self._silent, self._current = TrainerState.LOADING, 0.0, None
             self._ready.clear()
-            await _first_of(self._listen(child, replaces_grown), self._feed(child), self._watch())
+            await _first_of(self._listen(child, quiet), self._feed(child, load), self._watch())
             kill = False
         except asyncio.CancelledError:
             kill = False
@@ -172,13 +185,13 @@ class Trainer:
             self._child = None
             await child.end(kill)
 
-    async def _listen(self, child: TrainerProcess, replaces_grown: bool) -> None:
+    async def _listen(self, child: TrainerProcess, quiet: bool) -> None:
         """Turn the child's messages into Inputs until the stream ends; raises why it ended."""
         while (message := await child.hear()) is not None:
             self._silent = 0.0
             if message.kind == "ready":
                 self.loaded = Loaded(**{f.name: message.fields[f.name] for f in dataclasses.fields(Loaded)})
-                if not replaces_grown:
+                if not quiet:
                     # whatever was asked for meanwhile, the node asks again
                     self._jobs.clear()
                     self._on_input(TrainerReady(self.loaded.train_rows, self.loaded.train_frauds))
@@ -193,16 +206,17 @@ class Trainer:
                 raise self._fault(message.fields)
         raise _Gone("the trainer process ended unexpectedly; the system's log tells if memory ran out")
 
-    async def _feed(self, child: TrainerProcess) -> None:
-        """Hand the child its rows' description, then one job after the other; returns when it has grown too large."""
+    async def _feed(self, child: TrainerProcess, load: TrainerMessage) -> None:
+        """Hand the child its `load`, then one job after the other; returns when it must be replaced."""
         try:
-            await child.say(self._load_message())
+            await child.say(load)
             await self._ready.wait()
             self.state, settled, fresh = TrainerState.IDLE, 0, True
-            while not self._outgrown(settled):
-                while not self._jobs:
+            while not self._outgrown(settled) and load == self._load_message():
+                if not self._jobs:
                     self._submitted.clear()
                     await self._submitted.wait()
+                    continue
                 job = self._jobs[0]
                 trains = isinstance(job, StartTraining)
                 self._current, self._busy = job, 0.0

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2pfed.errors import P2PFedError
-from p2pfed.runtime.trainer_protocol import TrainerMessage, receive, send
+from p2pfed.runtime.trainer_protocol import BrokenMessage, TrainerMessage, receive, send
 
 if TYPE_CHECKING:
     from p2pfed.learning.learner import Learner
@@ -49,10 +49,8 @@ def serve(connection: socket.socket) -> None:
             else:
                 raise ValueError(f"asked to {message.kind} before the rows were loaded")
             _say(connection, lock, answer)
-    except OSError as error:
-        if isinstance(error, ConnectionError):
-            return  # the daemon is gone; nobody is left to tell
-        _fail(connection, lock, error)
+    except (ConnectionError, BrokenMessage):
+        return  # the daemon is gone; nobody is left to tell
     except Exception as error:  # whatever it is, the daemon must hear of it; this process ends either way
         _fail(connection, lock, error)
 

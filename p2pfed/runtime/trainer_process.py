@@ -140,7 +140,10 @@ async def start_own() -> TrainerProcess:
 
 async def from_spawner(path: Path, seconds: float) -> TrainerProcess:
     """Have the spawner at `path` fork a child and wait up to `seconds` for its hello; raises OSError (TimeoutError)."""
-    reader, writer = await asyncio.open_unix_connection(path)
+    try:
+        reader, writer = await asyncio.open_unix_connection(path)
+    except OSError as error:
+        raise ConnectionError(f"no trainer spawner answers at {path}: {error.strerror}") from None
     try:
         async with asyncio.timeout(seconds):
             hello = await read(reader)

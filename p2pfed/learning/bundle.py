@@ -1,0 +1,119 @@
+"""The model file a bank scores with: weights, the rows they expect, the alert threshold and where they come from.
+
+Magic, header length (uint32, little endian), header as canonical JSON, then the weights as little-endian float32.
+Reading one runs no code of its writer's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfed.core import record
+from p2pfed.core.contract import FeatureContract
+from p2pfed.core.model import ModelSpec
+from p2pfed.core.weights import Vector
+from p2pfed.errors import StateCorrupt
+from p2pfed.learning import forward
+from p2pfed.learning.metrics import alerts
+
+MAGIC = b"P2FB"
+FORMAT = 1
+MAX_HEADER = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class BundleScaler:
+    """How the numeric columns are scaled, in contract order: the fields of `data.features.Scaler`."""
+
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    fill: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Header:
+    format: int
+    model: ModelSpec
+    contract: FeatureContract
+    scaler: BundleScaler
+    threshold: float
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """Everything that turns a bank's payments into scores and alerts."""
+
+    spec: ModelSpec
+    contract: FeatureContract
+    scaler: BundleScaler
+    threshold: float
+    """Payments scored strictly above it are alerts."""
+    vector: Vector
+    lineage: dict[str, Any]
+    """Plain JSON values: consortium, manifest version, member, round, metrics, ... for the reader's eyes only."""
+
+    def __post_init__(self) -> None:
+        widths = {len(self.scaler.centre), len(self.scaler.scale), len(self.scaler.fill)}
+        if widths != {len(self.contract.numeric)} or self.contract.width != self.spec.inputs:
+            raise ValueError("model, contract and scaler of a bundle do not fit each other")
+        self.spec.schema().split(self.vector)
+
+    def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores float32 [n] of scaled `features` float32 [n, contract.width]; see `forward.scores`."""
+        return forward.scores(self.spec, self.vector, features)
+
+    def alerts(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which of `scores` [n] are alerts."""
+        return alerts(scores, self.threshold)
+
+    def to_bytes(self) -> bytes:
+        """The file's bytes; equal bundles give equal bytes."""
+        weights = np.ascontiguousarray(self.vector, "<f4").tobytes()
+        digest = hashlib.sha256(weights).hexdigest()
+        header = _Header(FORMAT, self.spec, self.contract, self.scaler, self.threshold, digest)
+        text = record.canonical({**record.plain(header), "lineage": self.lineage})
+        return MAGIC + len(text).to_bytes(4, "little") + text + weights
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ModelBundle:
+        """Read what `to_bytes` wrote; raises StateCorrupt that says what is wrong with anything else."""
+        length = int.from_bytes(data[4:8], "little")
+        if data[:4] != MAGIC or length > MAX_HEADER or len(data) < 8 + length:
+            raise StateCorrupt("this is not a p2pfed model bundle, or it was cut short")
+        weights = data[8 + length :]
+        try:
+            fields = json.loads(data[8 : 8 + length])
+            lineage = fields.pop("lineage")
+            if fields.get("format") != FORMAT:
+                raise StateCorrupt(f"the model bundle has format {fields.get('format')}; this release reads {FORMAT}")
+            header = record.build(_Header, fields)
+            if hashlib.sha256(weights).hexdigest() != header.weights_sha256:
+                raise StateCorrupt("the weights of the model bundle do not have the hash its header names")
+            vector = np.frombuffer(weights, "<f4")
+            return cls(header.model, header.contract, header.scaler, header.threshold, vector, lineage)
+        except (ValueError, KeyError, AttributeError) as error:
+            raise StateCorrupt(f"the header of the model bundle cannot be read: {error}") from None
+
+    def write(self, path: Path) -> None:
+        """Replace the file at `path` in one step, durably, readable by this user only; raises OSError."""
+        temporary = path.with_name(path.name + ".new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(self.to_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
