@@ -111,7 +111,11 @@ def test_nearly_every_swap_of_neighbours_is_found():
 
 @pytest.mark.parametrize(
     ("typed", "complaint"),
-    [("", "has 56 characters, this one has 0"), (PRINT[:-1], "this one has 55"), (f"{PRINT[:-1]}!", "no character '!'")],
+    [
+        ("", "has 56 characters, this one has 0"),
+        (PRINT[:-1], "this one has 55"),
+        (f"{PRINT[:-1]}!", "no character '!'"),
+    ],
 )
 def test_what_is_no_fingerprint_is_said_to_be_none(typed, complaint):
     with pytest.raises(ValueError, match=complaint):
