@@ -13,6 +13,8 @@ import typer
 import p2pfed
 from p2pfed.errors import P2PFedError
 
+VERSION = f"p2pfed {p2pfed.__version__}"
+
 COMMANDS = (
     # command, where it is
     ("init", "bank:init"),
@@ -46,6 +48,9 @@ GROUPS = {
 
 def run(arguments: Sequence[str]) -> int:
     """Carry out one command line and return the exit code; errors are one sentence on standard error."""
+    if list(arguments) == ["--version"]:  # answered before any command is imported
+        print(VERSION)
+        return 0
     try:
         application(arguments[0] if arguments else "")(args=list(arguments), prog_name="p2pfed")
     except SystemExit as stop:
@@ -66,7 +71,7 @@ def application(first: str = "") -> typer.Typer:
     top = _group()
     top.callback()(_options)
     groups = {name: _group() for name in GROUPS}
-    for command, place in chosen if first != "--version" else COMMANDS[:1]:
+    for command, place in chosen:
         module, _, function = place.partition(":")
         group, _, verb = command.rpartition(" ")
         register = groups[group] if group else top
@@ -87,7 +92,7 @@ def _group() -> typer.Typer:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"p2pfed {p2pfed.__version__}")
+        print(VERSION)
         raise typer.Exit()
 
 

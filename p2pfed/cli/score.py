@@ -2,6 +2,41 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
 
-def score() -> None:
-    """Score a file."""
+import typer
+
+from p2pfed.cli.terminal import DEFAULT_CONFIG, AsJson, ConfigPath, Settings, names, plural, read_config, show
+
+
+def score(
+    file: Annotated[Path, typer.Argument(help="The payments; .csv or .parquet.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write; .csv or .parquet.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    model: Annotated[Path | None, typer.Option(help="A model bundle; default the node's newest.")] = None,
+    keep: Annotated[str, typer.Option(help="Columns to copy to the output, such as payment_id.")] = "",
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a file of payments: one row each, with score and alert."""
+    from p2pfed.data import files
+    from p2pfed.runtime import scoring
+    from p2pfed.store.state_dir import StateDir
+
+    node = read_config(config, settings)
+    bundle = scoring.read_bundle(model or StateDir(node.node.state_dir).model)
+
+    def tell(rows: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{rows:,} payments", end="", file=sys.stderr)
+
+    done = scoring.score_file(bundle, node.data, files.source_of(file), out, names(keep), tell)
+    if sys.stderr.isatty():
+        print("\r", end="", file=sys.stderr)
+    text = f"scored {plural(done.rows, 'payment')}: {plural(done.alerts, 'alert')} above {done.threshold:.6g}, in {out}"
+    if done.unscored:
+        text += f"; {plural(done.unscored, 'row')} without a score, because a value is missing or infinite"
+    show(as_json, asdict(done) | {"out": out}, text)

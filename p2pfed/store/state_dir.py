@@ -61,6 +61,11 @@ class StateDir:
         """Unix socket of the running daemon's admin API."""
         return self.root / "admin.sock"
 
+    @property
+    def model(self) -> Path:
+        """The model bundle the bank scores with."""
+        return self.root / "model.bundle"
+
     def manifest(self, version: int) -> Path:
         """The signed manifest of one version."""
         return self.root / "manifests" / f"{version}.json"

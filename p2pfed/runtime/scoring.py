@@ -1,0 +1,73 @@
+"""Scores a file of payments with a model bundle: in pieces, with numpy, without TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from p2pfed.config import DataSection, Source
+from p2pfed.data import files, sources
+from p2pfed.data.features import Scaler, transform
+from p2pfed.data.table import bank_columns, text_columns
+from p2pfed.errors import StateCorrupt, UsageError
+from p2pfed.learning.bundle import ModelBundle
+
+
+@dataclass(frozen=True)
+class Scored:
+    """How many payments were scored, how many of them are alerts, and how many lack a value the model needs."""
+
+    rows: int
+    alerts: int
+    unscored: int
+    threshold: float
+
+
+def read_bundle(path: Path) -> ModelBundle:
+    """The model at `path`; raises UsageError if there is none yet, StateCorrupt naming the file if it is damaged."""
+    try:
+        return ModelBundle.from_bytes(path.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist: a node writes it once it has evaluated its first model") from None
+    except StateCorrupt as error:
+        raise StateCorrupt(f"{path}: {error}") from None
+
+
+def score_file(
+    bundle: ModelBundle,
+    data: DataSection,
+    payments: Source,
+    out: Path,
+    keep: Sequence[str] = (),
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Scored:
+    """Write `out` (.csv or .parquet): columns `row` (from 0), those of `keep`, `score` and `alert`, in input order.
+
+    `data` maps the bank's columns to the contract; `payments` needs neither label nor time. A row that lacks a value
+    has no score and no alert. `progress` hears the rows done so far. Raises DataError and what reading and writing
+    files raise.
+    """
+    columns = bundle.contract.columns
+    scaler = Scaler(bundle.scaler.centre, bundle.scaler.scale, bundle.scaler.fill)
+    wanted = list(dict.fromkeys([*bank_columns(data, columns), *keep]))
+    if taken := sorted({"row", "score", "alert"} & set(keep)):
+        raise UsageError(f"the output has a column {taken[0]!r} of its own; leave it out of the columns to keep")
+    rows = alerts = unscored = 0
+    with files.writing(out) as writer:
+        for frame in sources.read_chunks(payments, wanted, text=text_columns(data, columns)):
+            inputs = transform(frame, data, bundle.contract, scaler)
+            scores = bundle.scores(inputs)
+            known = ~np.isnan(inputs).any(axis=1)
+            alert = bundle.alerts(scores) & known
+            result = frame[list(keep)].copy()
+            result.insert(0, "row", np.arange(rows, rows + len(frame)))
+            result["score"] = np.where(known, scores, np.float32(np.nan))
+            result["alert"] = alert.astype(np.int8)
+            writer.write(result)
+            rows, alerts = rows + len(frame), alerts + int(alert.sum())
+            unscored += int((~known).sum())
+            progress(rows)
+    return Scored(rows, alerts, unscored, bundle.threshold)
