@@ -14,7 +14,7 @@ from p2pfed.core.rows import Rows
 logger = logging.getLogger(__name__)
 
 NEIGHBOURS = 5
-"""Frauds that SMOTE (Chawla et al. 2002) and ADASYN (He et al. 2008) interpolate between; fewer where there are fewer."""
+"""Frauds that SMOTE (Chawla et al. 2002) and ADASYN (He et al. 2008) interpolate between, if there are as many."""
 
 
 def positive_weight(rows: Rows, policy: TrainingPolicy) -> float:

@@ -1,0 +1,166 @@
+"""A look at a source nobody has described yet: its columns, and the feature contract they suggest."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api import types as kinds
+
+from p2pfed.config import Source
+from p2pfed.core.contract import FeatureColumn
+from p2pfed.data import parsing, sources
+from p2pfed.errors import DataError
+
+MAX_LEVELS = 50
+"""A text column with more values is an identifier, not a category."""
+LOG_RATIO = 20.0
+"""A column without negative values whose largest is this many times the mean of what is not 0 gets the log."""
+
+
+def propose_contract(
+    source: Source, label: str, drop: Collection[str] = (), event_time: str | None = None, base: Path = Path()
+) -> tuple[FeatureColumn, ...]:
+    """The contract's columns as the rows suggest them: all but the label, the time and `drop`, in the source's order.
+
+    Numbers are numeric, heavy-tailed ones without a negative under `log`; text with at most 50 values is categorical.
+    Columns of one value are left out. Raises DataError for times, for text with more values (both want `drop`), and
+    what `sources.read_chunks` raises.
+    """
+    columns = []
+    for seen in _survey(source, label, drop, event_time, base).columns:
+        if seen.name in (label, event_time) or seen.name in drop:
+            continue
+        if seen.times or (seen.text and len(seen.values) > MAX_LEVELS):
+            what = "holds times" if seen.times else f"is text with more than {MAX_LEVELS} values"
+            raise DataError(f"column {seen.name!r} {what}: no feature; drop it, or name it as event_time if it is that")
+        if seen.kind == "categorical":
+            columns.append(FeatureColumn(seen.name, "categorical", tuple(sorted(seen.values)), "none"))
+        elif seen.kind == "numeric":
+            columns.append(FeatureColumn(seen.name, "numeric", (), "log" if seen.heavy_tailed else "none"))
+    if not columns:
+        raise DataError(f"{sources.place(source, base)} has no column left that could be a feature")
+    return tuple(columns)
+
+
+def describe(
+    source: Source, label: str, drop: Collection[str] = (), event_time: str | None = None, base: Path = Path()
+) -> dict[str, Any]:
+    """What is in the source, as plain JSON values: rows, frauds, span of time and each column with its kind and values.
+
+    Columns have `name`, `kind` (label, event_time, dropped, numeric, categorical, constant, time or text) and
+    `missing`; numeric ones `minimum`, `maximum`, `mean` and `transform`, categorical ones `levels`. Raises DataError.
+    """
+    survey = _survey(source, label, drop, event_time, base)
+    roles = {**dict.fromkeys(drop, "dropped"), label: "label", **({event_time: "event_time"} if event_time else {})}
+    reply: dict[str, Any] = {
+        "rows": survey.rows,
+        "frauds": survey.frauds,
+        "unlabelled": survey.unlabelled,
+        "first_time": float(survey.first_time) if np.isfinite(survey.first_time) else None,
+        "last_time": float(survey.last_time) if np.isfinite(survey.last_time) else None,
+        "columns": [],
+    }
+    for seen in survey.columns:
+        row: dict[str, Any] = {"name": seen.name, "kind": roles.get(seen.name, seen.kind), "missing": seen.missing}
+        if row["kind"] == "numeric":
+            row |= {"minimum": seen.minimum, "maximum": seen.maximum, "mean": seen.total / max(seen.count, 1)}
+            row["transform"] = "log" if seen.heavy_tailed else "none"
+        elif row["kind"] == "categorical":
+            row["levels"] = sorted(seen.values)
+        reply["columns"].append(row)
+    return reply
+
+
+@dataclass
+class _Seen:
+    """What the chunks so far showed of one column."""
+
+    name: str
+    missing: int = 0
+    count: int = 0
+    nonzero: int = 0
+    total: float = 0.0
+    minimum: float = np.inf
+    maximum: float = -np.inf
+    text: bool = False
+    times: bool = False
+    values: set[str] = field(default_factory=set)
+    """The first values as text, one more than a category may have."""
+
+    @property
+    def kind(self) -> str:
+        """What the column could be."""
+        if self.times:
+            return "time"
+        if len(self.values) <= 1:
+            return "constant"
+        if not self.text:
+            return "numeric"
+        return "categorical" if len(self.values) <= MAX_LEVELS else "text"
+
+    @property
+    def heavy_tailed(self) -> bool:
+        """Whether a log would bring the column's values together."""
+        return self.minimum >= 0 and self.nonzero > 0 and self.maximum > LOG_RATIO * self.total / self.nonzero
+
+    def add(self, series: pd.Series) -> None:
+        """Take in one chunk of the column."""
+        self.missing += int(series.isna().sum())
+        self.times |= kinds.is_datetime64_any_dtype(series.dtype)
+        if self.times:
+            return
+        for value in series.dropna().unique():
+            if len(self.values) > MAX_LEVELS:
+                break
+            self.values.add(parsing.level_text(value))
+        if not self.text:
+            self._add_numbers(series)
+
+    def _add_numbers(self, series: pd.Series) -> None:
+        try:
+            numbers = parsing.numbers(series)
+        except DataError:
+            self.text = True
+            return
+        finite = numbers[np.isfinite(numbers)]
+        if len(finite):
+            self.count += len(finite)
+            self.nonzero += int(np.count_nonzero(finite))
+            self.total += float(finite.sum())
+            self.minimum = min(self.minimum, float(finite.min()))
+            self.maximum = max(self.maximum, float(finite.max()))
+
+
+@dataclass
+class _Survey:
+    columns: Sequence[_Seen]
+    rows: int = 0
+    frauds: int = 0
+    unlabelled: int = 0
+    first_time: float = np.inf
+    last_time: float = -np.inf
+
+
+def _survey(source: Source, label: str, drop: Collection[str], event_time: str | None, base: Path) -> _Survey:
+    names = sources.column_names(source, base)
+    named = [label, *drop, *([event_time] if event_time else [])]
+    sources.check_columns(names, named, sources.place(source, base))
+    survey = _Survey([_Seen(name) for name in names])
+    for frame in sources.read_chunks(source, None, base):
+        survey.rows += len(frame)
+        labels = parsing.labels(frame[label])
+        survey.frauds += int((labels == 1).sum())
+        survey.unlabelled += int(np.isnan(labels).sum())
+        if event_time:
+            times = parsing.times(frame[event_time])
+            survey.first_time = np.fmin.reduce(times, initial=survey.first_time)
+            survey.last_time = np.fmax.reduce(times, initial=survey.last_time)
+        for seen in survey.columns:
+            if seen.name not in named:
+                seen.add(frame[seen.name])
+    return survey
