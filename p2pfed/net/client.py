@@ -182,8 +182,8 @@ class HttpTransport:
         for address in sorted(addresses, key=lambda a: a != last):
             try:
                 answer = await self._ask_at(address, context, request, read)
-            except aiohttp.ClientResponseError as error:
-                raise RemoteFault(Reason.MALFORMED, f"not HTTP: {error.message[:80]!r}") from None
+            except aiohttp.ClientResponseError:
+                raise RemoteFault(Reason.MALFORMED, "not an HTTP answer") from None
             except (aiohttp.ClientError, OSError, EOFError) as error:
                 self._answered.pop(peer, None)
                 cause, detail = _unreachable(address, error)
@@ -254,6 +254,8 @@ def _unreachable(address: Address, error: Exception) -> tuple[Cause, str]:
         return "timeout", f"{address}: no answer in time"
     if isinstance(error, aiohttp.ClientConnectorError | ConnectionRefusedError):
         return "connect", f"{address}: {_last_line(error)}"
+    if isinstance(error, aiohttp.ClientPayloadError | asyncio.IncompleteReadError):
+        return "closed", f"{address}: closed the connection in the middle of an answer"
     if isinstance(error, ConnectionResetError | aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | EOFError):
         return "closed", f"{address}: closed the connection; right after the handshake, it does not know us as a member"
     return "connect", f"{address}: {_last_line(error)}"

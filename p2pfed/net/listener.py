@@ -16,9 +16,9 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from p2pfed.core.types import Address, NodeId
+from p2pfed.core.types import Address, NodeId, Reason
 from p2pfed.core.wire import Trust
-from p2pfed.errors import Unavailable
+from p2pfed.errors import RemoteFault, Unavailable
 from p2pfed.net import limits
 from p2pfed.net.server import PeerServer
 from p2pfed.net.tls import Pins, pins_of, server_context
@@ -141,6 +141,10 @@ class Listener:
         self._handler.refused("header_deadline", host)
         connection.abort()
 
+    def garbled(self, connection: _Connection) -> None:
+        """What a member sent is not HTTP within the limits."""
+        self._handler.offended(connection.member, RemoteFault(Reason.MALFORMED, "not an HTTP request"))
+
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         assert isinstance(connection, _Connection)
@@ -188,6 +192,21 @@ class _Connection(RequestHandler):
         """A whole request has come; between later ones aiohttp's keep-alive limit holds."""
         if self._deadline is not None:
             self._deadline.cancel()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Blame the peer for a request that cannot be parsed, without a traceback in the log; ours are logged."""
+        if status == 500:
+            return super().handle_error(request, status, exc, message)
+        self._listener.garbled(self)
+        response = web.Response(status=status, text="not an HTTP request")
+        response.force_close()
+        return response
 
     def abort(self) -> None:
         """Cut the connection without a good-bye."""

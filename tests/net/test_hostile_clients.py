@@ -1,0 +1,378 @@
+"""What strangers and hostile members can do to a listening node: be refused, be counted, and not stand in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import resource
+import socket
+import ssl
+
+import numpy as np
+import pytest
+
+from p2pfed.core import wire
+from p2pfed.core.types import Reason
+from p2pfed.net import limits, listener
+from p2pfed.net.tls import client_context, make_certificate, write_pem
+from tests.net.certificates import authority_and_leaf
+from tests.net.nodes import make_bank, make_consortium, make_manifest, serve, transport_of, until
+
+HELLO = b"GET /p2p/v1/hello HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture
+async def node(tmp_path, monkeypatch):
+    """Bank `b` listens; `a` and `c` are the other members."""
+    monkeypatch.setattr(limits, "LINGER_SECONDS", 0.1)
+    node = Node(make_consortium(tmp_path))
+    node.listener, node.address = await serve(node.b)
+    node.transport = transport_of(node.a)
+    yield node
+    await node.transport.close()
+    await node.listener.close()
+
+
+class Node:
+    def __init__(self, banks):
+        self.a, self.b, self.c = banks
+
+    @property
+    def handler(self):
+        return self.b.handler
+
+    async def served(self):
+        assert (await self.transport.hello(self.b.id, [self.address])).member == self.b.id
+
+    async def connect(self, context):
+        return await asyncio.open_connection(
+            self.address.host, self.address.port, ssl=context, server_hostname="x" if context else None
+        )
+
+    async def as_member(self):
+        """A raw connection that bank `a` may open."""
+        return await self.connect(client_context(self.a.pem, self.pins()))
+
+    def pins(self):
+        return [base64.b64decode(self.b.member().certificates[0])]
+
+    async def say(self, request: bytes) -> bytes:
+        """Bank `a` sends raw bytes; what comes back until the connection ends."""
+        reader, writer = await self.as_member()
+        writer.write(request)
+        try:
+            return await asyncio.wait_for(reader.read(-1), 5)
+        except ConnectionError:
+            return b""
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Every byte that reaches the HTTP parser."""
+    seen = bytearray()
+    original = listener._Connection.data_received
+
+    def data_received(self, data):
+        seen.extend(data)
+        original(self, data)
+
+    monkeypatch.setattr(listener._Connection, "data_received", data_received)
+    return seen
+
+
+async def ended(reader) -> None:
+    """The other side closes, one way or another."""
+    try:
+        while await asyncio.wait_for(reader.read(4096), 5):
+            pass
+    except (ConnectionError, ssl.SSLError):
+        pass
+
+
+# --- Strangers --------------------------------------------------------------------------------------------------------
+
+
+def without_certificate(node, tmp_path):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def with_own_certificate(node, tmp_path):
+    write_pem(tmp_path / "stranger.pem", make_certificate("bank-0"))
+    return client_context(tmp_path / "stranger.pem", node.pins())
+
+
+def with_old_tls(node, tmp_path):
+    context = client_context(node.a.pem, node.pins())
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+@pytest.mark.parametrize(
+    ("stranger", "cause"),
+    [
+        (without_certificate, "no_certificate"),
+        (with_own_certificate, "unknown_certificate"),
+        (with_old_tls, "not_tls"),
+    ],
+)
+async def test_no_byte_of_a_stranger_reaches_the_parser(node, parsed, tmp_path, stranger, cause):
+    try:
+        reader, writer = await node.connect(stranger(node, tmp_path))
+        writer.write(HELLO)
+        await ended(reader)
+        writer.close()
+    except (ConnectionError, ssl.SSLError):
+        pass
+    await until(lambda: node.handler.refusals[cause] == 1)
+    assert parsed == b""
+    assert node.handler.asked == []
+    await node.served()
+
+
+async def test_plain_http_is_refused(node, parsed):
+    reader, writer = await node.connect(None)
+    writer.write(HELLO)
+    await ended(reader)
+    writer.close()
+    await until(lambda: node.handler.refusals["not_tls"] == 1)
+    assert parsed == b""
+
+
+async def test_a_certificate_issued_by_a_members_is_no_members(node, parsed, tmp_path):
+    """A bank whose pinned certificate may sign others must not be able to let third parties in."""
+    issuer, leaf = authority_and_leaf(tmp_path)
+    node.b.handler.trusted = wire.trust_of(make_manifest([issuer, node.a, node.b]))
+    node.listener.use(node.b.handler.trusted)
+    reader, writer = await node.connect(client_context(leaf, node.pins()))
+    writer.write(HELLO)
+    await ended(reader)
+    writer.close()
+    await until(lambda: node.handler.refusals["unknown_certificate"] == 1)
+    assert parsed == b""
+
+
+async def test_a_thousand_idle_connections_do_not_keep_a_member_out(node):
+    writers = []
+    for _ in range(1000):
+        writers.append((await node.connect(None))[1])
+    await node.served()
+    assert node.handler.refusals["too_many_handshakes"] >= 1000 - limits.MAX_HANDSHAKES_PER_HOST - 1
+    for writer in writers:
+        writer.close()
+    await node.served()
+
+
+async def test_an_idle_stranger_is_dropped(node, monkeypatch):
+    monkeypatch.setattr(limits, "HANDSHAKE_SECONDS", 0.2)
+    reader, writer = await node.connect(None)
+    await ended(reader)
+    writer.close()
+    await until(lambda: node.handler.refusals["handshake_deadline"] == 1)
+
+
+async def test_the_door_stays_open_without_descriptors(node):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    waiting = socket.create_connection((node.address.host, node.address.port))  # in the kernel's queue until accepted
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+        await until(lambda: node.handler.refusals["no_descriptors"] > 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    waiting.close()
+    await node.served()
+
+
+# --- Members ----------------------------------------------------------------------------------------------------------
+
+
+async def test_half_a_header_is_cut_off(node, monkeypatch):
+    monkeypatch.setattr(limits, "HEADER_SECONDS", 0.2)
+    await node.say(HELLO[:20])
+    assert node.handler.refusals["header_deadline"] == 1
+    await node.served()
+
+
+async def test_half_a_second_header_is_cut_off(node, monkeypatch):
+    monkeypatch.setattr(limits, "KEEPALIVE_SECONDS", 0.2)
+    assert b"200 OK" in await node.say(HELLO + HELLO[:20])
+
+
+async def test_a_slow_body_is_cut_off(node, monkeypatch):
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.2)
+    answer = await node.say(b"POST /p2p/v1/heartbeats HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc")
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert node.handler.refusals["deadline"] == 1
+    assert node.handler.asked == []
+    await node.served()
+
+
+async def test_a_peer_that_does_not_read_its_answer_is_cut_off(tmp_path, monkeypatch):
+    a, b, _ = make_consortium(tmp_path, hidden=(2000, 2000))
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(limits, "BYTES_PER_SECOND", 2**40)
+    served, address = await serve(b)
+    context = client_context(a.pem, [base64.b64decode(b.member().certificates[0])])
+    reader, writer = await asyncio.open_connection(address.host, address.port, ssl=context, server_hostname="x")
+    writer.transport.pause_reading()
+    writer.write(f"GET /p2p/v1/update?member={b.id}&after=0 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await until(lambda: b.handler.refusals["deadline"] == 1)
+    await until(lambda: served.connections == 0)
+    writer.transport.abort()
+    await served.close()
+
+
+def request(headers: str, body: bytes = b"", method: str = "PUT", path: str = "update") -> bytes:
+    return f"{method} /p2p/v1/{path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode() + body
+
+
+BAD_BODIES = {
+    "chunked": (request("Transfer-Encoding: chunked\r\n", b"3\r\nabc\r\n0\r\n\r\n"), Reason.MALFORMED),
+    "gzip": (request("Content-Encoding: gzip\r\nContent-Length: 3\r\n", b"abc"), Reason.MALFORMED),
+    "no length": (request(""), Reason.MALFORMED),
+    "huge": (request("Content-Length: 99999999999\r\n"), Reason.OVERSIZE),
+    "empty": (request("Content-Length: 0\r\n"), Reason.WRONG_LENGTH),
+    "not a frame": (request("Content-Length: 200\r\n", b"\x80" * 200), Reason.MALFORMED),
+    "long table": (request("Content-Length: 300000\r\n", b"", "POST", "heartbeats"), Reason.OVERSIZE),
+    "bad table": (request("Content-Length: 5\r\n", b"\xff" * 5, "POST", "heartbeats"), Reason.MALFORMED),
+    "GET with a body": (request("Content-Length: 3\r\n", b"abc", "GET", "hello"), Reason.MALFORMED),
+    "no query": (request("", b"", "GET", "update"), Reason.MALFORMED),
+    "query twice": (request("", b"", "GET", "manifest?version=1&version=2"), Reason.MALFORMED),
+    "not a number": (request("", b"", "GET", "manifest?version=-1"), Reason.MALFORMED),
+    "not HTTP": (b"\x00\x01\x02\r\n\r\n", Reason.MALFORMED),
+    "long line": (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", Reason.MALFORMED),
+    "many headers": (request("".join(f"x{i}: y\r\n" for i in range(100)), b"", "GET", "hello"), Reason.MALFORMED),
+}
+
+
+@pytest.mark.parametrize(("sent", "reason"), BAD_BODIES.values(), ids=BAD_BODIES)
+async def test_a_bad_request_is_blamed_on_the_member_and_ends_the_connection(node, sent, reason):
+    answer = await node.say(sent)
+    assert re.match(rb"HTTP/1\.[01] 4", answer)
+    assert [(peer, fault.reason) for peer, fault in node.handler.faults] == [(node.a.id, reason)]
+    assert node.handler.took == []
+    await node.served()
+
+
+async def test_an_oversize_body_is_refused_before_a_byte_of_it(node):
+    reader, writer = await node.as_member()
+    writer.write(request("Content-Length: 99999999\r\nExpect: 100-continue\r\n"))
+    assert (await reader.readline()).startswith(b"HTTP/1.1 413")
+    writer.close()
+
+
+async def test_a_frame_longer_or_shorter_than_signed_is_refused_before_its_payload(node):
+    frame = node.a.handler.frames[node.a.id].frame
+    for length in (len(frame) - 4, len(frame) + 4):
+        head = frame[: wire.head_length(frame)]
+        answer = await node.say(request(f"Content-Length: {length}\r\n", head))
+        assert answer.startswith(b"HTTP/1.1 422")
+    assert [fault.reason for _, fault in node.handler.faults] == [Reason.WRONG_LENGTH] * 2
+
+
+async def test_a_forged_signature_is_refused_before_the_payload(node):
+    frame = bytearray(node.a.handler.frames[node.a.id].frame)
+    head = wire.head_length(frame)
+    frame[head - 20] ^= 1
+    answer = await node.say(request(f"Content-Length: {len(frame)}\r\n", bytes(frame[:head])))
+    assert answer.startswith(b"HTTP/1.1 422")
+    assert [fault.reason for _, fault in node.handler.faults] == [Reason.FORGED_SIGNATURE]
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+async def test_nan_and_infinity_are_refused(node, poison):
+    update = node.a.update(node.handler.trusted.manifest, 6, poison)
+    answer = await node.say(request(f"Content-Length: {len(update.frame)}\r\n", update.frame))
+    assert answer.startswith(b"HTTP/1.1 422")
+    assert [fault.reason for _, fault in node.handler.faults] == [Reason.NOT_FINITE]
+    assert node.handler.took == []
+
+
+async def test_an_unknown_path_is_no_offence(node):
+    """A newer version of the protocol may ask for things we do not know."""
+    assert (await node.say(request("", b"", "GET", "../v2/hello"))).startswith(b"HTTP/1.1 4")
+    assert (await node.say(b"GET /p2p/v2/hello HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(b"HTTP/1.1 404")
+    assert node.handler.faults == []
+
+
+async def test_a_peer_that_hangs_up_in_the_middle_leaves_nothing_behind(node):
+    reader, writer = await node.as_member()
+    frame = node.a.handler.frames[node.a.id].frame
+    writer.write(request(f"Content-Length: {len(frame)}\r\n", frame[:-10]))
+    await writer.drain()
+    writer.close()
+    await until(lambda: node.listener.connections == 0)
+    assert node.handler.faults == []
+    await node.transport.push(node.b.id, [node.address], frame)
+    assert len(node.handler.took) == 1
+
+
+async def test_a_flood_of_requests_is_slowed_down(node):
+    flood = HELLO * (int(limits.REQUEST_BURST) + 100)
+    assert b"HTTP/1.1 429" in await node.say(flood)
+    assert node.handler.refusals["rate"] == 1
+    other = transport_of(node.c)
+    assert (await other.hello(node.b.id, [node.address])).member == node.b.id
+    await other.close()
+
+
+async def test_one_update_of_a_member_is_received_at_a_time(node):
+    frame = node.a.handler.frames[node.a.id].frame
+    reader, writer = await node.as_member()
+    writer.write(request(f"Content-Length: {len(frame)}\r\n", frame[:-10]))
+    await until(lambda: node.listener._answers._pushing)
+    answer = await node.say(request(f"Content-Length: {len(frame)}\r\nExpect: 100-continue\r\n"))
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"Retry-After" in answer
+    writer.write(frame[-10:])
+    assert (await reader.readline()).startswith(b"HTTP/1.1 204")
+    writer.close()
+
+
+async def test_a_members_fifth_connection_replaces_its_first(node):
+    connections = [await node.as_member() for _ in range(limits.MAX_CONNECTIONS_PER_MEMBER + 1)]
+    await ended(connections[0][0])
+    await until(lambda: node.listener.connections == limits.MAX_CONNECTIONS_PER_MEMBER)
+    connections[-1][1].write(HELLO)
+    assert (await connections[-1][0].readline()).startswith(b"HTTP/1.1 200")
+    for _, writer in connections:
+        writer.close()
+
+
+# --- The trust set changes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["removed", "blocked", "another certificate"])
+async def test_a_member_that_is_one_no_more_is_cut_off_at_once(node, tmp_path, how):
+    reader, writer = await node.as_member()
+    writer.write(HELLO)
+    await reader.readuntil(b"\r\n\r\n")
+    if how == "removed":
+        node.listener.use(wire.trust_of(make_manifest([node.b, node.c], version=2)))
+    elif how == "blocked":
+        node.listener.use(node.handler.trusted, blocked=frozenset({node.a.id}))
+    else:
+        renewed = make_bank(tmp_path, "renewed")
+        renewed.identity = node.a.identity
+        node.listener.use(wire.trust_of(make_manifest([renewed, node.b, node.c], version=2)))
+    await ended(reader)
+    writer.close()
+    before = list(node.handler.asked)
+    assert await node.say(HELLO) == b""
+    assert node.handler.asked == before
+
+
+async def test_a_new_member_is_let_in_without_a_restart(node, tmp_path):
+    late = make_bank(tmp_path, "late")
+    late.handler = node.a.handler
+    trust = wire.trust_of(make_manifest([node.a, node.b, late], version=2))
+    node.listener.use(trust)
+    transport = transport_of(late)
+    assert (await transport.hello(node.b.id, [node.address])).member == node.b.id
+    await transport.close()
+    await node.served()
