@@ -89,6 +89,8 @@ class Offended:
     peer: NodeId
     reason: Reason
     detail: str = ""
+    pulled: NodeId | None = None
+    """Whose update was asked for, if it was the answer to a pull."""
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,11 @@ class Exchange:
         """The updates of present members that the operator has not blocked, of the last 8 merges."""
         return self.inbox.fresh(merges, [m for m in self._peers.members if not self._peers.blocked(m)])
 
+    def age(self, member: NodeId) -> int | None:
+        """Rounds behind `member`'s newest update here; None if there is none."""
+        slot = self.inbox.slot(member)
+        return slot.update.statement.round if slot else None
+
     def published(self) -> list[Effect]:
         """Answer pulls with every update that is in a slot: after a restart."""
         statements = [(s.update.statement, s.update.frame) for s in self.slots(0)]

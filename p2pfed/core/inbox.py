@@ -60,6 +60,10 @@ class Inbox:
         self._slots = {m: s for m, s in self._slots.items() if now_merge - s.arrived_merge < self._expiry}
         return [self._slots[m] for m in sorted(self._slots) if m in allowed]
 
+    def slot(self, member: NodeId) -> Slot | None:
+        """The slot of `member`, if anything of it is there."""
+        return self._slots.get(member)
+
     def newest_seq(self, member: NodeId) -> int:
         """The highest sequence number ever admitted of `member`, which it must never reuse; 0 is none."""
         return self._marks.get(member, (0, ""))[0]

@@ -139,6 +139,9 @@ class GossipNode:
         effects: list[Effect] = [Emit(UpdateRefused(got.peer, got.peer, got.reason, got.detail))]
         if got.reason.verdict is Verdict.REJECT:
             effects += self.presence.failed(got.peer, got.reason.sentence, now)
+        if got.pulled is not None:
+            self.exchange.ended(got.peer, got.pulled)
+            effects += self.rounds.pulls_ended(now)
         return effects
 
     def _endpoint_found(self, got: EndpointFound, now: float) -> list[Effect]:

@@ -1,0 +1,327 @@
+"""The composition root: everything a bank's daemon is made of, its order of starting and stopping, its signals."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import ipaddress
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from p2pfed import __version__, logs
+from p2pfed.api.app import AdminServer
+from p2pfed.api.metrics import NodeMetrics
+from p2pfed.api.stream import EventLog
+from p2pfed.api.summary import Summary
+from p2pfed.config import NodeConfig
+from p2pfed.core import events as e
+from p2pfed.core import wire
+from p2pfed.core.consortium import Manifest, Member, SignedManifest, members_by_id, newest, parse_signed
+from p2pfed.core.node import GossipNode
+from p2pfed.core.settings import Memory, NodeSettings
+from p2pfed.core.types import Address, NodeId
+from p2pfed.errors import ConfigError, NotPermitted, RemoteFault
+from p2pfed.learning.bundle import BundleScaler, ModelBundle
+from p2pfed.net.client import HttpTransport
+from p2pfed.net.listener import Listener
+from p2pfed.net.transport import Traffic
+from p2pfed.runtime import systemd
+from p2pfed.runtime.driver import Driver, SteadyClock
+from p2pfed.runtime.eventlines import EventLines
+from p2pfed.runtime.supervise import Supervisor
+from p2pfed.runtime.trainer import Trainer
+from p2pfed.runtime.view import DaemonView
+from p2pfed.store.base import Restored
+from p2pfed.store.credentials import admin_token, load_member_key
+from p2pfed.store.lock import StateLock
+from p2pfed.store.sqlite import SqliteStore
+from p2pfed.store.state_dir import StateDir, disk_faults
+
+
+def run(config: NodeConfig, base: Path, reread: Callable[[], NodeConfig] | None = None) -> int:
+    """Run one bank's node until it is told to stop; returns the exit code, raises LocalFault with its own.
+
+    `base` is where the configuration's relative paths start; `reread` reads it again on SIGHUP.
+    """
+    faulthandler.enable()
+    logs.setup(config.log.level, config.log.format)
+    state = StateDir(config.node.state_dir).create()
+    with StateLock(state, __version__, time.time()):
+        store = SqliteStore(state)
+        try:
+            asyncio.run(Daemon(config, base, state, store, reread).run())
+        finally:
+            store.close()
+    return 0
+
+
+def trusted_chain(state: StateDir) -> list[SignedManifest]:
+    """The manifests in the state directory, verified from the joined one on; raises NotPermitted if there is none."""
+    chain = [parse_signed(data) for data in state.manifests()]
+    if not chain:
+        raise NotPermitted(
+            f"{state.root} holds no manifest: join a consortium first, with "
+            "`p2pfed join --manifest FILE --fingerprint F` as its admins tell you"
+        )
+    newest(chain[0].manifest, chain[1:])
+    return chain
+
+
+class Daemon:
+    """One node with all its parts."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        base: Path,
+        state: StateDir,
+        store: SqliteStore,
+        reread: Callable[[], NodeConfig] | None,
+    ) -> None:
+        self._config, self._state, self._store, self._reread = config, state, store, reread
+        self._log = logs.for_node(config.node.name)
+        self._signer = load_member_key(state)
+        self._chain = trusted_chain(state)
+        manifest = self._chain[-1].manifest
+        me = self._signer.node_id
+        if me not in members_by_id(manifest):
+            raise NotPermitted(
+                f"manifest {manifest.version} of {manifest.name!r} does not list this node's key: "
+                "send join-request.json to an admin and join with the new manifest"
+            )
+        self._listen = _bindable(config.peers.listen)
+        own = members_by_id(manifest)[me]
+        blocked = blocked_ids(config.peers.blocklist, manifest)
+        settings = NodeSettings(
+            rounds=config.learning.rounds,
+            evaluate_every=config.learning.evaluate_every,
+            endpoints=own_endpoints(config, self._listen, own),
+            software=__version__,
+            blocked=blocked,
+        )
+        memory = recall(store.restore(), self._chain)
+        node = GossipNode(self._signer, manifest, settings, memory, np.random.default_rng())
+        self._blocked = blocked
+        self._base = base
+        self._node = node
+
+    async def run(self) -> None:
+        """Start everything, serve until stopped, stop everything."""
+        config, node = self._config, self._node
+        clock, summary, traffic = SteadyClock(), Summary(), Traffic()
+        self._supervisor = Supervisor(self._log)
+        names = {m: entry.name for m, entry in node.members.items()}
+        metrics = NodeMetrics(__version__, lambda m: names.get(m, m[:7]))
+        lines = EventLines(self._log, lambda m: names.get(m, m[:7]))
+        observers = (summary.observe, metrics.observe, lines.observe)
+        self._events = EventLog(self._store, clock, lambda m: names.get(m, m[:7]), observers)
+        self._driver = driver = Driver(node, self._chain, self._store, self._events.emit, self._keep_model, clock)
+        self._trainer = driver.trainer = trainer = Trainer(config, self._base, node.manifest, driver.put)
+        self._view = DaemonView(
+            driver, trainer, traffic, summary, self._supervisor, self._state.root,
+            config.learning.rounds, self._begin_stop, self._reload,
+        )  # fmt: skip
+        self._view.instance = self._store.restore().instance
+        transport = driver.transport = HttpTransport(self._state.tls, driver.trust(), traffic, self._blocked)
+        self._listener = Listener(driver, self._state.tls, traffic, self._blocked) if self._listen else None
+        driver.on_trust = self._follow
+        admin = AdminServer(
+            self._view,
+            self._events,
+            metrics,
+            socket_path=self._state.admin_socket,
+            listen=Address.parse(config.admin.listen) if config.admin.listen else None,
+            hosts=config.admin.hosts,
+            token=admin_token(self._state),
+            version=__version__,
+        )
+        trainer.start()
+        try:
+            await self._open(admin)
+            await self._serve(driver, trainer)
+        finally:
+            systemd.notify("STOPPING=1")
+            self._view.serving = False
+            if self._listener:
+                await self._listener.close()
+            await trainer.stop()
+            await self._supervisor.stop()
+            await self._events.flush()
+            await admin.stop()
+            await transport.close()
+
+    async def _open(self, admin: AdminServer) -> None:
+        await admin.start()
+        self._view.admin_address = str(admin.address) if admin.address else None
+        if self._listener and self._listen:
+            self._view.peer_address = str(await self._listener.start(self._listen))
+            self._view.listener = self._listener
+        self._view.serving = True
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._begin_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        faulthandler.register(signal.SIGUSR1)
+        self._supervisor.start("history", self._events.run)
+        if (period := systemd.watchdog_seconds()) is not None:
+            self._supervisor.start("watchdog", lambda: self._pet_watchdog(period))
+        self._log.info(
+            "listening on %s, admin on %s", self._view.peer_address or "nothing: this bank only dials out",
+            self._view.admin_address or self._state.admin_socket,
+        )  # fmt: skip
+        systemd.notify("READY=1")
+
+    async def _serve(self, driver: Driver, trainer: Trainer) -> None:
+        interpreting = asyncio.create_task(driver.run(), name="driver")
+        training = asyncio.create_task(trainer.wait(), name="trainer watch")
+        await asyncio.wait([interpreting, training], return_when=asyncio.FIRST_COMPLETED)
+        if not interpreting.done():
+            # the bank's rows cannot be loaded: nothing to train on, but the others are told good-bye
+            await driver.stop()
+        training.cancel()
+        results = await asyncio.gather(interpreting, training, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    async def _pet_watchdog(self, period: float) -> None:
+        while True:
+            systemd.notify("WATCHDOG=1")
+            await asyncio.sleep(period)
+
+    async def _keep_model(self, keep: e.KeepModel) -> None:
+        """Write the model that `p2pfed score` uses."""
+        loaded, node = self._trainer.loaded, self._driver.node
+        if loaded is None:
+            return
+        bundle = ModelBundle(
+            spec=node.manifest.model,
+            contract=node.manifest.contract,
+            scaler=BundleScaler(**{k: tuple(v) for k, v in loaded.scaler.items()}),
+            threshold=keep.threshold,
+            vector=keep.vector,
+            lineage={
+                "consortium": node.manifest.consortium,
+                "manifest_version": node.manifest.version,
+                "member": node.me,
+                "round": keep.round,
+                "metrics": keep.metrics,
+            },
+        )
+        path = self._state.root / "model.p2pfed"
+        with disk_faults(path):
+            await asyncio.to_thread(bundle.write, path)
+
+    # --- stopping and reloading ---------------------------------------------------------------------------------------
+
+    def _begin_stop(self) -> None:
+        if not self._view.serving:
+            raise SystemExit(1)  # asked a second time: the operator does not want to wait for good-byes
+        self._log.info("stopping")
+        self._view.serving = False
+        self._driver.put(e.StopRequested())
+
+    def _hang_up(self) -> None:
+        try:
+            for line in self._reload():
+                self._log.info("reload: %s", line)
+        except ConfigError as error:
+            self._log.error("the configuration was not reloaded, the old one stays: %s", error)
+
+    def _reload(self) -> list[str]:
+        if self._reread is None:
+            return []
+        new, old = self._reread(), self._config
+        changes = []
+        blocked = blocked_ids(new.peers.blocklist, self._driver.node.manifest)
+        if new.log != old.log:
+            logs.setup(new.log.level, new.log.format)
+            changes.append(f"log level is {new.log.level}")
+        if blocked != self._blocked:
+            self._blocked = blocked
+            self._follow(self._driver.trust())
+            self._driver.put(e.BlocklistChanged(blocked))
+            changes.append(f"{len(blocked)} members blocked")
+        if new.peers.seeds != old.peers.seeds:
+            changes.append(f"{len(new.peers.seeds)} seeds")
+        live = {"log": new.log, "peers": old.peers.model_copy(update=_live_peers(new))}
+        self._config = old.model_copy(update=live)
+        if self._config != new:
+            changes.append("other keys changed too; they need a restart")
+        self._supervisor.start("manifest files", self._take_over_manifests)
+        return changes or ["nothing changed"]
+
+    async def _take_over_manifests(self) -> None:
+        """Follow manifests that `p2pfed join` has put into the state directory meanwhile."""
+        for data in self._state.manifests():
+            changed = await self._driver.follow(parse_signed(data))
+            if changed is not None:
+                self._driver.put(changed)
+
+    def _follow(self, trust: wire.Trust) -> None:
+        self._driver.transport.use(trust, self._blocked)
+        if self._listener:
+            self._listener.use(trust, self._blocked)
+
+
+def _live_peers(new: NodeConfig) -> dict[str, tuple[str, ...]]:
+    return {"blocklist": new.peers.blocklist, "seeds": new.peers.seeds}
+
+
+def _bindable(listen: str | None) -> Address | None:
+    """The address to listen on; port 0 is replaced by a free one, because heartbeats must name it from the start."""
+    if listen is None:
+        return None
+    address = Address.parse(listen)
+    if address.port:
+        return address
+    with socket.create_server(
+        (address.host, 0), family=socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    ) as s:
+        return replace(address, port=s.getsockname()[1])
+
+
+def own_endpoints(config: NodeConfig, listen: Address | None, own: Member) -> tuple[str, ...]:
+    """Where the others should dial this node: as configured, else where it listens, else what the manifest says."""
+    if listen is None:
+        return ()
+    if config.peers.advertise:
+        return config.peers.advertise
+    try:
+        everywhere = ipaddress.ip_address(listen.host).is_unspecified
+    except ValueError:
+        everywhere = False
+    return own.endpoints if everywhere else (str(listen),)
+
+
+def blocked_ids(names: tuple[str, ...], manifest: Manifest) -> frozenset[NodeId]:
+    """The ids of members given by name or id; raises ConfigError on one that the manifest does not list."""
+    members = members_by_id(manifest)
+    by_name = {m.name: node for node, m in members.items()}
+    found = {name: by_name.get(name, NodeId(name.replace("-", "").upper())) for name in names}
+    if unknown := [name for name, node in found.items() if node not in members]:
+        raise ConfigError(f"peers.blocklist: {unknown[0]!r} is not a member; see `p2pfed members`")
+    return frozenset(found.values())
+
+
+def recall(restored: Restored, chain: list[SignedManifest]) -> Memory:
+    """What the state directory remembers, as the node takes it; pushed frames that no longer verify are left out."""
+    manifest = chain[-1].manifest
+    previous = next((s.manifest for s in chain if s.manifest.version == manifest.version - 1), None)
+    trust = wire.trust_of(manifest, previous)
+    updates = []
+    for frame in restored.frames.values():
+        try:
+            updates.append(wire.open_update(frame, trust))
+        except RemoteFault:
+            continue  # made under a manifest that is no longer accepted: its sender will publish a newer one
+    checkpoint = restored.checkpoint
+    if checkpoint is not None and checkpoint.vector.size != manifest.model.schema().size:
+        checkpoint = None
+    return Memory(restored.epoch, restored.instance, checkpoint, restored.marks, tuple(updates))

@@ -1,0 +1,312 @@
+"""The asyncio interpreter of a GossipNode: carries out its effects, in order, and hands it what happens as inputs.
+
+One input at a time: while an effect's `Save` is on its way to the disk nothing else is decided, so nothing leaves the
+node before it is durable. Network requests run beside that and come back as inputs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+from p2pfed.core import events as e
+from p2pfed.core import wire
+from p2pfed.core.consortium import Manifest, SignedManifest, parse_signed, verify_succession
+from p2pfed.core.messages import Hello
+from p2pfed.core.node import GossipNode
+from p2pfed.core.types import NodeId
+from p2pfed.errors import RemoteFault, Unavailable
+from p2pfed.net.transport import Transport, Unreachable
+from p2pfed.store.base import Store
+
+LARGE_MODEL = 200_000
+"""Parameters above which a merge runs in a thread, so that the loop keeps answering."""
+BACKLOG = 1000
+"""Inputs waiting above which peers are told to come back later."""
+LAG_PERIOD = 0.5
+LAG_WORTH_TELLING = 0.25
+LAGS_KEPT = 600
+LAST_WORDS_SECONDS = 3.0
+"""How long good-byes may take when stopping."""
+
+
+class Trains(Protocol):
+    """What the driver asks of the trainer."""
+
+    def submit(self, job: e.StartTraining | e.StartEvaluation) -> None:
+        """Queue a job."""
+
+
+class SteadyClock:
+    """Unix seconds that never jump: the wall clock at the start, carried on by the monotonic clock."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def __call__(self) -> float:
+        """Now, in Unix seconds."""
+        return self._offset + time.monotonic()
+
+
+class Driver:
+    """Runs one node; also the PeerHandler that the listener answers with."""
+
+    def __init__(
+        self,
+        node: GossipNode,
+        chain: list[SignedManifest],
+        store: Store,
+        emit: Callable[[e.Event], None],
+        keep_model: Callable[[e.KeepModel], Awaitable[None]],
+        clock: Callable[[], float],
+    ) -> None:
+        """`chain` is every known signed manifest, the one in force last."""
+        self.node, self.clock = node, clock
+        self.refusals: Counter[str] = Counter()
+        """Who was turned away before being known as a member, by cause."""
+        self._lags: deque[float] = deque([0.0], maxlen=LAGS_KEPT)
+        self._signed = {s.manifest.version: s for s in chain}
+        previous = self._signed.get(node.manifest.version - 1)
+        self._trust = wire.trust_of(node.manifest, previous.manifest if previous else None)
+        self._store, self._emit, self._keep_model = store, emit, keep_model
+        self._shelf: dict[NodeId, tuple[int, bytes]] = {}
+        self._queue: asyncio.Queue[tuple[e.Input, asyncio.Future[None] | None]] = asyncio.Queue()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._requests: set[asyncio.Task[None]] = set()
+        self._halted = asyncio.Event()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.on_trust: Callable[[wire.Trust], None] = lambda trust: None
+        """Called with each new trust: transport and listener follow the manifest."""
+        self.transport: Transport
+        self.trainer: Trains
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    def put(self, given: e.Input) -> None:
+        """Hand the node an input; from the event loop only."""
+        self._queue.put_nowait((given, None))
+
+    async def run(self) -> None:
+        """Interpret until the node halts; raises what made it impossible to go on (a full disk, a bug)."""
+        self.put(e.Started())
+        tasks = [
+            asyncio.create_task(self._interpret(), name="node"),
+            asyncio.create_task(self._watch_lag(), name="loop lag"),
+        ]
+        try:
+            await asyncio.wait([*tasks, self._failed], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (*tasks, *self._requests):
+                task.cancel()
+            for timer in self._timers.values():
+                timer.cancel()
+            results = await asyncio.gather(*tasks, *self._requests, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        if self._failed.done():
+            self._failed.result()
+
+    async def stop(self) -> None:
+        """Ask the node to stop and wait for its last words."""
+        self.put(e.StopRequested())
+        await self._halted.wait()
+
+    async def _interpret(self) -> None:
+        while not self._halted.is_set():
+            given, done = await self._queue.get()
+            for effect in await self._decide(given):
+                await self._carry_out(effect)
+            if done is not None and not done.done():
+                done.set_result(None)
+
+    async def _decide(self, given: e.Input) -> list[e.Effect]:
+        now = self.clock()
+        if isinstance(given, e.TrainingFinished) and given.vector.size > LARGE_MODEL:
+            return await asyncio.to_thread(self.node.handle, given, now)
+        return self.node.handle(given, now)
+
+    async def _watch_lag(self) -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(LAG_PERIOD)
+            lag = max(0.0, time.monotonic() - before - LAG_PERIOD)
+            self._lags.append(lag)
+            if lag > LAG_WORTH_TELLING:
+                self.put(e.LoopLagged(lag))
+
+    @property
+    def loop_lag_p99(self) -> float:
+        """99th percentile of how late the event loop was over the last minutes, in seconds."""
+        ordered = sorted(self._lags)
+        return ordered[int(0.99 * (len(ordered) - 1))]
+
+    # --- effects ------------------------------------------------------------------------------------------------------
+
+    async def _carry_out(self, effect: e.Effect) -> None:
+        match effect:
+            case e.Save():
+                await self._store.save(effect)
+            case e.Publish(member, seq, frame):
+                self._shelf[member] = (seq, frame)
+            case e.StartTraining() | e.StartEvaluation():
+                self.trainer.submit(effect)
+            case e.KeepModel():
+                await self._keep_model(effect)
+            case e.SetTimer(name, at):
+                self._set_timer(name, at)
+            case e.Emit(event):
+                self._emit(event)
+            case e.Halt():
+                await self._finish_requests()
+                self._halted.set()
+            case _:
+                self._request(self._REQUESTS[type(effect)](self, effect), type(effect).__name__)
+
+    def _set_timer(self, name: str, at: float) -> None:
+        if name in self._timers:
+            self._timers[name].cancel()
+        delay = max(0.0, at - self.clock())
+        self._timers[name] = asyncio.get_running_loop().call_later(delay, self.put, e.TimerFired(name))
+
+    def _request(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._requests.add(task)
+        task.add_done_callback(self._request_ended)
+
+    def _request_ended(self, task: asyncio.Task[None]) -> None:
+        self._requests.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def _finish_requests(self) -> None:
+        if self._requests:
+            await asyncio.wait(self._requests, timeout=LAST_WORDS_SECONDS)
+
+    async def _pull(self, ask: e.Pull) -> None:
+        try:
+            update = await self.transport.pull(ask.peer, ask.addresses, ask.member, ask.after)
+        except Unreachable as error:
+            self.put(e.PullEnded(ask.peer, ask.member, str(error)))
+        except RemoteFault as fault:
+            self.put(e.Offended(ask.peer, fault.reason, fault.detail, ask.member))
+        else:
+            self.put(e.UpdateReceived(update, ask.peer) if update else e.PullEnded(ask.peer, ask.member))
+
+    async def _asked(self, peer: NodeId, answer: Awaitable[e.Input | None]) -> None:
+        try:
+            given = await answer
+        except Unreachable as error:
+            self.put(e.ExchangeFailed(peer, str(error)))
+        except RemoteFault as fault:
+            self.put(e.Offended(peer, fault.reason, fault.detail))
+        else:
+            if given is not None:
+                self.put(given)
+
+    async def _push(self, offer: e.Push) -> None:
+        await self._asked(offer.peer, self.transport.push(offer.peer, offer.addresses, offer.frame))
+
+    async def _exchange(self, ask: e.ExchangeHeartbeats) -> None:
+        async def answer() -> e.Input:
+            table = await self.transport.exchange(ask.peer, ask.addresses, ask.table)
+            return e.HeartbeatsReceived(table, ask.peer, answered=True)
+
+        await self._asked(ask.peer, answer())
+
+    async def _say_hello(self, ask: e.SayHello) -> None:
+        async def answer() -> e.Input:
+            return e.HelloReceived(await self.transport.hello(ask.peer, ask.addresses))
+
+        await self._asked(ask.peer, answer())
+
+    async def _fetch_manifest(self, ask: e.FetchManifest) -> None:
+        async def answer() -> e.Input | None:
+            data = await self.transport.manifest(ask.peer, ask.addresses, ask.version)
+            return await self.follow(parse_signed(data)) if data else None
+
+        try:
+            await self._asked(ask.peer, answer())
+        except ValueError as error:
+            problem = e.ProblemRaised(
+                "MANIFEST_REFUSED",
+                "warning",
+                f"manifest {ask.version} does not follow the one in force: {error}",
+                "compare fingerprints with the admins; the present manifest stays in force",
+            )
+            self._emit(problem)
+
+    _REQUESTS: dict[type, Callable[[Driver, Any], Coroutine[Any, Any, None]]] = {
+        e.Pull: _pull,
+        e.Push: _push,
+        e.ExchangeHeartbeats: _exchange,
+        e.SayHello: _say_hello,
+        e.FetchManifest: _fetch_manifest,
+    }
+
+    # --- the manifest -------------------------------------------------------------------------------------------------
+
+    async def follow(self, successor: SignedManifest) -> e.ManifestChanged | None:
+        """Verify and store a successor of the manifest in force, and trust by it; raises ManifestError.
+
+        Nothing for one that is not newer.
+        """
+        current = self._trust.manifest
+        if successor.manifest.version <= current.version:
+            return None
+        manifest: Manifest = verify_succession(current, successor)
+        await self._store.save_manifest(manifest.version, successor.to_bytes())
+        self._signed[manifest.version] = successor
+        self._trust = wire.trust_of(manifest, current)
+        self.on_trust(self._trust)
+        return e.ManifestChanged(manifest)
+
+    # --- answering peers (net.transport.PeerHandler) ------------------------------------------------------------------
+
+    def hello(self, asking: NodeId) -> Hello:
+        """Our first words."""
+        return self.node.hello(asking)
+
+    def update(self, asking: NodeId, member: NodeId, after: int) -> bytes | None:
+        """The newest published frame of `member` above `after`."""
+        seq, frame = self._shelf.get(member, (0, b""))
+        return frame if seq > after else None
+
+    async def pushed(self, asking: NodeId, frame: bytes) -> None:
+        """Take an offered update; returns when it is durable."""
+        self._check_backlog()
+        update = wire.open_update(frame, self._trust)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait((e.UpdateReceived(update, asking, pushed=True), done))
+        await done
+
+    async def heartbeats(self, asking: NodeId, table: bytes) -> bytes:
+        """Take a peer's table and answer ours."""
+        self._check_backlog()
+        received = wire.decode_table(table, self._trust, self.node.peers.known())
+        self.put(e.HeartbeatsReceived(received, asking, answered=False))
+        return wire.encode_table(self.node.heartbeats())
+
+    def manifest(self, version: int) -> bytes | None:
+        """The signed manifest of that version, if we have it."""
+        signed = self._signed.get(version)
+        return signed.to_bytes() if signed else None
+
+    def offended(self, peer: NodeId, fault: RemoteFault) -> None:
+        """A member sent something that broke a rule."""
+        self.put(e.Offended(peer, fault.reason, fault.detail))
+
+    def refused(self, cause: str, host: str) -> None:
+        """Somebody was turned away at the door."""
+        self.refusals[cause] += 1
+
+    def trust(self) -> wire.Trust:
+        """What statements are checked against now."""
+        return self._trust
+
+    def _check_backlog(self) -> None:
+        if self._queue.qsize() > BACKLOG:
+            raise Unavailable("this node is busy; try again later")

@@ -1,0 +1,222 @@
+"""What the admin API shows of a running daemon."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from p2pfed import __version__
+from p2pfed.api.schemas import (
+    ConsortiumStatus,
+    LearningStatus,
+    MemberRow,
+    NodeStatus,
+    ProtocolRange,
+    SelfStatus,
+    Status,
+    TrainerStatus,
+    UpdateRow,
+)
+from p2pfed.api.summary import Summary
+from p2pfed.core.messages import PROTOCOL_MAX, PROTOCOL_MIN
+from p2pfed.core.rounds import Phase
+from p2pfed.core.types import NodeId, PeerState
+from p2pfed.net.listener import Listener
+from p2pfed.net.transport import Traffic
+from p2pfed.runtime.driver import Driver
+from p2pfed.runtime.supervise import Supervisor
+from p2pfed.runtime.trainer import Trainer
+from p2pfed.runtime.trainer_process import resident_bytes
+
+DAY = 86_400
+
+
+class DaemonView:
+    """Reads node, driver and trainer; implements api.view.NodeView."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        trainer: Trainer,
+        traffic: Traffic,
+        summary: Summary,
+        supervisor: Supervisor,
+        state_dir: Path,
+        rounds: int,
+        on_stop: Callable[[], None],
+        on_reload: Callable[[], list[str]],
+    ) -> None:
+        self._driver, self._trainer, self._traffic, self._summary = driver, trainer, traffic, summary
+        self._supervisor, self._state_dir, self._rounds = supervisor, state_dir, rounds
+        self._on_stop, self._on_reload = on_stop, on_reload
+        self._started = time.monotonic()
+        self.instance = ""
+        self.listener: Listener | None = None
+        self.peer_address: str | None = None
+        self.admin_address: str | None = None
+        self.serving = False
+
+    def name_of(self, node: NodeId) -> str:
+        """The member's name; its short id if it has left the manifest."""
+        member = self._driver.node.members.get(node)
+        return member.name if member else node[:7]
+
+    def status(self) -> Status:
+        """See NodeView."""
+        node = self._driver.node
+        return Status(
+            version=__version__,
+            protocol=ProtocolRange(min=PROTOCOL_MIN, max=PROTOCOL_MAX),
+            node=NodeStatus(
+                id=node.me,
+                name=self.name_of(node.me),
+                instance=self.instance,
+                pid=os.getpid(),
+                uptime_seconds=time.monotonic() - self._started,
+                peer_address=self.peer_address,
+                admin_address=self.admin_address,
+            ),
+            health="degraded" if self._summary.degraded else "ok",
+            problems=self._summary.problems(self.name_of),
+            consortium=self._consortium(),
+            learning=self._learning(),
+            self=self._process(),
+        )
+
+    def members(self) -> list[MemberRow]:
+        """See NodeView."""
+        node = self._driver.node
+        return [
+            self._own_row() if m == node.me else self._member_row(m) for m in sorted(node.members, key=self.name_of)
+        ]
+
+    def updates(self) -> list[UpdateRow]:
+        """See NodeView."""
+        others = sorted(self._driver.node.peers.members, key=self.name_of)
+        return self._summary.updates(others, self.name_of, self._driver.clock())
+
+    def ready(self) -> bool:
+        """See NodeView."""
+        return self.serving
+
+    def stop(self) -> None:
+        """See NodeView."""
+        self._on_stop()
+
+    def reload(self) -> list[str]:
+        """See NodeView."""
+        return self._on_reload()
+
+    def _consortium(self) -> ConsortiumStatus:
+        node = self._driver.node
+        states = [node.peers.state(m) for m in node.peers.members]
+        return ConsortiumStatus(
+            id=node.manifest.consortium,
+            name=node.manifest.name,
+            manifest_version=node.manifest.version,
+            members=len(node.members),
+            alive=states.count(PeerState.ALIVE) + 1,
+            suspect=states.count(PeerState.SUSPECT),
+            failed=states.count(PeerState.FAILED),
+            expires_in_days=(node.manifest.expires - self._driver.clock()) / DAY,
+        )
+
+    def _learning(self) -> LearningStatus:
+        rounds, summary = self._driver.node.rounds, self._summary
+        loaded = self._trainer.loaded
+        if summary.finished:
+            state = "finished"
+        elif rounds.phase in (Phase.LOADING, Phase.MEETING):
+            state = "waiting"
+        else:
+            state = "listening" if rounds.listener else "training"
+        last = summary.last_update
+        return LearningStatus(
+            state=state,
+            round=rounds.round,
+            rounds=self._rounds,
+            seq=rounds.seq,
+            train_rows=loaded.train_rows if loaded else None,
+            train_frauds=loaded.train_frauds if loaded else None,
+            loss=summary.round.loss if summary.round else None,
+            threshold=rounds.threshold,
+            metrics=summary.metrics,
+            last_update_seconds_ago=None if last is None else self._driver.clock() - last,
+            accepted_total=summary.accepted,
+            merged_total=summary.merged,
+            rejected_total=summary.rejected,
+        )
+
+    def _process(self) -> SelfStatus:
+        trainer = self._trainer
+        return SelfStatus(
+            loop_lag_p99_seconds=self._driver.loop_lag_p99,
+            disk_free_bytes=shutil.disk_usage(self._state_dir).free,
+            rss_bytes=resident_bytes(os.getpid()),
+            peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            bytes_sent=self._traffic.sent.total(),
+            bytes_received=self._traffic.received.total(),
+            connections=self.listener.connections if self.listener else 0,
+            refused=dict(self._driver.refusals),
+            task_restarts=dict(self._supervisor.restarts),
+            trainer=TrainerStatus(
+                state=trainer.state.value,
+                pid=trainer.pid,
+                restarts=trainer.restarts,
+                rss_bytes=trainer.rss or None,
+            ),
+        )
+
+    def _own_row(self) -> MemberRow:
+        node = self._driver.node
+        heartbeat = node.presence.row.heartbeat
+        return MemberRow(
+            name=self.name_of(node.me),
+            id=node.me,
+            status="alive",
+            address=heartbeat.endpoints[0] if heartbeat.endpoints else None,
+            seen_seconds=0.0,
+            rtt_ms=None,
+            manifest=node.manifest.version,
+            version=__version__,
+            proto=PROTOCOL_MAX,
+            age=node.rounds.round,
+            note="this node",
+        )
+
+    def _member_row(self, member: NodeId) -> MemberRow:
+        node, now = self._driver.node, self._driver.clock()
+        heartbeat, heard = node.peers.heartbeat(member), node.peers.last_heard(member)
+        addresses = node.peers.endpoints(member)
+        round_trip = self._traffic.round_trips.get(member)
+        return MemberRow(
+            name=self.name_of(member),
+            id=member,
+            status="blocked" if node.peers.blocked(member) else node.peers.state(member).value,
+            address=str(addresses[0]) if addresses else None,
+            seen_seconds=None if heard is None else max(0.0, now - heard),
+            rtt_ms=None if round_trip is None else 1000 * round_trip,
+            manifest=heartbeat.manifest_version if heartbeat else None,
+            version=heartbeat.software if heartbeat else None,
+            proto=heartbeat.protocol_max if heartbeat else None,
+            age=node.exchange.age(member),
+            note=self._note(member),
+        )
+
+    def _note(self, member: NodeId) -> str:
+        node = self._driver.node
+        heartbeat = node.peers.heartbeat(member)
+        notes = []
+        if heartbeat and heartbeat.manifest_version < node.manifest.version:
+            notes.append(f"behind: manifest {heartbeat.manifest_version}")
+        if heartbeat and not (heartbeat.protocol_min <= PROTOCOL_MAX and heartbeat.protocol_max >= PROTOCOL_MIN):
+            notes.append(f"speaks protocol {heartbeat.protocol_min}-{heartbeat.protocol_max}, not ours")
+        if node.peers.benched(member, self._driver.clock()):
+            notes.append("does not answer")
+        if not node.peers.endpoints(member):
+            notes.append("only dials out")
+        return "; ".join(notes)
