@@ -51,12 +51,12 @@ def admin_token(state: StateDir) -> str:
 def read_secret(path: Path) -> str:
     """The stripped text of a file that nobody else may read; raises NotPermitted with the command that repairs it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = path.open(encoding="ascii", errors="replace")
     except FileNotFoundError:
         raise NotPermitted(f"{path} does not exist; `p2pfed init` makes it") from None
     except OSError as error:
         raise NotPermitted(f"cannot read {path}: {error.strerror}; it must belong to the daemon's user") from None
-    with os.fdopen(descriptor, encoding="ascii", errors="replace") as file:
-        if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
+    with file:
+        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
             raise NotPermitted(f"{path} is open to other users of this machine: chmod 600 {path}")
         return file.read(4096).strip()

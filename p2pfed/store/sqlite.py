@@ -57,6 +57,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 """Statements that take the file from schema version i to i + 1 (`PRAGMA user_version`); only ever appended to."""
 
+_CHECKPOINT = "round, seq, statement_digest, vector, optimiser, aggregation, published, threshold"
 _ROUNDS = f"""
     SELECT id, time, kind, json FROM events WHERE kind IN ({_KINDS}) AND json_extract(json, '$.round') IN
         (SELECT DISTINCT json_extract(json, '$.round') FROM events
@@ -80,14 +81,11 @@ class SqliteStore:
                 f"{state.database} is missing but {state.member_key} is there: without the last signed sequence number "
                 f"this node could sign it twice. {_WAY_OUT}"
             )
-        with _faults(state.database):
-            self._db = sqlite3.connect(state.database, isolation_level=None, check_same_thread=False, timeout=5)
-            try:
-                self._prepare()
-                self._restored = self._open_epoch()
-            except BaseException:
-                self._db.close()
-                raise
+        try:
+            with _faults(state.database):
+                self._restored = self._open()
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # names or text that are not what was once written
+            raise _corrupt(state.database, str(error)) from error
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
 
     def restore(self) -> Restored:
@@ -135,6 +133,15 @@ class SqliteStore:
 
     # --- opening ------------------------------------------------------------------------------------------------------
 
+    def _open(self) -> Restored:
+        self._db = sqlite3.connect(self._state.database, isolation_level=None, check_same_thread=False, timeout=5)
+        try:
+            self._prepare()
+            return self._open_epoch()
+        except BaseException:
+            self._db.close()
+            raise
+
     def _prepare(self) -> None:
         db = self._db
         db.execute("PRAGMA synchronous = FULL")  # a commit that returned survives a power cut
@@ -161,7 +168,10 @@ class SqliteStore:
     def _open_epoch(self) -> Restored:
         db = self._db
         with self._transaction():
-            db.execute("INSERT OR IGNORE INTO node VALUES (1, ?, 0, ?)", (secrets.token_hex(16), FIRST_LINK))
+            db.execute(
+                "INSERT OR IGNORE INTO node (one, instance, epoch, anchor) VALUES (1, ?, 0, ?)",
+                (secrets.token_hex(16), FIRST_LINK),
+            )
             db.execute("UPDATE node SET epoch = epoch + 1")
             instance, epoch = db.execute("SELECT instance, epoch FROM node").fetchone()
             marks = {NodeId(m): (seq, digest) for m, seq, digest in db.execute("SELECT member, seq, digest FROM marks")}
@@ -177,18 +187,15 @@ class SqliteStore:
             )
 
     def _checkpoint(self) -> Checkpoint | None:
-        row = self._db.execute(
-            "SELECT round, seq, statement_digest, vector, optimiser, aggregation, published, threshold, sha256"
-            " FROM checkpoint"
-        ).fetchone()
+        row = self._db.execute(f"SELECT {_CHECKPOINT}, sha256 FROM checkpoint").fetchone()
         if row is None:
             return None
-        number, seq, digest, vector, optimiser, aggregation, published, threshold, stored = row
-        if _content_hash(vector, optimiser, aggregation, published) != stored:
+        *content, stored = row
+        if _content_hash(content) != stored:
             raise _corrupt(self._state.database, "the checkpoint does not have the hash it was saved with")
-        return Checkpoint(
-            number, seq, digest, np.frombuffer(vector, "<f4"), optimiser, aggregation, published, threshold
-        )
+        number, seq, digest, vector, optimiser, aggregation, published, threshold = content
+        weights = np.frombuffer(vector, "<f4")
+        return Checkpoint(number, seq, digest, weights, optimiser, aggregation, published, threshold)
 
     # --- in the thread ------------------------------------------------------------------------------------------------
 
@@ -219,9 +226,13 @@ class SqliteStore:
         if before is not None:
             check_succession(before[0], before[1], new)
         vector = np.ascontiguousarray(new.vector, "<f4").tobytes()
-        content = (vector, new.optimiser, new.aggregation, new.published)
-        row = (1, new.round, new.seq, new.statement_digest, *content, new.threshold, _content_hash(*content))
-        self._db.execute("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        blobs = (vector, new.optimiser, new.aggregation, new.published)
+        threshold = None if new.threshold is None else float(new.threshold)
+        content = (new.round, new.seq, new.statement_digest, *blobs, threshold)
+        self._db.execute(
+            f"INSERT OR REPLACE INTO checkpoint (one, {_CHECKPOINT}, sha256) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*content, _content_hash(content)),
+        )
 
     def _append(self, events: Sequence[StoredEvent]) -> None:
         with self._transaction():
@@ -251,11 +262,11 @@ class SqliteStore:
         return check_chain(self._anchor(), ((StoredEvent(*content), stored) for *content, stored in rows))
 
 
-def _content_hash(*parts: bytes) -> bytes:
+def _content_hash(content: Sequence[object]) -> bytes:
     whole = hashlib.sha256()
-    for part in parts:
-        whole.update(len(part).to_bytes(8, "little"))
-        whole.update(part)
+    for value in content:
+        part = value if isinstance(value, bytes) else repr(value).encode()
+        whole.update(len(part).to_bytes(8, "little") + part)
     return whole.digest()
 
 
