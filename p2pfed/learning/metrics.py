@@ -97,7 +97,7 @@ def _both(points: Curve, legitimate: int = 1) -> bool:
 
 def _log_loss(values: NDArray[np.float64], fraud: NDArray[np.bool_]) -> float | None:
     right = np.clip(np.where(fraud, values, 1 - values), 1e-7, 1)
-    return _mean(-np.log(right))
+    return _mean(np.abs(np.log(right)))
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

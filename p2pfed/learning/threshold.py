@@ -38,14 +38,14 @@ def choose(kind: Kind, value: float | None, scores: ArrayLike, labels: ArrayLike
 
     `percentile` is over legitimate scores; `alerts_per_day` the lowest that gives at most `value` false alerts among
     `legitimate_per_day` payments; `max_f1` lies half-way between the best cut and the score below it. Without a fraud
-    to find F1 is undefined: percentile 98 then. Without legitimate rows any score is an alert (minus infinity is not
-    a JSON number, so: below the lowest score). Raises ValueError without rows.
+    to find F1 is undefined: percentile 98 then. Without legitimate rows every score is an alert. Raises ValueError
+    without rows.
     """
     values, fraud = np.asarray(scores, np.float64), np.asarray(labels) > 0.5
     if not len(values):
         raise ValueError("a threshold needs at least one validation row")
     if fraud.all():
-        return float(np.nextafter(values.min(), -np.inf))
+        return float(values.min() - 1)
     if kind == "max_f1" and fraud.any():
         return _max_f1(values, fraud)
     legitimate = values[~fraud]
@@ -62,6 +62,6 @@ def _max_f1(values: np.ndarray, fraud: np.ndarray) -> float:
     points = curve(values, fraud)
     f1 = 2 * points.caught / (points.caught + points.false + points.caught[-1])
     best = int(np.argmax(f1))
-    cut = points.cuts[best]
-    below = points.cuts[best + 1] if best + 1 < len(points.cuts) else np.nextafter(cut, -np.inf)
-    return float((cut + below) / 2)
+    if best + 1 == len(points.cuts):
+        return float(points.cuts[best] - 1)
+    return float((points.cuts[best] + points.cuts[best + 1]) / 2)
