@@ -41,7 +41,8 @@ from p2pfed.core.identity import Identity
 from p2pfed.core.joining import as_member, open_join_request, seal_join_request
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.types import NodeId
-from p2pfed.data.features import contract_moments, moments, propose_contract
+from p2pfed.data.describe import propose_contract
+from p2pfed.data.features import contract_moments, moments
 from p2pfed.errors import UsageError
 from p2pfed.net import tls
 from p2pfed.store.credentials import create_member_key

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -19,8 +19,9 @@ LINE_SECONDS = 5.0
 class Screen:
     """Shows steps and the nodes' progress on `console`; everything goes to standard error, data to standard output."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console or Console(stderr=True)
+        self._clock = clock
         self._live: Live | None = None
         self._last_line = float("-inf")
         self._first: tuple[float, int] | None = None
@@ -34,8 +35,8 @@ class Screen:
         left = self._seconds_left(progress, rounds)
         if self._live is not None:
             self._live.update(_table(progress, rounds, left), refresh=True)
-        elif time.monotonic() - self._last_line >= LINE_SECONDS:
-            self._last_line = time.monotonic()
+        elif self._clock() - self._last_line >= LINE_SECONDS:
+            self._last_line = self._clock()
             self.step(_line(progress, rounds, left))
 
     def __enter__(self) -> Screen:
@@ -53,7 +54,7 @@ class Screen:
 
     def _seconds_left(self, progress: Sequence[NodeProgress], rounds: int) -> float | None:
         """From the pace since the first round was seen; None before."""
-        done, now = sum(node.round for node in progress), time.monotonic()
+        done, now = sum(node.round for node in progress), self._clock()
         if done == 0:
             return None
         if self._first is None:

@@ -9,8 +9,7 @@ import pandas as pd
 
 from p2pfed.cluster.founding import Shards
 from p2pfed.cluster.options import ClusterOptions
-from p2pfed.config import CsvSource, ParquetSource
-from p2pfed.data import partition, sources, synthetic
+from p2pfed.data import files, partition, sources, synthetic
 
 GENERATED_PAYMENTS = 25_000
 """Payments a bank, where none are given."""
@@ -46,7 +45,7 @@ def deal(options: ClusterOptions, folder: Path) -> Shards:
     for path, rows in zip(
         (*paths, folder / "training.parquet", folder / "test.parquet"), (*banks, rest, test), strict=True
     ):
-        rows.to_parquet(path, index=False)
+        files.write(rows, path)
     return Shards(
         names=names,
         banks=paths,
@@ -60,12 +59,7 @@ def deal(options: ClusterOptions, folder: Path) -> Shards:
 
 
 def _read(options: ClusterOptions, path: Path) -> _Payments:
-    source: CsvSource | ParquetSource
-    if path.suffix in (".parquet", ".pq"):
-        source = ParquetSource(kind="parquet", path=path)
-    else:
-        source = CsvSource(kind="csv", path=path)
-    frame = pd.concat(sources.read_chunks(source), ignore_index=True)
+    frame = files.read(path)
     dealt_by = options.partition.removeprefix("by:") if options.partition.startswith("by:") else None
     sources.check_columns(list(frame.columns), [options.label, *options.drop], str(path))
     drop = tuple(dict.fromkeys((*options.drop, dealt_by) if dealt_by else options.drop))
@@ -74,5 +68,5 @@ def _read(options: ClusterOptions, path: Path) -> _Payments:
 
 def _generated(options: ClusterOptions) -> _Payments:
     frame = synthetic.generate(GENERATED_PAYMENTS * options.nodes, options.nodes, options.seed)
-    drop = (synthetic.BANK, *synthetic.NOT_FEATURES)
-    return _Payments(frame, synthetic.LABEL, synthetic.TIME, "time", f"by:{synthetic.BANK}", drop)
+    drop = (synthetic.BANK, *synthetic.IDENTIFIERS)
+    return _Payments(frame, synthetic.LABEL, synthetic.EVENT_TIME, "time", f"by:{synthetic.BANK}", drop)

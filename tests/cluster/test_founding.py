@@ -1,0 +1,99 @@
+"""A founded consortium is one that real banks could have founded: its files are what the daemon reads."""
+
+import stat
+
+import pytest
+
+from p2pfed import configfile
+from p2pfed.cluster.founding import PORTS, found, free_ports
+from p2pfed.cluster.options import ClusterOptions
+from p2pfed.core.consortium import members_by_id, parse_signed, verify_root
+from p2pfed.core.joining import open_join_request
+from p2pfed.core.types import Address
+from p2pfed.data.features import load_bank
+from p2pfed.errors import UsageError
+from p2pfed.experiment import shards
+from p2pfed.store.credentials import load_member_key
+
+BANKS = 3
+
+
+@pytest.fixture(scope="module")
+def options():
+    return ClusterOptions(nodes=BANKS, rounds=8, seed=5)
+
+
+@pytest.fixture(scope="module")
+def cluster(options, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("c")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "GENERATED_PAYMENTS", 4000)
+        dealt = shards.deal(options, folder / "data")
+    return found(options, dealt, folder)
+
+
+def test_the_manifest_is_signed_and_lists_every_bank(cluster):
+    for bank in cluster.banks:
+        (stored,) = bank.state.manifests()
+        signed = parse_signed(stored)
+        assert verify_root(signed, signed.fingerprint) == cluster.manifest
+    members = members_by_id(cluster.manifest)
+    assert {members[bank.id].name for bank in cluster.banks} == {"bank-1", "bank-2", "bank-3"}
+
+
+def test_keys_are_private_and_fit_the_manifest(cluster):
+    for bank in cluster.banks:
+        assert load_member_key(bank.state).node_id == bank.id
+        for path in (bank.state.member_key, bank.state.tls, cluster.folder / "admin.key"):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_configurations_are_read_back_as_written(cluster, options):
+    ports = set()
+    for i, bank in enumerate(cluster.banks):
+        config = configfile.load(bank.config)
+        assert config.node.name == bank.name
+        assert config.data == bank.data
+        assert config.learning.rounds == options.rounds
+        assert config.learning.seed == options.seed + i
+        assert config.learning.trainer_socket == cluster.spawner_socket
+        (endpoint,) = members_by_id(cluster.manifest)[bank.id].endpoints
+        assert config.peers.listen == endpoint
+        ports |= {Address.parse(endpoint).port, Address.parse(config.admin.listen).port}
+    assert len(ports) == 2 * BANKS
+
+
+def test_join_requests_are_kept(cluster):
+    for bank in cluster.banks:
+        request = open_join_request((bank.config.parent / "join-request.json").read_bytes())
+        assert request.name == bank.name
+        assert request.moments is not None
+
+
+def test_every_bank_loads_under_the_contract(cluster):
+    loaded = [load_bank(b.data, cluster.manifest.contract, b.config.parent, 2e9).rows for b in cluster.banks]
+    assert all(rows.train.features.shape[1] == cluster.manifest.model.inputs for rows in loaded)
+    assert len({len(rows.pooled_test) for rows in loaded}) == 1
+    assert all(len(rows.own_test) and rows.pooled_test.frauds for rows in loaded)
+    columns = {column.name for column in cluster.manifest.contract.columns}
+    assert not columns & {"bank", "event_time", "fraud", "customer_id", "pattern"}
+
+
+def test_a_directory_with_a_cluster_is_not_used_again(cluster, options):
+    dealt = shards.Shards(
+        tuple(b.name for b in cluster.banks), (), cluster.folder, cluster.folder, "fraud", None, "time", ()
+    )
+    with pytest.raises(UsageError, match="bank-1 exists"):
+        found(options, dealt, cluster.folder)
+
+
+def test_a_path_too_long_for_a_socket_is_refused(options, tmp_path):
+    dealt = shards.Shards(("bank-1",), (), tmp_path, tmp_path, "fraud", None, "time", ())
+    with pytest.raises(UsageError, match="--dir"):
+        found(options, dealt, tmp_path / ("long" * 40))
+
+
+def test_free_ports_differ_and_lie_below_the_system_s_own():
+    ports = free_ports(40)
+    assert len(set(ports)) == 40
+    assert all(port in PORTS for port in ports)

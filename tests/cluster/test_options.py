@@ -1,0 +1,45 @@
+"""What cannot be run is refused before anything is started."""
+
+from pathlib import Path
+
+import pytest
+
+from p2pfed.cluster.options import ClusterOptions
+from p2pfed.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"nodes": 1}, "--nodes"),
+        ({"rounds": 0}, "--rounds"),
+        ({"baselines": ("alone", "oracle")}, "'oracle'"),
+        ({"topology": "star"}, "'star'"),
+        ({"topology": "random:none"}, "random:COUNT"),
+        ({"data": Path("nowhere.csv")}, "nowhere.csv"),
+        ({"data": Path(__file__), "split": "time"}, "--time"),
+        ({"test_share": 1.0}, "--test-share"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+    ],
+)
+def test_a_wrong_option_is_named(wrong, said):
+    with pytest.raises(UsageError, match=said):
+        ClusterOptions(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("topology", "graph"),
+    [("random:6", ("random", 3)), ("random:2", ("random", 2)), ("full", ("full", 3)), ("regular:2", ("regular:2", 2))],
+)
+def test_topologies(topology, graph):
+    assert ClusterOptions(nodes=4, topology=topology).graph == graph
+
+
+def test_the_rate_steps_down_after_three_quarters_unless_told():
+    assert ClusterOptions(rounds=40).policy().decay_rounds == (30,)
+    assert ClusterOptions(rounds=40, decay_rounds=()).policy().decay_rounds == ()
+
+
+def test_about_twenty_evaluations_a_run():
+    assert [ClusterOptions(rounds=n).evaluation_period for n in (5, 20, 80)] == [1, 1, 4]
+    assert ClusterOptions(rounds=80, evaluate_every=10).evaluation_period == 10

@@ -1,0 +1,70 @@
+"""What is shown while a cluster runs, and what is gathered from its nodes' events."""
+
+import io
+
+from rich.console import Console
+
+from p2pfed.cluster.launcher import history
+from p2pfed.cluster.progress import Screen
+from p2pfed.cluster.running import NodeProgress
+
+NODES = [
+    NodeProgress("bank-1", "training", 4, 0.5, 12, "127.0.0.1:7480"),
+    NodeProgress("bank-2", "starting", 2, None, 0, None),
+]
+
+
+def screen(terminal, clock=lambda: 0.0):
+    out = io.StringIO()
+    return Screen(Console(file=out, force_terminal=terminal, width=120), clock), out
+
+
+def test_plain_lines_where_there_is_no_terminal():
+    now = [0.0]
+    shown, out = screen(terminal=False, clock=lambda: now[0])
+    with shown:
+        shown.nodes(NODES, 20)
+        shown.nodes(NODES, 20)  # too soon for another line
+        now[0] = 10.0
+        shown.nodes([NodeProgress("bank-1", "training", 8, 0.5, 12, None), NODES[1]], 20)
+    lines = out.getvalue().splitlines()
+    assert lines == [
+        "round 2 to 4 of 20 · mean AUPRC 0.500 · 12 exchanges · time left unknown",
+        "round 2 to 8 of 20 · mean AUPRC 0.500 · 12 exchanges · time left 1:15",
+    ]
+
+
+def test_a_live_table_on_a_terminal():
+    shown, out = screen(terminal=True)
+    with shown:
+        shown.nodes(NODES, 20)
+    said = out.getvalue()
+    assert "bank-1" in said
+    assert "4/20" in said
+    assert "http://127.0.0.1:7480/api/v1/status" in said
+
+
+def event(kind, **fields):
+    return {"id": 0, "time": 0.0, "kind": kind, "text": "", "fields": fields}
+
+
+def test_history_counts_bytes_for_the_round_in_which_they_came():
+    events = [
+        event("update_accepted", bytes=10),
+        event("round_completed", round=1, loss=0.7, seconds=2.0),
+        event("update_accepted", bytes=20),
+        event("update_accepted", bytes=30),
+        event("round_completed", round=2, loss=0.6, seconds=1.0),
+        event("model_evaluated", round=2, metrics={"test": {"auprc": 0.4}}),
+        event("run_finished", round=2),
+    ]
+    first, second = history("bank-1", events)
+    assert (first.round, first.node, first.auprc, first.loss, first.bytes, first.seconds) == (
+        1,
+        "bank-1",
+        None,
+        0.7,
+        10,
+        2.0,
+    )
+    assert (second.auprc, second.bytes) == (0.4, 50)

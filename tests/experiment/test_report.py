@@ -1,0 +1,52 @@
+"""The closing table says what learning together gave."""
+
+import io
+from dataclasses import replace
+
+from rich.console import Console
+
+from p2pfed.experiment.report import baseline_lines, closing_table
+from p2pfed.results import Alone, Baselines, NodeRun, RunFile
+
+
+def measures(auprc):
+    return {"auprc": auprc, "auroc": 0.9, "f1": 0.5, "recall_at_fpr_0.001": None}
+
+
+def node(name, together, alone):
+    test = None if alone is None else Alone(measures(alone), None)
+    return NodeRun(name, name, "honest", 1000, 9, 20, measures(together), None, test, 1_500_000, 20, 70_000_000)
+
+
+RUN = RunFile(
+    "cluster", 0, 20, 33.3, {}, {}, (node("bank-1", 0.8, 0.5), node("bank-2", 0.7, 0.9)),
+    Baselines(measures(0.85), measures(0.74)),
+)  # fmt: skip
+
+
+def printed(run):
+    out = io.StringIO()
+    Console(file=out, width=140).print(closing_table(run))
+    return [line.replace("│", " ").split() for line in out.getvalue().splitlines()]
+
+
+def test_gain_mean_and_worst():
+    rows = {line[0]: line for line in printed(RUN) if line}
+    assert rows["bank-1"][3:6] == ["0.500", "0.800", "+0.300"]
+    assert rows["bank-2"][3:6] == ["0.900", "0.700", "-0.200"]
+    assert rows["mean"][1:] == ["0.700", "0.750", "+0.050"]
+    assert rows["worst"][1:] == ["0.500", "0.700", "+0.200"]
+
+
+def test_without_baselines_dashes_stand():
+    bare = replace(RUN, nodes=(node("bank-1", 0.8, None),), baselines=Baselines())
+    rows = {line[0]: line for line in printed(bare) if line}
+    assert rows["bank-1"][3:6] == ["-", "0.800", "-"]
+    assert baseline_lines(bare) == []
+
+
+def test_rivals_are_compared_with_the_mean():
+    central, fedavg = baseline_lines(RUN)
+    assert "0.850" in central
+    assert "-0.100" in central
+    assert "+0.010" in fedavg
