@@ -83,12 +83,17 @@ def init(
 
 
 def _write_sample(config: Path, name: str | None, advertise: str | None) -> None:
+    from p2pfed.core.types import Address
     from p2pfed.store.state_dir import write_atomically
 
     if name is None:
         raise UsageError(f"{config} does not exist; `p2pfed init --name BANK` makes it")
+    try:
+        advertise = str(Address.parse(advertise)) if advertise else ""
+    except ValueError as error:
+        raise UsageError(f"--advertise: {error}") from None
     config.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(config, SAMPLE.format(name=name, advertise=advertise or "").encode(), 0o644)
+    write_atomically(config, SAMPLE.format(name=name, advertise=advertise).encode(), 0o644)
 
 
 def _keys(state: StateDir, name: str, made: list[Path]) -> Identity:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from p2pfed.cli.terminal import AsJson, names, plural, show, table
+from p2pfed.cli.terminal import DEFAULT_CONFIG, AsJson, ConfigPath, names, plural, read_config, show, table
+from p2pfed.errors import UsageError
 
 CLIP = 10.0
 
-Label = Annotated[str, typer.Option(help="The fraud column.")]
 Drop = Annotated[str, typer.Option(help="Columns that are no features, such as customer_id,card_id.")]
 
 
@@ -33,7 +34,7 @@ def make(
 
 def partition(
     file: Annotated[Path, typer.Argument(help="The payments; .csv or .parquet.")],
-    label: Label,
+    label: Annotated[str, typer.Option(help="The fraud column.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for bank-1.parquet and so on.")],
     banks: Annotated[int, typer.Option(help="How many banks.")] = 4,
     how: Annotated[str, typer.Option(help="iid, dirichlet:0.5, lognormal:0.8 or by:COLUMN.")] = "dirichlet:0.5",
@@ -53,21 +54,28 @@ def partition(
 
 
 def describe(
-    file: Annotated[Path, typer.Argument(help="The payments; .csv or .parquet.")],
-    label: Label,
+    file: Annotated[Path | None, typer.Argument(help="The payments; default what the configuration names.")] = None,
+    label: Annotated[str | None, typer.Option(help="The fraud column; needed with a file.")] = None,
     drop: Drop = "",
     time: Annotated[str | None, typer.Option(help="The payment-time column.")] = None,
     contract: Annotated[Path | None, typer.Option(help="Write a draft feature contract here.")] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Columns, rows and frauds of a file, and the feature contract it suggests."""
+    """Columns, rows and frauds of a bank's payments, and the feature contract they suggest."""
     from p2pfed.data import describe as looking
     from p2pfed.data import files
 
-    source, dropped = files.source_of(file), names(drop)
-    reply = looking.describe(source, label=label, drop=dropped, event_time=time)
+    if file is None:
+        data = read_config(config, None).data
+        source, label, time = data.source, label or data.label, time or data.event_time
+    elif label is None:
+        raise UsageError("a file needs --label, the name of its fraud column")
+    else:
+        source = files.source_of(file)
+    reply = looking.describe(source, label, names(drop), time)
     if contract is not None:
-        _write_contract(contract, looking.propose_contract(source, label=label, drop=dropped, event_time=time), label)
+        _write_contract(contract, looking.propose_contract(source, label, names(drop), time), label)
     show(as_json, reply, _text(reply))
 
 
@@ -82,4 +90,25 @@ def _write_contract(path: Path, columns: Any, label: str) -> None:
 
 
 def _text(reply: dict[str, Any]) -> str:
-    return table(("COLUMN", "KIND"), [(c["name"], c["kind"]) for c in reply["columns"]])
+    rows = [(c["name"], c["kind"], _range(c), c["missing"] or "") for c in reply["columns"]]
+    share = reply["frauds"] / max(reply["rows"], 1)
+    head = f"{plural(reply['rows'], 'payment')}, {plural(reply['frauds'], 'fraud')} ({share:.3%})"
+    if reply["unlabelled"]:
+        head += f", {reply['unlabelled']:,} without a label"
+    if reply["first_time"] is not None:
+        head += f", from {_day(reply['first_time'])} to {_day(reply['last_time'])}"
+    return f"{head}\n\n{table(('COLUMN', 'KIND', 'VALUES', 'MISSING'), rows)}"
+
+
+def _range(column: dict[str, Any]) -> str:
+    if column["kind"] == "numeric":
+        log = ", under log" if column["transform"] == "log" else ""
+        return f"{column['minimum']:.6g} to {column['maximum']:.6g}, mean {column['mean']:.6g}{log}"
+    if column["kind"] == "categorical":
+        levels = column["levels"]
+        return f"{len(levels)}: {', '.join(levels[:6])}{', ...' if len(levels) > 6 else ''}"
+    return ""
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
