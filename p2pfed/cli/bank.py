@@ -145,6 +145,7 @@ def join(
     as_json: AsJson = False,
 ) -> None:
     """Trust a manifest: the first by its fingerprint, later versions by the signatures of the admins before them."""
+    from p2pfed.api.client import AdminClient
     from p2pfed.core.consortium import parse_signed, verify_root, verify_succession
     from p2pfed.store import credentials
     from p2pfed.store.state_dir import StateDir
@@ -167,8 +168,10 @@ def join(
     check_member(new, identity, node, state)
     state.save_manifest(new.version, signed.to_bytes())
     text = f"joined {new.name}, version {new.version}, with {len(new.members)} members"
-    if current is not None and current.version < new.version:
-        text += "; a running daemon takes it over after SIGHUP, or from its peers"
+    client = AdminClient(state.root)
+    if client.answers():
+        client.post("/api/v1/reload")
+        text += "; the running daemon takes it over"
     show(as_json, {"consortium": new.name, "version": new.version, "members": len(new.members)}, text)
 
 
@@ -221,10 +224,8 @@ def start(
     settings: Settings = None,
 ) -> None:
     """Run the daemon in the foreground until it is told to stop."""
-    from p2pfed import logs
     from p2pfed.runtime import daemon
 
     node = read_config(config, settings)
-    logs.setup(node.log.level, node.log.format)
-    raise typer.Exit(daemon.run(node, config.resolve().parent))
+    raise typer.Exit(daemon.run(node, config.resolve().parent, lambda: read_config(config, settings)))
 

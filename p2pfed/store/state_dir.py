@@ -64,7 +64,7 @@ class StateDir:
     @property
     def model(self) -> Path:
         """The model bundle the bank scores with."""
-        return self.root / "model.bundle"
+        return self.root / "model.p2pfed"
 
     def manifest(self, version: int) -> Path:
         """The signed manifest of one version."""
