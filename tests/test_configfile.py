@@ -1,0 +1,133 @@
+"""Configuration files: every mistake at once, each with its place, and never a traceback."""
+
+from pathlib import Path
+
+import pytest
+
+from p2pfed import configfile
+from p2pfed.config import CsvSource
+from p2pfed.errors import ConfigError, UsageError
+
+GOOD = """\
+version: 1
+node:
+  name: bank-a
+  state_dir: state
+data:
+  source: {kind: csv, path: payments.csv}
+  label: fraud
+  event_time: when
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "node.yaml"
+    path.write_text(text)
+    return path
+
+
+def problems(folder: Path, text: str, environ: dict[str, str] | None = None, settings: tuple[str, ...] = ()) -> list[str]:
+    path = write(folder, text)
+    with pytest.raises(ConfigError) as caught:
+        configfile.load(path, environ, settings)
+    assert caught.value.exit_code == 78
+    return [p.removeprefix(f"{path}:") for p in caught.value.problems]
+
+
+def test_relative_paths_start_at_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path.parent)
+    config = configfile.load(write(tmp_path, GOOD))
+    assert config.node.state_dir == tmp_path / "state"
+    assert isinstance(config.data.source, CsvSource)
+    assert config.data.source.path == tmp_path / "payments.csv"
+
+
+def test_missing_file_says_what_makes_one(tmp_path):
+    with pytest.raises(ConfigError, match=r"absent\.yaml: no such file; `p2pfed init` writes one"):
+        configfile.load(tmp_path / "absent.yaml")
+
+
+def test_all_mistakes_are_reported_at_once_in_order_of_lines(tmp_path):
+    text = GOOD.replace("state_dir: state", "state_dri: state").replace("label: fraud", "label: 7\n  seed: x")
+    text += "peers:\n  seeds: [nowhere]\nlearning:\n  rounds: -1\n"
+    assert problems(tmp_path, text) == [
+        "2:1: 'node.state_dir' is missing",
+        "4:3: unknown key 'node.state_dri'; did you mean 'state_dir'?",
+        "7:10: data.label: should be a valid string, got 7",
+        "8:9: data.seed: should be a valid integer, unable to parse string as an integer, got 'x'",
+        "11:11: peers.seeds.0: 'nowhere' is not an address: expected host:port, for example bank-b.example:7443",
+        "13:11: learning.rounds: should be greater than or equal to 0, got -1",
+    ]
+
+
+def test_duplicate_key(tmp_path):
+    assert problems(tmp_path, GOOD + "node:\n  name: other\n  state_dir: s\n") == [
+        "9:1: key 'node' is given twice, first on line 2"
+    ]
+
+
+def test_duplicate_key_within_a_section(tmp_path):
+    text = GOOD.replace("  label: fraud\n", "  label: fraud\n  label: chargeback\n")
+    assert problems(tmp_path, text) == ["8:3: key 'label' is given twice, first on line 7"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("kind: csv, ", ""), "6:3: data.source: 'kind' is missing; it is csv, parquet or sql"),
+        (("kind: csv", "kind: xls"), "6:3: data.source.kind: should be csv, parquet or sql"),
+        (("kind: csv, path: payments.csv", "kind: sql, query: q"), "6:3: data.source: give exactly one of url_file and"),
+        (("path: payments.csv", "pth: payments.csv"), "unknown key 'data.source.pth'; did you mean 'path'?"),
+        (("version: 1", "version: 2"), "1:10: version: should be 1, got 2"),
+        (("  event_time: when\n", ""), "5:1: data: split: time needs event_time"),
+        (("name: bank-a", "name: ../x"), "3:9: node.name: should match pattern"),
+    ],
+)
+def test_mistakes_in_the_data_section(tmp_path, change, expected):
+    assert any(expected in p for p in problems(tmp_path, GOOD.replace(*change)))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "1:1: expected `key: value` lines"),
+        ("- a\n", "1:1: expected `key: value` lines"),
+        ("version: [1\n", "2:1: not YAML"),
+        ("version: !!python/object:os.system {}\n", "1:10: not YAML"),
+        ("a: &x [*x]\n", ""),
+    ],
+)
+def test_what_is_not_yaml_or_not_a_mapping(tmp_path, text, expected):
+    assert problems(tmp_path, text)[0].startswith(expected)
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    path = tmp_path / "node.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        configfile.load(path)
+
+
+def test_environment_and_settings_override_the_file_in_this_order(tmp_path):
+    environ = {"P2PFED_LOG__LEVEL": "debug", "P2PFED_PEERS__LISTEN": "null", "P2PFED_TEST_DATA": "no setting", "HOME": "/"}
+    config = configfile.load(write(tmp_path, GOOD), environ, ["log.level=error", "peers.seeds=[b:1, c:2]"])
+    assert config.log.level == "error"
+    assert config.peers.listen is None
+    assert config.peers.seeds == ("b:1", "c:2")
+
+
+def test_mistakes_in_overrides_name_where_they_came_from(tmp_path):
+    found = problems(tmp_path, GOOD, {"P2PFED_LOG__LEVL": "info"}, ("learning.rounds=many", "node.name.first=x"))
+    assert "environment variable P2PFED_LOG__LEVL: unknown key 'log.levl'; did you mean 'level'?" in found
+    assert any(p.startswith("--set learning.rounds: learning.rounds: should be a valid integer") for p in found)
+    assert "--set node.name.first: name has no keys of its own" in found
+
+
+def test_a_setting_without_a_value_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="expected section.key=value"):
+        configfile.load(write(tmp_path, GOOD), {}, ["log.level"])
+
+
+def test_a_small_number_in_scientific_notation_is_a_number(tmp_path):
+    # YAML 1.1 reads 1e-3 as text
+    assert configfile.load(write(tmp_path, GOOD + "  gap_days: 1e-3\n")).data.gap_days == 0.001
