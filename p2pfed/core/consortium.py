@@ -239,7 +239,7 @@ def verify_succession(current: Manifest, successor: SignedManifest) -> Manifest:
     """
     new = successor.manifest
     if new.consortium != current.consortium:
-        raise ManifestError(f"this manifest belongs to another consortium ({new.name!r}), ours is {current.name!r}")
+        raise ManifestError(f"this manifest belongs to another consortium ({new.name[:63]!r}), ours is {current.name!r}")
     if new.version != current.version + 1:
         raise ManifestError(f"this is version {new.version}: after {current.version} comes {current.version + 1}")
     if new.previous != SignedManifest.unsigned(current).sha256:
@@ -350,7 +350,7 @@ def _people_problems(manifest: Manifest) -> list[str]:
     for admin in admins:
         if not NAME.fullmatch(admin.name) or not is_hex(admin.key, 64):
             problems.append(f"admin {admin.name[:63]!r}: the name or the key (64 lower-case hex digits) is malformed")
-    problems += _twice("member name", [m.name for m in members]) + _twice("member key", [m.key for m in members])
+    problems += _twice("member name", [m.name.lower() for m in members]) + _twice("member key", [m.key for m in members])
     problems += _twice("certificate", [c for m in members for c in m.certificates])
     problems += _twice("admin name", [a.name for a in admins]) + _twice("admin key", [a.key for a in admins])
     return problems

@@ -69,7 +69,7 @@ def build(record: type[T], value: Any) -> T:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = [k for k, _ in pairs]
     if len(set(keys)) != len(keys):
-        raise ValueError(f"key {next(k for k in keys if keys.count(k) > 1)!r} is given twice")
+        raise ValueError(f"key {next(k for k in keys if keys.count(k) > 1)[:40]!r} is given twice")
     return dict(pairs)
 
 

@@ -1,0 +1,90 @@
+"""Join requests: signed by the key they name."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pfed.core.consortium import JoinRequest, ManifestError
+from p2pfed.core.contract import Moments
+from p2pfed.core.identity import Identity, grouped
+from p2pfed.core.joining import MAX_JOIN_REQUEST, as_member, key_fingerprint, open_join_request, seal_join_request
+from tests.consortia import consortium, member
+
+BANK = Identity.from_seed(b"b" * 32)
+ENTRY = member("bank-b", BANK)
+REQUEST = JoinRequest(ENTRY.name, ENTRY.key, ENTRY.certificates[0], ENTRY.endpoints, Moments((0.5,), (2.0,)))
+FILE = seal_join_request(BANK, REQUEST)
+
+
+def test_a_request_comes_back_as_it_went():
+    assert open_join_request(FILE) == REQUEST
+    listener = replace(REQUEST, endpoints=(), moments=None)
+    assert open_join_request(seal_join_request(BANK, listener)) == listener
+
+
+def test_a_request_becomes_a_manifest_entry():
+    assert as_member(REQUEST) == ENTRY
+    assert key_fingerprint(REQUEST) == grouped(BANK.node_id)
+
+
+def test_a_whole_number_for_a_fraction_signs_the_same():
+    careless = replace(REQUEST, moments=Moments((0,), (2,)))
+    assert open_join_request(seal_join_request(BANK, careless)).moments == Moments((0.0,), (2.0,))
+
+
+def test_only_the_key_that_is_named_can_sign():
+    with pytest.raises(ManifestError, match="signed by the member key that it names"):
+        seal_join_request(consortium().members[0], REQUEST)
+    other = json.loads(
+        seal_join_request(consortium().members[0], replace(REQUEST, key=consortium().manifest.members[0].key))
+    )
+    other["body"]["key"] = REQUEST.key
+    with pytest.raises(ManifestError, match="'bank-b' was changed after signing"):
+        open_join_request(json.dumps(other).encode())
+
+
+@pytest.mark.parametrize("signature", ["", "zz", "00" * 64])
+def test_a_wrong_signature_is_refused(signature):
+    value = {**json.loads(FILE), "signature": signature}
+    with pytest.raises(ManifestError, match="changed after signing"):
+        open_join_request(json.dumps(value).encode())
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"name": "bank b"}, "a name has up to 63"),
+        ({"certificate": "AAAA"}, "not base64 of DER"),
+        ({"endpoints": ("x",)}, "'x' is not an address"),
+        ({"moments": Moments((0.0, 1.0), (1.0,))}, "as many deviations as means"),
+        ({"moments": Moments((0.0,), (-1.0,))}, "a deviation is negative"),
+        ({"moments": Moments((float("nan"),), (1.0,))}, "not a finite number"),
+    ],
+)
+def test_a_request_no_admin_could_use_is_not_made(changes, complaint):
+    with pytest.raises(ManifestError, match=complaint):
+        seal_join_request(BANK, replace(REQUEST, **changes))
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"null", FILE[:-3], FILE.replace(b'"name"', b'"nome"')])
+def test_what_is_no_request_is_said_to_be_none(data):
+    with pytest.raises(ManifestError, match="this is not a join request"):
+        open_join_request(data)
+
+
+def test_a_request_has_a_limit():
+    with pytest.raises(ManifestError, match="the limit is"):
+        open_join_request(b" " * (MAX_JOIN_REQUEST + 1))
+
+
+@given(st.integers(0, len(FILE) * 8 - 1))
+def test_a_flipped_bit_changes_nothing_or_is_refused(bit):
+    file = bytearray(FILE)
+    file[bit // 8] ^= 1 << bit % 8
+    try:
+        assert open_join_request(bytes(file)) == REQUEST
+    except ManifestError:
+        return
