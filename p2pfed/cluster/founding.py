@@ -43,6 +43,8 @@ from p2pfed.core.model import ModelSpec
 from p2pfed.core.types import NodeId
 from p2pfed.data.describe import propose_contract
 from p2pfed.data.features import contract_moments, moments
+from p2pfed.data.leaks import check_leaks
+from p2pfed.data.table import read_table
 from p2pfed.errors import UsageError
 from p2pfed.net import tls
 from p2pfed.store.credentials import create_member_key
@@ -111,7 +113,7 @@ def found(options: ClusterOptions, shards: Shards, folder: Path) -> LocalCluster
     """Make keys, manifest and configurations in `folder`; raises DataError, UsageError."""
     _check_folder(folder, shards.names)
     now = time.time()
-    columns = _columns(shards)
+    columns = _columns(shards, now)
     ports = iter(free_ports(2 * len(shards.names)))
     requests, banks = [], []
     for i, (name, rows) in enumerate(zip(shards.names, shards.banks, strict=True)):
@@ -154,9 +156,13 @@ def _check_folder(folder: Path, names: Sequence[str]) -> None:
         raise UsageError(f"{taken} exists: --dir needs a directory without a cluster in it")
 
 
-def _columns(shards: Shards) -> tuple[FeatureColumn, ...]:
+def _columns(shards: Shards, now: float) -> tuple[FeatureColumn, ...]:
+    """The contract's columns; leaks are looked for here, once in all rows: a dozen frauds give false alarms."""
     source = ParquetSource(kind="parquet", path=shards.sample)
-    return propose_contract(source, label=shards.label, drop=shards.drop, event_time=shards.event_time)
+    columns = propose_contract(source, label=shards.label, drop=shards.drop, event_time=shards.event_time)
+    rows = DataSection(source=source, label=shards.label, event_time=shards.event_time, split="stratified")
+    check_leaks(read_table(rows, columns, Path(), now), columns)
+    return columns
 
 
 def _config(
@@ -181,6 +187,7 @@ def _config(
             split=shards.split,
             test_share=options.own_test_share,
             pooled_test=shards.test,
+            leak_alarm=False,
             seed=options.seed,
         ),
         learning=LearningSection(

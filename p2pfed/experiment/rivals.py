@@ -19,6 +19,7 @@ from p2pfed.cluster.founding import LocalCluster
 from p2pfed.cluster.processes import Processes
 from p2pfed.core.events import Metrics
 from p2pfed.errors import LocalFault
+from p2pfed.runtime.trainer_child import ONE_THREAD, learner_class
 
 POLL_SECONDS = 0.2
 
@@ -75,7 +76,7 @@ def run(cluster: LocalCluster, kinds: Sequence[str], rounds: int, progress: Call
 
 def main(request_path: str) -> None:
     """Train what the request file asks for."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.update(ONE_THREAD)
     request = json.loads(Path(request_path).read_text())
     with Path(request["answers"]).open("a") as answers:
 
@@ -90,8 +91,8 @@ def _train(request: dict[str, Any], say: Callable[..., None]) -> None:
     from p2pfed.core.consortium import parse_signed
     from p2pfed.data.features import load_bank
     from p2pfed.experiment import baselines
-    from p2pfed.learning.keras_learner import KerasLearner
 
+    make = learner_class("keras")
     manifest = parse_signed(Path(request["manifest"]).read_bytes()).manifest
     banks = {}
     for path in map(Path, request["configurations"]):
@@ -105,7 +106,7 @@ def _train(request: dict[str, Any], say: Callable[..., None]) -> None:
         manifest.training,
         request["rounds"],
         manifest.model.initial_weights(manifest.seed).vector,
-        lambda spec, policy, bank: KerasLearner(
+        lambda spec, policy, bank: make(
             spec, policy, bank.learning_rows, bank.threshold, positive_weight=bank.positive_weight, seed=bank.seed
         ),
     )
