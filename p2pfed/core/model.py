@@ -74,7 +74,7 @@ class TrainingPolicy:
 
     def __post_init__(self) -> None:
         if self.local_steps < 0 or self.batch < 1 or self.learning_rate <= 0 or self.positive_weight_cap < 1:
-            raise ValueError("local_steps >= 0, batch >= 1, learning_rate > 0 and positive_weight_cap >= 1 are required")
+            raise ValueError("local_steps >= 0, batch >= 1, learning_rate > 0 and positive_weight_cap >= 1 are needed")
         if list(self.decay_rounds) != sorted(set(self.decay_rounds)):
             raise ValueError("decay_rounds must rise")
 

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import NewType
 
 NodeId = NewType("NodeId", str)
-"""A member's name everywhere: base32 of SHA-256 of its Ed25519 public key with check characters (see `identity.node_id`)."""
+"""A member's name everywhere: base32 of SHA-256 of its public key, with check characters (see `identity.node_id`)."""
 
 
 def short(node: NodeId) -> str:
@@ -30,10 +30,13 @@ class Address:
         if not colon or not host:
             raise ValueError(f"{text!r} is not an address: expected host:port, for example bank-b.example:7443")
         if host.startswith("[") and host.endswith("]"):
-            host = str(ipaddress.IPv6Address(host[1:-1]))
+            try:
+                host = str(ipaddress.IPv6Address(host[1:-1]))
+            except ValueError:
+                raise ValueError(f"{text!r} is not an address: only IPv6 addresses stand in brackets") from None
         elif ":" in host:
             raise ValueError(f"{text!r} is not an address: write an IPv6 host in brackets, for example [::1]:7443")
-        if not (port.isascii() and port.isdigit() and 0 <= int(port) <= 65535):
+        if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
             raise ValueError(f"{text!r} is not an address: the port must be a number from 0 to 65535")
         if len(host) > 253 or not host.isprintable() or any(c in host for c in "/@ \\"):
             raise ValueError(f"{text!r} is not an address: the host has characters that no host name has")
@@ -73,7 +76,7 @@ class Reason(Enum):
     DUPLICATE = "duplicate", Verdict.IGNORE, "this update is already here"
     OLDER_SEQUENCE = "older_sequence", Verdict.IGNORE, "a newer update of this member is already here"
     OWN_UPDATE = "own_update", Verdict.IGNORE, "this is this node's own update"
-    OTHER_GENERATION = "other_generation", Verdict.IGNORE, "the update was made under a manifest version no longer accepted"
+    OTHER_GENERATION = "other_generation", Verdict.IGNORE, "the update was made under another manifest version"
     # somebody's fault
     MALFORMED = "malformed", Verdict.REJECT, "the bytes are not a frame of this protocol"
     OVERSIZE = "oversize", Verdict.REJECT, "the message is larger than its limit"
