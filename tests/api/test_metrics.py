@@ -1,0 +1,67 @@
+"""Prometheus metrics: what events count, what the view says, and that nodes do not mix."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from p2pfed.core.events import (
+    ExchangeEnded,
+    ModelEvaluated,
+    ProblemRaised,
+    RoundCompleted,
+    UpdateAccepted,
+    UpdateRefused,
+)
+from p2pfed.core.types import NodeId, Reason
+
+A, B = NodeId("A" * 56), NodeId("B" * 56)
+
+
+async def scraped(admin) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    async with admin.tcp.get("/metrics") as answer:
+        assert answer.status == 200
+        text = await answer.text()
+    families = list(text_string_to_metric_families(text))
+    assert len({f.name for f in families}) == len(families), "one family, one place"
+    return {(s.name, tuple(sorted(s.labels.items()))): s.value for f in families for s in f.samples}
+
+
+async def test_events_are_counted(admin):
+    admin.log.emit(UpdateAccepted(B, 1, B, 100))
+    admin.log.emit(UpdateAccepted(B, 2, B, 100))
+    admin.log.emit(UpdateRefused(B, B, Reason.NOT_FINITE, ""))
+    admin.log.emit(ExchangeEnded(B, "refused", 5.0))
+    admin.log.emit(RoundCompleted(1, 1, 0.25, 20, 0.7, 0.4, (A, B), 0.5))
+    admin.log.emit(ModelEvaluated(1, {"test": {"auprc": 0.8}, "own_test": {"auprc": None}}, 0.5))
+    found = await scraped(admin)
+    assert found["p2pfed_updates_total", (("result", "accepted"),)] == 2
+    assert found["p2pfed_updates_total", (("result", "not_finite"),)] == 1
+    assert found["p2pfed_exchange_failures_total", (("peer", "bank-b"),)] == 1
+    assert found["p2pfed_merged_updates_total", ()] == 2
+    assert found["p2pfed_round_duration_seconds_sum", ()] == 0.7
+    assert found["p2pfed_train_loss", ()] == 0.25
+    assert found["p2pfed_auprc", (("rows", "test"),)] == 0.8
+    assert ("p2pfed_auprc", (("rows", "own_test"),)) not in found
+
+
+async def test_gauges_show_the_moment_of_the_scrape(admin):
+    admin.log.emit(ProblemRaised("ALONE", "warning", "m", "h"))
+    found = await scraped(admin)
+    assert found["p2pfed_health", (("state", "degraded"),)] == 1
+    assert found["p2pfed_health", (("state", "ok"),)] == 0
+    assert found["p2pfed_problems", (("code", "ALONE"),)] == 1
+    assert found["p2pfed_members", (("state", "alive"),)] == 2
+    assert found["p2pfed_peer_seen_seconds", (("peer", "bank-b"),)] == 1.5
+    assert found["p2pfed_bytes_total", (("direction", "sent"),)] == 1234
+    assert found["p2pfed_refused_total", (("reason", "no_certificate"),)] == 3
+    assert found["p2pfed_build_info", (("version", "1.2.3"),)] == 1
+    assert found["p2pfed_manifest_version", ()] == 3
+
+
+async def test_nodes_in_one_process_have_their_own_counts(admin, tmp_path):
+    from tests.api.conftest import Admin
+
+    (tmp_path / "other").mkdir()
+    other = Admin(tmp_path / "other")
+    other.log.emit(UpdateAccepted(B, 1, B, 100))
+    assert ("p2pfed_updates_total", (("result", "accepted"),)) not in await scraped(admin)

@@ -1,0 +1,237 @@
+"""The event log: ids, observers, subscribers that lag, a disk that refuses, a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import typing
+
+import numpy as np
+import pytest
+
+from p2pfed.api import stream
+from p2pfed.api.sentences import level, sentence
+from p2pfed.api.stream import EventLog, kind, to_json
+from p2pfed.core import events
+from p2pfed.core.events import (
+    Event,
+    ExchangeEnded,
+    Listening,
+    ModelAdopted,
+    ModelEvaluated,
+    NodeStarted,
+    PeerChanged,
+    ProblemCleared,
+    ProblemRaised,
+    RoundCompleted,
+    RunFinished,
+    TrainingAlone,
+    UpdateAccepted,
+    UpdateRefused,
+)
+from p2pfed.core.types import NodeId, PeerState, Reason
+from p2pfed.errors import DiskFault
+from p2pfed.store.base import MemoryDisk, MemoryStore
+
+A, B = NodeId("A" * 56), NodeId("B" * 56)
+ONE_OF_EACH: list[Event] = [
+    NodeStarted(0, 4),
+    NodeStarted(12, 4),
+    TrainingAlone(3),
+    Listening(2, 5),
+    ModelAdopted(3, 0.61),
+    ModelAdopted(3, None),
+    PeerChanged(A, PeerState.ALIVE, PeerState.SUSPECT),
+    UpdateAccepted(A, 7, A, 600),
+    UpdateAccepted(A, 7, B, 600),
+    UpdateRefused(A, B, Reason.FORGED_SIGNATURE, "x" * 1000),
+    UpdateRefused(A, A, Reason.DUPLICATE, ""),
+    ExchangeEnded(A, "connection refused", 12.0),
+    RoundCompleted(5, 5, float("nan"), 20, 1.0, 0.5, (A, B), 0.1),
+    RoundCompleted(6, 6, 0.4, 20, 1.0, 0.5, (), 0.0),
+    ModelEvaluated(5, {"validation": {"auprc": np.float64(0.5), "confusion": [[1, 2], [3, 4]]}}, 0.5),
+    ModelEvaluated(5, {"validation": {"auprc": None}}, 0.5),
+    RunFinished(20),
+    ProblemRaised("ALONE", "warning", "nobody met", "check the seeds", A),
+    ProblemRaised("NOTE", "info", "something", ""),
+    ProblemCleared("ALONE", A),
+    ProblemCleared("ALONE"),
+]
+
+
+def name_of(node: NodeId) -> str:
+    return {A: "bank-a", B: "bank-b"}[node]
+
+
+def log(store: MemoryStore | None = None, **options) -> EventLog:
+    return EventLog(store or MemoryStore(), lambda: 1000.0, name_of, **options)
+
+
+def test_the_examples_cover_every_event():
+    assert {type(e) for e in ONE_OF_EACH} == set(typing.get_args(events.Event))
+
+
+@pytest.mark.parametrize("event", ONE_OF_EACH, ids=lambda e: type(e).__name__)
+def test_every_event_is_json_and_one_printable_line(event):
+    fields = json.loads(json.dumps(to_json(event), allow_nan=False))
+    assert set(fields) == set(vars(event))
+    line = sentence(event, name_of)
+    assert line and "\n" not in line and len(line) < 400
+    assert A not in line and B not in line, "people read names, not ids"
+    assert level(event) in (logging.DEBUG, logging.INFO, logging.WARNING)
+
+
+def test_fields_become_the_words_of_the_api():
+    assert to_json(ONE_OF_EACH[6]) == {"member": A, "before": "alive", "after": "suspect"}
+    assert to_json(UpdateRefused(A, B, Reason.NOT_FINITE, "")) == {
+        "member": A,
+        "blamed": B,
+        "reason": "not_finite",
+        "detail": "",
+    }
+    assert to_json(ONE_OF_EACH[12])["loss"] is None
+    assert kind(ONE_OF_EACH[12]) == "round_completed"
+
+
+def test_only_what_needs_somebody_is_a_warning():
+    assert level(UpdateRefused(A, B, Reason.FORGED_SIGNATURE, "")) == logging.WARNING
+    assert level(UpdateRefused(A, B, Reason.DUPLICATE, "")) == logging.DEBUG
+    assert level(ProblemRaised("X", "error", "m", "h")) == logging.WARNING
+
+
+async def test_ids_go_on_over_a_restart():
+    disk = MemoryDisk()
+    first = log(MemoryStore(disk))
+    first.emit(TrainingAlone(1))
+    first.emit(TrainingAlone(2))
+    await first.flush()
+    second = log(MemoryStore(disk))
+    second.emit(TrainingAlone(3))
+    assert [(e.id, json.loads(e.json)["round"]) for e in await second.since(0, 10)] == [(1, 1), (2, 2), (3, 3)]
+    assert [e.id for e in await second.since(2, 10)] == [3]
+
+
+async def test_observers_hear_each_event_at_once():
+    heard = []
+    log(observers=[lambda now, event: heard.append((now, event))]).emit(TrainingAlone(1))
+    assert heard == [(1000.0, TrainingAlone(1))]
+
+
+async def test_a_reader_that_lags_is_let_go_and_delays_nobody():
+    events_log = log()
+    with events_log.subscribe() as slow:
+        for number in range(stream.QUEUE + 5):
+            events_log.emit(TrainingAlone(number))
+        assert slow.closed
+        assert (await slow.next(0.01)).id == 1, "what it was told before is still there"
+    events_log.emit(TrainingAlone(0))
+
+
+async def test_there_is_a_most_of_subscribers():
+    events_log = log()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream, "SUBSCRIBERS", 1)
+        with events_log.subscribe() as first, events_log.subscribe() as second:
+            assert first is not None
+            assert second is None
+        with events_log.subscribe() as third:
+            assert third is not None
+
+
+async def test_waiting_for_news_ends_with_news_or_time():
+    events_log = log()
+    with events_log.subscribe() as reader:
+        assert await reader.next(0.01) is None
+        waiting = asyncio.create_task(reader.next(5))
+        await asyncio.sleep(0)
+        events_log.emit(TrainingAlone(1))
+        assert (await waiting).id == 1
+        ending = asyncio.create_task(reader.next(5))
+        await asyncio.sleep(0)
+        events_log.end_subscriptions()
+        assert await ending is None
+        assert reader.closed
+
+
+async def test_where_a_reader_goes_on():
+    disk = MemoryDisk()
+    first = log(MemoryStore(disk))
+    first.emit(TrainingAlone(1))
+    await first.flush()
+    second = log(MemoryStore(disk))
+    second.emit(TrainingAlone(2))
+    assert second.resume_after(None) == 2
+    assert second.resume_after(0) == 0
+    assert second.resume_after(2) == 2
+    assert second.resume_after(77) == 1, "ids that a crash took are given anew by this start: show all of it"
+
+
+async def test_old_events_come_from_the_store_when_the_ring_has_turned(monkeypatch):
+    monkeypatch.setattr(stream, "RING", 5)
+    events_log = log()
+    for number in range(1, 21):
+        events_log.emit(TrainingAlone(number))
+    assert [e.id for e in await events_log.since(3, 4)] == [4, 5, 6, 7]
+    assert [e.id for e in await events_log.since(17, 4)] == [18, 19, 20]
+
+
+class StubbornStore(MemoryStore):
+    """A store whose disk is full, or slow, as long as the test says so."""
+
+    full = False
+    gate: asyncio.Event | None = None
+
+    async def append(self, events):
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.full:
+            raise DiskFault("the disk is full")
+        await super().append(events)
+
+
+async def test_events_wait_for_a_full_disk_up_to_a_limit_and_ids_leave_no_gap(monkeypatch):
+    monkeypatch.setattr(stream, "MAX_PENDING", 10)
+    store = StubbornStore()
+    store.full = True
+    events_log = log(store)
+    for number in range(15):
+        events_log.emit(TrainingAlone(number))
+    with pytest.raises(DiskFault):
+        await events_log.flush()
+    assert events_log.dropped == 5
+    store.full = False
+    await events_log.flush()
+    events_log.emit(TrainingAlone(99))
+    await events_log.flush()
+    assert [e.id for e in await store.events(0, 100)] == list(range(1, 12))
+
+
+async def test_a_cancelled_flush_stores_each_event_once():
+    store = StubbornStore()
+    store.gate = asyncio.Event()
+    events_log = log(store)
+    events_log.emit(TrainingAlone(1))
+    cancelled = asyncio.create_task(events_log.flush())
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    events_log.emit(TrainingAlone(2))
+    store.gate.set()
+    await events_log.flush()
+    assert [e.id for e in await store.events(0, 100)] == [1, 2]
+
+
+async def test_running_stores_by_itself(monkeypatch):
+    monkeypatch.setattr(stream, "FLUSH_SECONDS", 0.001)
+    store = MemoryStore()
+    events_log = log(store)
+    events_log.emit(TrainingAlone(1))
+    running = asyncio.create_task(events_log.run())
+    async with asyncio.timeout(5):
+        while not await store.events(0, 1):
+            await asyncio.sleep(0.001)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
