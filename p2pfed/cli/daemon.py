@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +17,11 @@ import yaml
 from p2pfed.api.client import AdminClient
 from p2pfed.cli.terminal import DEFAULT_CONFIG, AsJson, ConfigPath, plural, read_config, show, span, table
 from p2pfed.errors import Interrupted, LocalFault
+from p2pfed.store.state_dir import StateDir
 
 STOP_SECONDS = 60
 POLL_SECONDS = 0.1
+PAGE = 1000
 
 
 def stop(config: ConfigPath = DEFAULT_CONFIG) -> None:
@@ -25,7 +29,7 @@ def stop(config: ConfigPath = DEFAULT_CONFIG) -> None:
     client = client_of(config)
     client.post("/api/v1/stop")
     deadline = time.monotonic() + STOP_SECONDS
-    while client.answers():
+    while client.answers() or _locked(client.path.parent):
         if time.monotonic() > deadline:
             raise LocalFault(f"the daemon on {client.path.parent} still runs after {STOP_SECONDS} seconds; see its log")
         time.sleep(POLL_SECONDS)
@@ -54,13 +58,21 @@ def events(
 ) -> None:
     """What has happened on this node, oldest first; with --json one object a line."""
     client = client_of(config)
-    path = f"/api/v1/events?since={since}"
-    rows: Iterable[dict[str, Any]] = client.stream(path) if follow else client.get(path)
+    rows = client.stream(f"/api/v1/events?since={since}") if follow else _history(client, since)
     try:
         for row in rows:
-            print(json.dumps(row, ensure_ascii=False) if as_json else _event_text(row), flush=follow)
+            if "id" not in row:  # the API's word for a gap
+                print(f"what happened before event {row['next']} is no longer kept", file=sys.stderr)
+            else:
+                print(json.dumps(row, ensure_ascii=False) if as_json else _event_text(row), flush=follow)
     except KeyboardInterrupt:
         raise Interrupted("stopped following") from None
+
+
+def _history(client: AdminClient, since: int) -> Iterator[dict[str, Any]]:
+    while page := client.get(f"/api/v1/events?since={since}&limit={PAGE}"):
+        yield from page
+        since = page[-1]["id"]
 
 
 def client_of(config: Path) -> AdminClient:
@@ -78,6 +90,18 @@ def _state_dir(config: Path) -> Path:
     if not isinstance(state_dir, str):
         return read_config(config, None).node.state_dir
     return config.resolve().parent / state_dir
+
+
+def _locked(state_dir: Path) -> bool:
+    """Whether a process holds the state directory: it does for a moment after it has stopped answering."""
+    try:
+        with StateDir(state_dir).lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _status_text(reply: dict[str, Any]) -> str:

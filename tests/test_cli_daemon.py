@@ -1,0 +1,139 @@
+"""The verbs that ask the running daemon, against the real admin API over a made-up node."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from p2pfed.cli import run
+from p2pfed.core.events import NodeStarted, ProblemRaised, RunFinished
+from p2pfed.store.lock import StateLock
+from p2pfed.store.state_dir import StateDir
+from tests.api.conftest import Admin
+
+CONFIG = "version: 1\nnode: {name: bank-a, state_dir: .}\ndata:\n  source: {kind: csv, path: p.csv}\n  label: fraud\n"
+
+
+@pytest.fixture
+async def admin(tmp_path):
+    running = Admin(tmp_path)
+    await running.start()
+    (tmp_path / "node.yaml").write_text(CONFIG + "  split: stratified\n")
+    yield running
+    await running.stop()
+
+
+@pytest.fixture
+def p2pfed(tmp_path, capsys):
+    async def call(*arguments: str) -> tuple[int, str, str]:
+        code = await asyncio.to_thread(run, [*arguments, "--config", str(tmp_path / "node.yaml")])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+async def test_status_on_one_screen(admin, p2pfed):
+    code, out, _ = await p2pfed("status")
+    assert code == 0
+    assert out.startswith("bank-a (AAAAAAA) is ok, up 12s, p2pfed 1.2.3\n")
+    assert "members     2: 1 alive, 0 suspect, 1 failed" in out
+
+
+async def test_a_degraded_node_ends_status_with_1_and_its_problems(admin, p2pfed):
+    admin.log.emit(ProblemRaised("DISK_LOW", "warning", "12 MB are free", "delete something"))
+    code, out, _ = await p2pfed("status")
+    assert code == 1
+    assert "is degraded" in out
+    assert "warning     DISK_LOW: 12 MB are free\n            delete something" in out
+
+
+async def test_status_as_json_is_the_reply_of_the_api(admin, p2pfed):
+    code, out, _ = await p2pfed("status", "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads(admin.node.status().model_dump_json())
+
+
+async def test_members_as_a_table(admin, p2pfed):
+    code, out, _ = await p2pfed("members")
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0].split() == [
+        *("NAME", "ID", "STATUS", "ADDRESS", "SEEN", "RTT", "MANIFEST", "VERSION", "PROTO", "AGE", "NOTE")
+    ]
+    assert lines[1].split() == ["bank-a", "AAAAAAA", "alive", "-", "2s", "-", "3", "1.2.3", "1", "4"]
+    assert lines[-1] == "2 members: 2 alive"
+    code, out, _ = await p2pfed("members", "--json")
+    assert [row["name"] for row in json.loads(out)] == ["bank-a", "bank-b"]
+
+
+async def test_events_since_an_id(admin, p2pfed):
+    for event in (NodeStarted(0, 2), RunFinished(1), RunFinished(2)):
+        admin.log.emit(event)
+    await admin.log.flush()
+    code, out, _ = await p2pfed("events")
+    assert code == 0
+    assert [line.split()[3] for line in out.splitlines()] == ["node_started", "run_finished", "run_finished"]
+    code, out, _ = await p2pfed("events", "--since", "2", "--json")
+    assert [json.loads(line)["fields"] for line in out.splitlines()] == [{"round": 2}]
+
+
+async def test_following_events_ends_with_130_on_ctrl_c(admin, tmp_path):
+    admin.log.emit(NodeStarted(0, 2))
+    await admin.log.flush()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "p2pfed", "events", "--follow", "--json", "-c", str(tmp_path / "node.yaml"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert json.loads(await process.stdout.readline())["kind"] == "node_started"
+    process.send_signal(signal.SIGINT)
+    await process.communicate()
+    assert process.returncode == 130
+
+
+async def test_stop_waits_until_the_daemon_answers_no_more(admin, p2pfed, monkeypatch):
+    monkeypatch.setattr(admin.node, "stop", lambda: asyncio.get_running_loop().create_task(admin.server.stop()))
+    code, out, _ = await p2pfed("stop")
+    assert (code, out) == (0, "stopped\n")
+
+
+async def test_stop_says_so_if_the_daemon_keeps_the_state_directory(admin, p2pfed, monkeypatch, tmp_path):
+    monkeypatch.setattr("p2pfed.cli.daemon.STOP_SECONDS", 0.3)
+    monkeypatch.setattr(admin.node, "stop", lambda: asyncio.get_running_loop().create_task(admin.server.stop()))
+    with StateLock(StateDir(tmp_path), "1.2.3", 0.0):
+        code, _, err = await p2pfed("stop")
+    assert code == 1
+    assert "still runs" in err
+
+
+@pytest.mark.parametrize("verb", ["status", "members", "events", "stop"])
+def test_without_a_daemon_the_exit_code_is_69(tmp_path, capsys, verb):
+    (tmp_path / "node.yaml").write_text(CONFIG)
+    assert run([verb, "-c", str(tmp_path / "node.yaml")]) == 69
+    assert "no daemon is running" in capsys.readouterr().err
+
+
+def test_a_socket_left_by_a_killed_daemon_is_no_daemon(tmp_path, capsys):
+    (tmp_path / "node.yaml").write_text(CONFIG)
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(os.fspath(tmp_path / "admin.sock"))
+    assert run(["status", "-c", str(tmp_path / "node.yaml")]) == 69
+    assert "no daemon is running" in capsys.readouterr().err
+
+
+def test_the_state_directory_may_come_from_the_environment(tmp_path, capsys, monkeypatch):
+    (tmp_path / "node.yaml").write_text(CONFIG)
+    monkeypatch.setenv("P2PFED_NODE__STATE_DIR", str(tmp_path / "elsewhere"))
+    assert run(["status", "-c", str(tmp_path / "node.yaml")]) == 69
+    assert str(tmp_path / "elsewhere") in capsys.readouterr().err
+
+
+def test_a_wrong_configuration_is_explained_even_by_the_quick_verbs(tmp_path, capsys):
+    (tmp_path / "node.yaml").write_text("version: 1\nnode:\n  nam: bank-a\n")
+    assert run(["status", "-c", str(tmp_path / "node.yaml")]) == 78
+    assert "unknown key 'node.nam'; did you mean 'name'?" in capsys.readouterr().err
