@@ -4,38 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
-
 from p2pfed.results import Measures, NodeRun, RunFile
 
-COLUMNS = ("rows", "frauds", "alone", "together", "gain", "own test", "recall @ 0.1 % fpr", "F1", "sent", "memory")
+COLUMNS = ("bank", "rows", "frauds", "alone", "together", "gain", "own", "recall", "F1", "sent", "memory")
+LEGEND = """alone, together: AUPRC on the pooled test; own: together's on the bank's own test;
+recall: at 0.1 % false positives; sent, memory: of the daemon, without its trainer"""
 
 
-def closing_table(run: RunFile) -> Table:
-    """One row a bank, then the mean and the worst bank; AUPRC on the pooled test unless the heading says otherwise."""
-    table = Table(title=f"{len(run.nodes)} banks, {run.rounds} rounds, {run.wall_seconds:.0f} s")
-    table.add_column("bank")
-    for name in (
-        "rows",
-        "frauds",
-        "alone",
-        "together",
-        "gain",
-        "own test",
-        "recall @ 0.1 % fpr",
-        "F1",
-        "sent",
-        "memory",
-    ):
-        table.add_column(name, justify="right")
-    for node in run.nodes:
-        table.add_row(*_bank(node))
-    table.add_section()
+def closing_table(run: RunFile) -> str:
+    """One row a bank, then the mean and the worst bank, and a legend."""
+    summary = []
     for name, choose in (("mean", _mean), ("worst", _worst)):
         alone = choose([_auprc(node.alone.test if node.alone else None) for node in run.nodes])
         together = choose([_auprc(node.test) for node in run.nodes])
-        table.add_row(name, "", "", _number(alone), _number(together), _gain(together, alone))
-    return table
+        row = (name, "", "", _number(alone), _number(together), _gain(together, alone))
+        summary.append((*row, *[""] * (len(COLUMNS) - len(row))))
+    banks = [_bank(node) for node in run.nodes]
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *banks, *summary, strict=True)]
+    rule = "  ".join("-" * width for width in widths)
+    lines = [
+        _line(COLUMNS, widths),
+        rule,
+        *(_line(b, widths) for b in banks),
+        rule,
+        *(_line(s, widths) for s in summary),
+    ]
+    title = f"{len(run.nodes)} banks, {run.rounds} rounds, {run.wall_seconds:.0f} s"
+    return "\n".join([title, "", *lines, "", LEGEND])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """The first cell to the left, numbers to the right."""
+    padded = [
+        cells[0].ljust(widths[0]),
+        *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)),
+    ]
+    return "  ".join(padded).rstrip()
 
 
 def baseline_lines(run: RunFile) -> list[str]:
@@ -51,10 +55,10 @@ def baseline_lines(run: RunFile) -> list[str]:
     return lines
 
 
-def _bank(node: NodeRun) -> list[str]:
+def _bank(node: NodeRun) -> tuple[str, ...]:
     alone, together = _auprc(node.alone.test if node.alone else None), _auprc(node.test)
     test = node.test or {}
-    return [
+    return (
         node.name,
         f"{node.train_rows:,}",
         f"{node.train_frauds:,}",
@@ -66,7 +70,7 @@ def _bank(node: NodeRun) -> list[str]:
         _number(test.get("f1")),
         _size(node.bytes_sent),
         _size(node.peak_rss_bytes),
-    ]
+    )
 
 
 def _auprc(measures: Measures | None) -> float | None:
@@ -95,4 +99,4 @@ def _gain(ours: float | None, theirs: float | None) -> str:
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
+    return f"{count / 1e6:.1f}M"
