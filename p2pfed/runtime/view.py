@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import time
 from collections.abc import Callable
@@ -157,7 +156,7 @@ class DaemonView:
             loop_lag_p99_seconds=self._driver.loop_lag_p99,
             disk_free_bytes=shutil.disk_usage(self._state_dir).free,
             rss_bytes=resident_bytes(os.getpid()),
-            peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            peak_rss_bytes=peak_resident_bytes(),
             bytes_sent=self._traffic.sent.total(),
             bytes_received=self._traffic.received.total(),
             connections=self.listener.connections if self.listener else 0,
@@ -220,3 +219,15 @@ class DaemonView:
         if not node.peers.endpoints(member):
             notes.append("only dials out")
         return "; ".join(notes)
+
+
+def peak_resident_bytes() -> int:
+    """The most memory this process ever held; 0 where /proc does not tell.
+
+    Not `getrusage`: there the process that forked this one counts too.
+    """
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return 0
