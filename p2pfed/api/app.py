@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -23,6 +24,8 @@ from p2pfed.core.types import Address
 from p2pfed.errors import ConfigError, StateLocked, Unavailable
 from p2pfed.store.base import StoredEvent
 
+WRITE_SECONDS = 30.0
+"""A reader of a stream that takes nothing for so long is let go."""
 HEARTBEAT_SECONDS = 15.0
 """A comment line keeps an idle event stream open through proxies."""
 PAGE = 1_000
@@ -182,22 +185,33 @@ class AdminServer:
             await response.prepare(request)
             last = self._log.resume_after(None if seen is None else int(seen))
             with contextlib.suppress(ConnectionResetError):  # the reader has gone, which is how most streams end
-                await self._follow(response, subscription, last)
+                await self._follow(response, request, subscription, last)
             return response
 
-    async def _follow(self, response: web.StreamResponse, subscription: Subscription, last: int) -> None:
+    async def _follow(
+        self, response: web.StreamResponse, request: web.Request, subscription: Subscription, last: int
+    ) -> None:
+        async def write(data: bytes) -> None:
+            try:
+                async with asyncio.timeout(WRITE_SECONDS):
+                    await response.write(data)
+            except TimeoutError:
+                if request.transport is not None:
+                    request.transport.abort()
+                raise ConnectionResetError from None
+
         while page := await self._log.since(last, PAGE):
             if page[0].id > last + 1:
-                await response.write(b'event: gap\ndata: {"next":%d}\n\n' % page[0].id)
+                await write(b'event: gap\ndata: {"next":%d}\n\n' % page[0].id)
             for event in page:
-                await response.write(_sse(event))
+                await write(_sse(event))
             last = page[-1].id
         while not subscription.closed:
             news = await subscription.next(HEARTBEAT_SECONDS)
             if news is None:
-                await response.write(b":\n\n")
+                await write(b":\n\n")
             elif news.id > last:
-                await response.write(_sse(news))
+                await write(_sse(news))
                 last = news.id
 
     async def _stop(self, _: web.Request) -> web.Response:

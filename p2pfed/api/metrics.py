@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from p2pfed.api.schemas import MemberRow, Status
@@ -34,6 +42,7 @@ class NodeMetrics:
         """`version` of the software; `name_of` a member's name."""
         self._name_of = name_of
         self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
         Gauge("p2pfed_build_info", "Always 1", ["version"], registry=registry).labels(version).set(1)
         self._updates = Counter("p2pfed_updates", "Updates of peers by result", ["result"], registry=registry)
         self._merged = Counter("p2pfed_merged_updates", "Peers' models averaged in", registry=registry)
@@ -113,15 +122,14 @@ class _Read:
         bytes_moved.add_metric(["sent"], process.bytes_sent)
         bytes_moved.add_metric(["received"], process.bytes_received)
         yield bytes_moved
-        yield _counts("p2pfed_refused", "Connections and requests of peers refused", "reason", process.refused)
+        yield _counts("p2pfed_handshakes_refused", "Strangers and peers turned away", "reason", process.refused)
         yield _counts("p2pfed_task_restarts", "Background tasks started again", "task", process.task_restarts)
         yield CounterMetricFamily("p2pfed_trainer_restarts", "Trainers started again", process.trainer.restarts)
         yield GaugeMetricFamily("p2pfed_connections", "Open connections of peers", process.connections)
         yield GaugeMetricFamily(
-            "p2pfed_event_loop_lag_seconds", "99th percentile of late minutes", process.loop_lag_p99_seconds
+            "p2pfed_event_loop_lag_seconds", "How late the loop answers, 99th percentile", process.loop_lag_p99_seconds
         )
         yield GaugeMetricFamily("p2pfed_disk_free_bytes", "Free where the state lies", process.disk_free_bytes)
-        yield GaugeMetricFamily("p2pfed_resident_memory_bytes", "Of the daemon", process.rss_bytes)
         if process.trainer.rss_bytes is not None:
             yield GaugeMetricFamily("p2pfed_trainer_rss_bytes", "Of the trainer", process.trainer.rss_bytes)
 

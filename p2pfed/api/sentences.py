@@ -1,8 +1,7 @@
-"""Each event as one line for people, and how loud it is in the log."""
+"""Each event as one line for people."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -34,15 +33,6 @@ _DETAIL = 200
 def sentence(event: Event, name_of: NameOf) -> str:
     """The event in words; members appear under `name_of` their id."""
     return _SAY[type(event)](event, name_of)
-
-
-def level(event: Event) -> int:
-    """The `logging` level: what repeats all the time is DEBUG, what an operator should see WARNING."""
-    if isinstance(event, ProblemRaised):
-        return logging.INFO if event.severity == "info" else logging.WARNING
-    if isinstance(event, UpdateRefused):
-        return logging.WARNING if event.reason.verdict is Verdict.REJECT else logging.DEBUG
-    return logging.DEBUG if isinstance(event, (UpdateAccepted, ExchangeEnded)) else logging.INFO
 
 
 def _started(event: NodeStarted, name_of: NameOf) -> str:

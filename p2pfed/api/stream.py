@@ -173,6 +173,11 @@ class EventLog:
         finally:
             self._subscriptions.remove(subscription)
 
+    @property
+    def subscribers(self) -> int:
+        """How many read along."""
+        return len(self._subscriptions)
+
     def end_subscriptions(self) -> None:
         """Let every subscriber go: the server is stopping."""
         for subscription in self._subscriptions:

@@ -124,8 +124,8 @@ class FakeNode:
 class Admin:
     """The server, its parts, and clients of both listeners."""
 
-    def __init__(self, folder: Path) -> None:
-        self.store = MemoryStore()
+    def __init__(self, folder: Path, store: MemoryStore | None = None) -> None:
+        self.store = store or MemoryStore()
         self.summary = Summary()
         self.metrics = NodeMetrics("1.2.3", name_of)
         self.log = EventLog(self.store, time.time, name_of, [self.summary.observe, self.metrics.observe])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import stat
 
 import aiohttp
 import pytest
 from pydantic import TypeAdapter
 
+from p2pfed.api import app
 from p2pfed.api.app import ROUTES, AdminServer
 from p2pfed.api.guard import HEADERS
 from p2pfed.core.events import (
@@ -24,6 +26,10 @@ from p2pfed.core.events import (
 )
 from p2pfed.core.types import Address, NodeId, Reason
 from p2pfed.errors import ConfigError, StateLocked, Unavailable
+from p2pfed.store.base import PRUNE_BLOCK, MemoryDisk, MemoryStore, StoredEvent
+from tests.api.conftest import Admin
+
+pytestmark = pytest.mark.network
 
 A, B = NodeId("A" * 56), NodeId("B" * 56)
 READS = [r for r in ROUTES if not r.writes]
@@ -271,6 +277,22 @@ async def test_a_reader_that_comes_back_misses_nothing(admin):
         assert [e["id"] for e in await read_events(answer, 2)] == ["3", "4"]
 
 
+async def test_a_reader_is_told_what_is_no_longer_kept(tmp_path):
+    disk = MemoryDisk()
+    await MemoryStore(disk, keep_events=5).append(
+        [StoredEvent(i, 1.0, "training_alone", '{"round":1,"text":"t"}') for i in range(1, PRUNE_BLOCK + 10)]
+    )
+    admin = Admin(tmp_path, MemoryStore(disk))
+    await admin.start()
+    oldest = PRUNE_BLOCK + 5
+    async with admin.tcp.get("/api/v1/events?since=3", headers=SSE) as answer:
+        gap, first = await read_events(answer, 2)
+    assert (gap["event"], json.loads(gap["data"])) == ("gap", {"next": oldest})
+    assert "id" not in gap, "the reader's place must not move"
+    assert first["id"] == str(oldest)
+    await admin.stop()
+
+
 async def test_a_wrong_last_event_id_is_refused(admin):
     async with admin.tcp.get("/api/v1/events", headers=SSE | {"Last-Event-ID": "x"}) as answer:
         assert answer.status == 400
@@ -280,6 +302,20 @@ async def test_open_streams_do_not_hold_up_the_stop(admin):
     async with admin.tcp.get("/api/v1/events", headers=SSE) as answer:
         assert answer.status == 200
         await asyncio.wait_for(admin.server.stop(), 3)
+
+
+async def test_a_reader_that_takes_nothing_is_let_go(admin, monkeypatch):
+    monkeypatch.setattr(app, "WRITE_SECONDS", 0.1)
+    detail = "x" * 100_000
+    for _ in range(100):
+        admin.log.emit(ProblemRaised("TALKATIVE", "warning", detail, ""))
+    with socket.create_connection((admin.server.address.host, admin.server.address.port)) as stuck:
+        stuck.sendall(b"GET /api/v1/events?since=0 HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+        async with asyncio.timeout(5):
+            while not admin.log.subscribers:
+                await asyncio.sleep(0.01)
+            while admin.log.subscribers:
+                await asyncio.sleep(0.01)
 
 
 async def test_listening_over_tcp_can_be_left_out(admin):

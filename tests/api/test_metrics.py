@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from p2pfed.core.events import (
@@ -13,6 +14,8 @@ from p2pfed.core.events import (
     UpdateRefused,
 )
 from p2pfed.core.types import NodeId, Reason
+
+pytestmark = pytest.mark.network
 
 A, B = NodeId("A" * 56), NodeId("B" * 56)
 
@@ -53,9 +56,10 @@ async def test_gauges_show_the_moment_of_the_scrape(admin):
     assert found["p2pfed_members", (("state", "alive"),)] == 2
     assert found["p2pfed_peer_seen_seconds", (("peer", "bank-b"),)] == 1.5
     assert found["p2pfed_bytes_total", (("direction", "sent"),)] == 1234
-    assert found["p2pfed_refused_total", (("reason", "no_certificate"),)] == 3
+    assert found["p2pfed_handshakes_refused_total", (("reason", "no_certificate"),)] == 3
     assert found["p2pfed_build_info", (("version", "1.2.3"),)] == 1
     assert found["p2pfed_manifest_version", ()] == 3
+    assert found["process_resident_memory_bytes", ()] > 10_000_000
 
 
 async def test_nodes_in_one_process_have_their_own_counts(admin, tmp_path):

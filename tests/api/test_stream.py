@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import typing
 
 import numpy as np
 import pytest
 
 from p2pfed.api import stream
-from p2pfed.api.sentences import level, sentence
+from p2pfed.api.sentences import sentence
 from p2pfed.api.stream import EventLog, kind, to_json
 from p2pfed.core import events
 from p2pfed.core.events import (
@@ -79,7 +78,6 @@ def test_every_event_is_json_and_one_printable_line(event):
     line = sentence(event, name_of)
     assert line and "\n" not in line and len(line) < 400
     assert A not in line and B not in line, "people read names, not ids"
-    assert level(event) in (logging.DEBUG, logging.INFO, logging.WARNING)
 
 
 def test_fields_become_the_words_of_the_api():
@@ -92,12 +90,6 @@ def test_fields_become_the_words_of_the_api():
     }
     assert to_json(ONE_OF_EACH[12])["loss"] is None
     assert kind(ONE_OF_EACH[12]) == "round_completed"
-
-
-def test_only_what_needs_somebody_is_a_warning():
-    assert level(UpdateRefused(A, B, Reason.FORGED_SIGNATURE, "")) == logging.WARNING
-    assert level(UpdateRefused(A, B, Reason.DUPLICATE, "")) == logging.DEBUG
-    assert level(ProblemRaised("X", "error", "m", "h")) == logging.WARNING
 
 
 async def test_ids_go_on_over_a_restart():

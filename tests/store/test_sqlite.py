@@ -246,6 +246,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 async def test_kill_9_at_any_moment_loses_nothing_acknowledged(state):
     rng = random.Random(7)
     signed: dict[int, str] = {}
