@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -118,9 +119,11 @@ def read_table(
     wanted = list(dict.fromkeys([*own, data.label, *([data.event_time] if data.event_time else [])]))
     chunks, counts, unknown, imputed = [], Counter[str](), Counter[str](), Counter[str]()
     rows_read = 0
-    for frame in sources.read_chunks(source, wanted, base, text=text_columns(data, columns)):
-        rows_read += len(frame)
-        chunks.append(_read_chunk(frame, data, columns, now, counts, unknown, imputed))
+    # closed at once when a row is refused: the connection to a database does not wait for the garbage collector
+    with closing(sources.read_chunks(source, wanted, base, text=text_columns(data, columns))) as frames:
+        for frame in frames:
+            rows_read += len(frame)
+            chunks.append(_read_chunk(frame, data, columns, now, counts, unknown, imputed))
     labels = np.concatenate([c[2] for c in chunks])
     if not len(labels):
         raise DataError(_nothing_left(sources.place(source, base), rows_read, counts))

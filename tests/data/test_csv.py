@@ -1,0 +1,152 @@
+"""CSV files, whole and broken: what is wrong is said with file, row and column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from p2pfed.config import CsvSource
+from p2pfed.data import sources
+from p2pfed.errors import DataError
+
+WHOLE = "when,amount,fraud\n1,2.5,0\n2,3.5,1\n3,4.5,0\n"
+
+
+def _source(folder: Path, text: str | bytes, delimiter: str = ",") -> CsvSource:
+    path = folder / "rows.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return CsvSource(kind="csv", path=path, delimiter=delimiter)
+
+
+def _refusal(source: CsvSource, columns: list[str] | None = None) -> str:
+    with pytest.raises(DataError) as caught:
+        list(sources.read_chunks(source, columns))
+    assert caught.value.exit_code == 78
+    assert "rows.csv" in str(caught.value)
+    return str(caught.value)
+
+
+def test_chunks_are_bounded_and_numbered_on(tmp_path: Path) -> None:
+    chunks = list(sources.read_chunks(_source(tmp_path, WHOLE), chunk_rows=2))
+    assert [list(c.index) for c in chunks] == [[0, 1], [2]]
+    assert pd.concat(chunks)["amount"].tolist() == [2.5, 3.5, 4.5]
+
+
+def test_columns_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    (chunk,) = sources.read_chunks(_source(tmp_path, WHOLE), ["amount", "when"])
+    assert list(chunk.columns) == ["amount", "when"]
+
+
+def test_a_relative_path_starts_at_the_base(tmp_path: Path) -> None:
+    _source(tmp_path, WHOLE)
+    relative = CsvSource(kind="csv", path=Path("rows.csv"))
+    assert sources.column_names(relative, tmp_path) == ["when", "amount", "fraud"]
+    assert len(sources.read(relative, base=tmp_path)) == 3
+
+
+def test_delimiter_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
+    source = _source(tmp_path, b"\xef\xbb\xbfwhen;amount\r\n1;2\r\n", ";")
+    assert sources.column_names(source) == ["when", "amount"]
+    assert sources.read(source)["when"].tolist() == [1]
+
+
+def test_text_columns_keep_leading_zeros_and_namibia(tmp_path: Path) -> None:
+    source = _source(tmp_path, "code,land,amount\n0742,NA,NA\n0743,,1\n")
+    (chunk,) = sources.read_chunks(source, text=["code", "land"])
+    assert chunk["code"].tolist() == ["0742", "0743"]
+    assert chunk["land"].iloc[0] == "NA"
+    assert chunk["land"].isna().tolist() == [False, True]
+    assert chunk["amount"].isna().tolist() == [True, False]
+
+
+def test_missing_file_says_where_to_look(tmp_path: Path) -> None:
+    said = _refusal(CsvSource(kind="csv", path=tmp_path / "rows.csv"))
+    assert "does not exist" in said
+    assert "data.source.path" in said
+
+
+def test_directory_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").mkdir()
+    assert "is a directory" in _refusal(CsvSource(kind="csv", path=tmp_path / "rows.csv"))
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "\n"])
+def test_empty_file(tmp_path: Path, text: str) -> None:
+    assert "is empty" in _refusal(_source(tmp_path, text))
+
+
+def test_header_without_rows(tmp_path: Path) -> None:
+    assert "has no rows" in _refusal(_source(tmp_path, "when,amount,fraud\n"))
+
+
+def test_missing_column_names_the_near_one(tmp_path: Path) -> None:
+    said = _refusal(_source(tmp_path, WHOLE), ["Amout"])
+    assert "'Amout' (did you mean 'amount'?)" in said
+    assert "data.columns" in said
+
+
+def test_two_columns_of_one_name(tmp_path: Path) -> None:
+    assert "two columns named 'a'" in _refusal(_source(tmp_path, "a,b,a\n1,2,3\n"))
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 2, 50])
+def test_cut_inside_the_last_row(tmp_path: Path, chunk_rows: int) -> None:
+    source = _source(tmp_path, WHOLE[: WHOLE.rindex(",")])
+    with pytest.raises(DataError, match=r"rows\.csv is broken or was cut: row 3 \(line 4\) has 2 fields.*'fraud'"):
+        list(sources.read_chunks(source, chunk_rows=chunk_rows))
+
+
+def test_cut_after_the_last_comma(tmp_path: Path) -> None:
+    assert "was cut: its last row stops before column 'fraud'" in _refusal(_source(tmp_path, WHOLE[:-2]))
+
+
+def test_cut_after_the_last_comma_of_a_quoted_file(tmp_path: Path) -> None:
+    assert "its last row stops before column 'b'" in _refusal(_source(tmp_path, 'a,b\n"1",2\n"2",'))
+
+
+def test_cut_is_seen_even_if_the_last_column_is_not_wanted(tmp_path: Path) -> None:
+    assert "row 3 (line 4)" in _refusal(_source(tmp_path, WHOLE[: WHOLE.rindex(",")]), ["when"])
+
+
+def test_short_row_in_the_middle(tmp_path: Path) -> None:
+    assert "row 1 (line 2) has 2 fields" in _refusal(_source(tmp_path, "a,b,c\n1,2\n4,5,6\n"))
+
+
+def test_cut_inside_quotes(tmp_path: Path) -> None:
+    said = _refusal(_source(tmp_path, 'a,b\n1,"x"\n2,"unfinished\n'))
+    assert "was cut" in said
+    assert "EOF inside string" in said
+
+
+def test_row_with_too_many_fields(tmp_path: Path) -> None:
+    assert "row 2 (line 3) has 3 fields, the header has 2" in _refusal(_source(tmp_path, "a,b\n1,2\n1,2,3\n"))
+
+
+def test_every_row_longer_than_the_header(tmp_path: Path) -> None:
+    assert "row 1 (line 2) has 3 fields, the header has 2" in _refusal(_source(tmp_path, "a,b\n1,2,3\n4,5,6\n"))
+
+
+def test_an_empty_last_column_is_no_cut(tmp_path: Path) -> None:
+    frame = sources.read(_source(tmp_path, "a,note\n1,\n2,x\n3,\n"))
+    assert frame["note"].isna().tolist() == [True, False, True]
+
+
+def test_no_newline_at_the_end_is_no_cut(tmp_path: Path) -> None:
+    assert len(sources.read(_source(tmp_path, WHOLE.rstrip("\n")))) == 3
+
+
+def test_other_encoding(tmp_path: Path) -> None:
+    said = _refusal(_source(tmp_path, "a,b\n1,caf\xe9\n".encode("latin-1")))
+    assert "is not UTF-8" in said
+
+
+def test_binary_file(tmp_path: Path) -> None:
+    assert "rows.csv" in _refusal(_source(tmp_path, bytes(range(256)) * 20))
+
+
+def test_write_and_read_back(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+    sources.write(frame, tmp_path / "out.csv")
+    assert sources.read(CsvSource(kind="csv", path=tmp_path / "out.csv")).equals(frame)

@@ -1,0 +1,71 @@
+"""Parquet files, whole and broken."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from p2pfed.config import ParquetSource
+from p2pfed.data import sources
+from p2pfed.errors import DataError, DiskFault, UsageError
+
+
+def _source(folder: Path, frame: pd.DataFrame) -> ParquetSource:
+    sources.write(frame, folder / "rows.parquet")
+    return ParquetSource(kind="parquet", path=folder / "rows.parquet")
+
+
+def test_chunks_columns_and_numbering(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": range(5), "b": [Decimal("1.5")] * 5, "c": pd.Categorical(list("xyxyx"))})
+    source = _source(tmp_path, frame)
+    assert sources.column_names(source) == ["a", "b", "c"]
+    chunks = list(sources.read_chunks(source, ["c", "a"], chunk_rows=2))
+    assert [list(c.index) for c in chunks] == [[0, 1], [2, 3], [4]]
+    assert list(chunks[0].columns) == ["c", "a"]
+    assert pd.concat(chunks)["a"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_an_index_of_the_writer_does_not_renumber(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": [1, 2]}, index=[7, 9])
+    frame.to_parquet(tmp_path / "rows.parquet")
+    (chunk,) = sources.read_chunks(ParquetSource(kind="parquet", path=tmp_path / "rows.parquet"), ["a"])
+    assert list(chunk.index) == [0, 1]
+
+
+@pytest.mark.parametrize("keep", [0, 3, 200, -1])
+def test_cut_file(tmp_path: Path, keep: int) -> None:
+    source = _source(tmp_path, pd.DataFrame({"a": range(1000)}))
+    source.path.write_bytes(source.path.read_bytes()[:keep])
+    with pytest.raises(DataError, match=r"rows\.parquet is not a whole Parquet file: .*Copy or export it again"):
+        list(sources.read_chunks(source))
+
+
+def test_damaged_pages(tmp_path: Path) -> None:
+    source = _source(tmp_path, pd.DataFrame({"a": range(100_000), "b": ["text"] * 100_000}))
+    content = bytearray(source.path.read_bytes())
+    content[1000:60_000] = bytes(59_000)
+    source.path.write_bytes(content)
+    with pytest.raises(DataError, match="not a whole Parquet file"):
+        list(sources.read_chunks(source))
+
+
+def test_no_rows_no_file_no_column(tmp_path: Path) -> None:
+    source = _source(tmp_path, pd.DataFrame({"amount": pd.Series([], dtype=float)}))
+    with pytest.raises(DataError, match="has no rows"):
+        list(sources.read_chunks(source))
+    with pytest.raises(DataError, match=r"did you mean 'amount'\?"):
+        list(sources.read_chunks(source, ["Amount"]))
+    with pytest.raises(DataError, match=r"gone\.parquet does not exist"):
+        sources.column_names(ParquetSource(kind="parquet", path=tmp_path / "gone.parquet"))
+
+
+def test_writing_says_what_is_in_the_way(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": [1]})
+    with pytest.raises(UsageError, match=r"\.csv or \.parquet"):
+        sources.write(frame, tmp_path / "rows.xlsx")
+    for name in ("rows.csv", "rows.parquet"):
+        with pytest.raises(DiskFault, match="cannot write"):
+            sources.write(frame, tmp_path / "missing" / name)

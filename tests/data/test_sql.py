@@ -1,0 +1,106 @@
+"""SQL sources: credentials, refusals, and what SQLite can show of the rest; PostgreSQL has a file of its own."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from p2pfed.config import SqlSource
+from p2pfed.data import sources
+from p2pfed.errors import ConfigError, DataError, NotPermitted, Unavailable
+
+QUERY = "SELECT amount, note FROM payments ORDER BY amount"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    with sqlite3.connect(tmp_path / "bank.db") as database:
+        database.execute("CREATE TABLE payments (amount REAL, note TEXT)")
+        database.executemany("INSERT INTO payments VALUES (?, ?)", [(i / 2, f"{i} % of :x") for i in range(5)])
+    database.close()
+    return f"sqlite:///{tmp_path / 'bank.db'}"
+
+
+def _source(folder: Path, url: str, query: str = QUERY, mode: int = 0o600) -> SqlSource:
+    path = folder / "url"
+    path.write_text(url + "\n")
+    path.chmod(mode)
+    return SqlSource(kind="sql", query=query, url_file=path)
+
+
+def test_rows_come_in_chunks(tmp_path: Path, url: str) -> None:
+    source = _source(tmp_path, url)
+    assert sources.column_names(source) == ["amount", "note"]
+    chunks = list(sources.read_chunks(source, ["amount"], chunk_rows=2))
+    assert [c["amount"].tolist() for c in chunks] == [[0.0, 0.5], [1.0, 1.5], [2.0]]
+    assert list(chunks[1].index) == [2, 3]
+
+
+def test_percent_and_colon_mean_what_the_database_says(tmp_path: Path, url: str) -> None:
+    query = "SELECT amount FROM payments WHERE note LIKE '3 % of :x' AND 7 % 4 = 3"
+    assert sources.read(_source(tmp_path, url, query))["amount"].tolist() == [1.5]
+
+
+def test_url_from_the_environment(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = SqlSource(kind="sql", query=QUERY, url_env="BANK_URL")
+    with pytest.raises(ConfigError, match="environment variable BANK_URL is not set"):
+        sources.column_names(source)
+    monkeypatch.setenv("BANK_URL", url)
+    assert sources.column_names(source) == ["amount", "note"]
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
+def test_credentials_readable_by_others_are_refused(tmp_path: Path, url: str, mode: int) -> None:
+    with pytest.raises(NotPermitted, match=r"has mode .*run: chmod 600 .*url") as caught:
+        list(sources.read_chunks(_source(tmp_path, url, mode=mode)))
+    assert caught.value.exit_code == 77
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read any file")
+def test_credentials_this_user_may_not_read(tmp_path: Path, url: str) -> None:
+    with pytest.raises(NotPermitted, match="may not be read"):
+        list(sources.read_chunks(_source(tmp_path, url, mode=0o000)))
+
+
+def test_missing_credentials(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="gone does not exist"):
+        sources.column_names(SqlSource(kind="sql", query=QUERY, url_file=tmp_path / "gone"))
+
+
+def test_a_broken_url_is_refused_without_being_shown(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not hold a SQLAlchemy URL") as caught:
+        sources.column_names(_source(tmp_path, "user:sesame@host/base"))
+    assert "sesame" not in str(caught.value)
+
+
+def test_no_driver(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="without an installed driver"):
+        sources.column_names(_source(tmp_path, "nosuchbase://user:sesame@host/base"))
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("SELECT amount FROM nowhere", "nowhere"),
+        ("SELECT amount, amount FROM payments", "two columns named 'amount'"),
+        ("CREATE TABLE x (y)", "write one SELECT"),
+        ("SELECT amount FROM payments WHERE amount < 0", "the SQL query has no rows"),
+    ],
+)
+def test_query_that_gives_nothing_of_use(tmp_path: Path, url: str, query: str, said: str) -> None:
+    with pytest.raises((DataError, Unavailable), match=said):
+        list(sources.read_chunks(_source(tmp_path, url, query)))
+
+
+def test_missing_column(tmp_path: Path, url: str) -> None:
+    with pytest.raises(DataError, match=r"the SQL query has no column 'amuont' \(did you mean 'amount'\?\)"):
+        list(sources.read_chunks(_source(tmp_path, url), ["amuont"]))
+
+
+def test_database_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="cannot be reached or went away") as caught:
+        list(sources.read_chunks(_source(tmp_path, f"sqlite:///{tmp_path}/missing/bank.db")))
+    assert caught.value.exit_code == 69
