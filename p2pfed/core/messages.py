@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -54,7 +55,7 @@ class ModelUpdate:
     def __hash__(self) -> int:
         return hash(self.digest)
 
-    @property
+    @cached_property
     def finite(self) -> bool:
         """Whether every weight is a finite number."""
         return bool(np.isfinite(self.vector).all())

@@ -167,7 +167,11 @@ def open_update(frame: bytes, trust: Trust) -> ModelUpdate:
     """
     if len(frame) > frame_limit(trust.schema):
         raise RemoteFault(Reason.OVERSIZE, f"a frame of {len(frame)} bytes, the limit is {frame_limit(trust.schema)}")
-    statement = open_statement(frame, trust)
+    return open_payload(open_statement(frame, trust), frame, trust)
+
+
+def open_payload(statement: Statement, frame: bytes, trust: Trust) -> ModelUpdate:
+    """The rest of `open_update`, for a receiver that has already opened the head of `frame`, which gave `statement`."""
     payload = memoryview(frame)[head_length(frame) :]
     if len(payload) != statement.payload_length:
         raise RemoteFault(Reason.WRONG_LENGTH, f"{len(payload)} bytes, {statement.payload_length} were announced")

@@ -15,7 +15,7 @@ from yarl import URL
 
 from p2pfed.core import wire
 from p2pfed.core.consortium import MAX_MANIFEST
-from p2pfed.core.messages import HeartbeatTable, Hello, ModelUpdate
+from p2pfed.core.messages import HeartbeatTable, Hello, ModelUpdate, Statement
 from p2pfed.core.types import Address, NodeId, Reason, short
 from p2pfed.errors import RemoteFault
 from p2pfed.net import limits
@@ -92,21 +92,22 @@ class HttpTransport:
         limit = wire.frame_limit(trust.schema)
         request = _Request("GET", "update", limit, {"member": member, "after": str(after)})
 
-        async def read(response: aiohttp.ClientResponse) -> bytes | None:
+        async def read(response: aiohttp.ClientResponse) -> tuple[bytes, Statement] | None:
             if response.status == 204:
                 return None
             frame, statement = await read_frame(response.content, check_announced(response.headers, limit), trust)
             if statement.sender != member or statement.seq <= after:
                 raise RemoteFault(Reason.UNRELATED_ANSWER, f"sequence {statement.seq} of {short(statement.sender)}")
-            return frame
+            return frame, statement
 
-        frame = await self._ask(peer, addresses, request, read)
-        if frame is None:
+        answer = await self._ask(peer, addresses, request, read)
+        if answer is None:
             return None
+        frame, statement = answer
         self._traffic.received[peer] += len(frame)
         if len(frame) > limits.OFF_LOOP:
-            return await asyncio.to_thread(wire.open_update, frame, trust)
-        return wire.open_update(frame, trust)
+            return await asyncio.to_thread(wire.open_payload, statement, frame, trust)
+        return wire.open_payload(statement, frame, trust)
 
     async def push(self, peer: NodeId, addresses: Sequence[Address], frame: bytes) -> None:
         """See Transport."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -16,6 +17,9 @@ class Stream(Protocol):
 
     async def readexactly(self, n: int) -> bytes:
         """The next `n` bytes; raises IncompleteReadError if the stream ends before."""
+
+    async def readany(self) -> bytes:
+        """Whatever has come, at least a byte; nothing at the end."""
 
 
 def check_announced(headers: Mapping[str, str], limit: int) -> int:
@@ -46,4 +50,11 @@ async def read_frame(stream: Stream, length: int, trust: wire.Trust) -> tuple[by
     signed = head_length + statement.payload_length
     if length != signed:
         raise RemoteFault(Reason.WRONG_LENGTH, f"{length} bytes are announced, {signed} are signed")
-    return head + await stream.readexactly(statement.payload_length), statement
+    pieces, missing = [head], statement.payload_length
+    while missing:
+        piece = await stream.readany()  # never beyond the body, whose length was announced
+        if not piece:
+            raise asyncio.IncompleteReadError(b"", missing)
+        pieces.append(piece)
+        missing -= len(piece)
+    return b"".join(pieces), statement
