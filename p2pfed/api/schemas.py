@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+FOREIGN_CHARACTERS = 200
+"""Of one text that came from elsewhere; what follows is cut off."""
+
+
+def printable(text: str) -> str:
+    """A text of foreign origin, short and without control characters, so that it cannot command a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:FOREIGN_CHARACTERS])
+
+
+ForeignText = Annotated[str, AfterValidator(printable)]
 
 
 class Reply(BaseModel):
@@ -133,16 +144,16 @@ class MemberRow(Reply):
     name: str
     id: str
     status: Literal["unknown", "alive", "suspect", "failed", "left", "blocked"]
-    address: str | None
+    address: ForeignText | None
     seen_seconds: float | None
     """Since its newest heartbeat arrived here; null if never."""
     rtt_ms: float | None
     manifest: int | None
-    version: str | None
+    version: ForeignText | None
     proto: int | None
     age: int | None
     """Rounds behind its newest update known here."""
-    note: str
+    note: ForeignText
 
 
 class UpdateRow(Reply):

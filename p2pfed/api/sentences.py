@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from p2pfed.api.schemas import printable
 from p2pfed.core.events import (
     Event,
     ExchangeEnded,
@@ -25,9 +26,6 @@ from p2pfed.core.types import NodeId, Verdict
 
 NameOf = Callable[[NodeId], str]
 _Say = Callable[[Any, NameOf], str]
-
-_DETAIL = 200
-"""Characters of foreign text that one line may repeat."""
 
 
 def sentence(event: Event, name_of: NameOf) -> str:
@@ -68,12 +66,12 @@ def _accepted(event: UpdateAccepted, name_of: NameOf) -> str:
 def _refused(event: UpdateRefused, name_of: NameOf) -> str:
     verb = "rejected" if event.reason.verdict is Verdict.REJECT else "ignored"
     blamed = f" ({name_of(event.blamed)} handed it over)" if event.blamed != event.member else ""
-    detail = f": {event.detail[:_DETAIL]}" if event.detail else ""
+    detail = f": {printable(event.detail)}" if event.detail else ""
     return f"update of {name_of(event.member)} {verb}{blamed}: {event.reason.sentence}{detail}"
 
 
 def _exchange(event: ExchangeEnded, name_of: NameOf) -> str:
-    return f"exchange with {name_of(event.peer)} failed: {event.error[:_DETAIL]}"
+    return f"exchange with {name_of(event.peer)} failed: {printable(event.error)}"
 
 
 def _round(event: RoundCompleted, name_of: NameOf) -> str:

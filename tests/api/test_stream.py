@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from p2pfed.api import stream
+from p2pfed.api.schemas import MemberRow
 from p2pfed.api.sentences import sentence
 from p2pfed.api.stream import EventLog, kind, to_json
 from p2pfed.core import events
@@ -78,6 +79,20 @@ def test_every_event_is_json_and_one_printable_line(event):
     line = sentence(event, name_of)
     assert line and "\n" not in line and len(line) < 400
     assert A not in line and B not in line, "people read names, not ids"
+
+
+def test_foreign_text_cannot_command_a_terminal():
+    for event in (
+        UpdateRefused(A, B, Reason.MALFORMED, "\x1b[2J\r\nforged line"),
+        ExchangeEnded(A, "\x1b]0;title\x07 \u202e", 1.0),
+    ):
+        assert sentence(event, name_of).isprintable()
+    row = MemberRow(
+        name="bank-a", id=A, status="alive", address="x\n:1", seen_seconds=1, rtt_ms=None, manifest=1,
+        version="\x1b[31m" + "9" * 1000, proto=1, age=1, note="",
+    )  # fmt: skip
+    assert row.version.isprintable() and len(row.version) == 200
+    assert row.address.isprintable()
 
 
 def test_fields_become_the_words_of_the_api():
