@@ -1,0 +1,224 @@
+"""Drivers under asyncio on an in-memory network: order of effects, durability, faults, manifests that spread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from p2pfed.core import events as e
+from p2pfed.core import wire
+from p2pfed.core.consortium import SignedManifest
+from p2pfed.core.node import GossipNode
+from p2pfed.core.rounds import Phase
+from p2pfed.core.settings import Memory, NodeSettings
+from p2pfed.core.types import Address, Reason
+from p2pfed.errors import DiskFault, RemoteFault, Unavailable
+from p2pfed.net.memory import MemoryNetwork, MemoryTransport
+from p2pfed.runtime.driver import BACKLOG, Driver, SteadyClock
+from p2pfed.store.base import MemoryStore
+from tests.consortia import GOSSIP, Consortium, consortium, next_version, sign
+
+
+@dataclass
+class EchoTrainer:
+    """Answers every job on the next turn of the loop; can be held up."""
+
+    put: Callable[[e.Input], None]
+    held: bool = False
+    jobs: list[e.Effect] = field(default_factory=list)
+
+    def submit(self, job: e.StartTraining | e.StartEvaluation) -> None:
+        self.jobs.append(job)
+        if not self.held:
+            asyncio.get_running_loop().call_later(0.005, self.put, self.answer(job))
+
+    @staticmethod
+    def answer(job: e.StartTraining | e.StartEvaluation) -> e.Input:
+        if isinstance(job, e.StartEvaluation):
+            return e.EvaluationFinished(job.purpose, {"validation": {"auprc": 0.5, "loss": 1.0}}, 0.5)
+        return e.TrainingFinished(job.round, job.vector + np.float32(0.1), b"adam", 0.5, 10, 0.005)
+
+
+class SlowStore(MemoryStore):
+    """Every save waits until `release` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.release = asyncio.Event()
+        self.asked = asyncio.Event()
+
+    async def save(self, save: e.Save) -> None:
+        self.asked.set()
+        await self.release.wait()
+        await super().save(save)
+
+
+class FullDisk(MemoryStore):
+    async def save(self, save: e.Save) -> None:
+        raise DiskFault("cannot write node.sqlite: no space left on device; free some space")
+
+
+class Bank:
+    """A driver with fakes around it."""
+
+    def __init__(self, members: Consortium, i: int, network: MemoryNetwork, store: MemoryStore, rounds: int) -> None:
+        signed = members.signed(0, 1)
+        address = Address.parse(members.manifest.members[i].endpoints[0])
+        restored = store.restore()
+        settings = NodeSettings(rounds, 1, (str(address),), "test")
+        memory = Memory(restored.epoch, restored.instance, restored.checkpoint, restored.marks)
+        node = GossipNode(members.members[i], members.manifest, settings, memory, np.random.default_rng(i))
+        self.told: list[e.Event] = []
+        self.kept: list[e.KeepModel] = []
+        self.store = store
+        self.driver = Driver(node, [signed], store, self.told.append, self.keep, SteadyClock())
+        self.transport = MemoryTransport(node.me, network, self.driver.trust())
+        self.driver.transport = self.transport
+        self.trainer = EchoTrainer(self.driver.put)
+        self.driver.trainer = self.trainer
+        self.driver.on_trust = self.transport.use
+        network.serve(address, node.me, self.driver)
+        self.id = node.me
+
+    async def keep(self, model: e.KeepModel) -> None:
+        self.kept.append(model)
+
+    async def until(self, done: Callable[[], bool], seconds: float = 10.0) -> None:
+        async with asyncio.timeout(seconds):
+            while not done():
+                await asyncio.sleep(0.005)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    members: Consortium, *stores: MemoryStore, rounds: int = 0
+) -> AsyncIterator[tuple[list[Bank], MemoryNetwork]]:
+    network = MemoryNetwork()
+    banks = [Bank(members, i, network, store, rounds) for i, store in enumerate(stores)]
+    tasks = [asyncio.create_task(b.driver.run()) for b in banks]
+    for bank in banks:
+        bank.driver.put(e.TrainerReady(1000, 50))
+    try:
+        yield banks, network
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def quick(n: int) -> Consortium:
+    from dataclasses import replace
+
+    return consortium(n, gossip=replace(GOSSIP, heartbeat_seconds=0.1, adoption_seconds=0.5))
+
+
+async def test_banks_learn_from_each_other_and_keep_their_models() -> None:
+    async with running(quick(4), *(MemoryStore() for _ in range(4)), rounds=40) as (banks, _):
+        for bank in banks:
+            await bank.until(lambda b=bank: any(isinstance(x, e.RunFinished) for x in b.told))
+        for bank in banks:
+            merged = {m for x in bank.told if isinstance(x, e.RoundCompleted) for m in x.merged}
+            assert merged == {b.id for b in banks} - {bank.id}
+            assert bank.kept[-1].round == 40
+            assert bank.store.restore() is not None
+
+
+async def test_nothing_is_served_before_it_is_durable() -> None:
+    slow = SlowStore()
+    async with running(quick(2), slow, MemoryStore()) as (banks, _):
+        await asyncio.wait_for(slow.asked.wait(), 10)
+        await asyncio.sleep(0.05)
+        assert banks[0].driver.update(banks[1].id, banks[0].id, 0) is None
+        slow.release.set()
+        await banks[0].until(lambda: banks[0].driver.update(banks[1].id, banks[0].id, 0) is not None)
+
+
+async def test_a_full_disk_ends_the_driver_before_anything_leaves_the_node() -> None:
+    members = quick(2)
+    bank = Bank(members, 0, MemoryNetwork(), FullDisk(), 0)
+    bank.driver.put(e.TrainerReady(1000, 50))
+    with pytest.raises(DiskFault, match="no space left"):
+        await asyncio.wait_for(bank.driver.run(), 10)
+    assert bank.driver.update(bank.id, bank.id, 0) is None
+
+
+async def test_a_push_is_answered_only_when_it_is_durable() -> None:
+    slow = SlowStore()
+    members = quick(3)
+    async with running(members, slow) as (banks, _):
+        banks[0].trainer.held = True
+        frame = wire.seal_update(
+            members.members[1], manifest=members.manifest, instance="00" * 16, seq=1, previous="", round=1, rows=9,
+            vector=np.zeros(members.manifest.model.schema().size, np.float32),
+        ).frame  # fmt: skip
+        push = asyncio.create_task(banks[0].driver.pushed(members.members[1].node_id, frame))
+        await asyncio.wait_for(slow.asked.wait(), 10)
+        await asyncio.sleep(0.02)
+        assert not push.done()
+        slow.release.set()
+        await asyncio.wait_for(push, 10)
+        assert banks[0].driver.update(banks[0].id, members.members[1].node_id, 0) == frame
+
+
+async def test_a_forged_push_raises_and_an_overfull_queue_sends_peers_away() -> None:
+    members = quick(2)
+    bank = Bank(members, 0, MemoryNetwork(), MemoryStore(), 0)
+    with pytest.raises(RemoteFault) as caught:
+        await bank.driver.pushed(members.members[1].node_id, b"P2F1" + bytes(100))
+    assert caught.value.reason is Reason.MALFORMED
+    for _ in range(BACKLOG + 1):
+        bank.driver.put(e.LoopLagged(0.0))
+    with pytest.raises(Unavailable):
+        await bank.driver.heartbeats(members.members[1].node_id, b"")
+
+
+async def test_an_unexpected_error_in_a_request_ends_the_driver_instead_of_vanishing() -> None:
+    members = quick(2)
+    bank = Bank(members, 0, MemoryNetwork(), MemoryStore(), 0)
+
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    bank.transport.exchange = broken  # type: ignore[method-assign, assignment]
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(bank.driver.run(), 10)
+
+
+async def test_stopping_halts_the_node_and_tells_the_others() -> None:
+    async with running(quick(2), MemoryStore(), MemoryStore()) as (banks, _):
+        await banks[1].until(lambda: not banks[1].driver.node.peers.alone)
+        await asyncio.wait_for(banks[0].driver.stop(), 10)
+        assert banks[0].driver.node.rounds.phase is Phase.STOPPED
+        await banks[1].until(lambda: banks[1].driver.node.peers.state(banks[0].id).value == "left")
+
+
+async def test_a_newer_manifest_spreads_from_one_member_to_the_others() -> None:
+    members = quick(3)
+    async with running(members, *(MemoryStore() for _ in range(3))) as (banks, _):
+        successor = sign(next_version(members.manifest, name="pilot two"), *members.admins[:2])
+        changed = await banks[0].driver.follow(successor)
+        assert changed is not None
+        banks[0].driver.put(changed)
+        for bank in banks:
+            await bank.until(lambda b=bank: b.driver.node.manifest.version == 2)
+        assert banks[2].driver.manifest(2) == successor.to_bytes()
+
+
+async def test_a_manifest_that_is_not_a_successor_is_refused_and_reported() -> None:
+    members = quick(2)
+    async with running(members, MemoryStore(), MemoryStore()) as (banks, _):
+        rogue: SignedManifest = sign(next_version(members.manifest), members.admins[0])
+        banks[1].driver._signed[2] = rogue
+        banks[0].driver._request(
+            banks[0].driver._fetch_manifest(
+                e.FetchManifest(banks[1].id, banks[0].driver.node.peers.endpoints(banks[1].id), 2)
+            ),
+            "fetch",
+        )
+        await banks[0].until(lambda: any(getattr(x, "code", "") == "MANIFEST_REFUSED" for x in banks[0].told))
+        assert banks[0].driver.node.manifest.version == 1
