@@ -7,6 +7,7 @@ import hmac
 import logging
 import secrets
 import socket
+import struct
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 
@@ -64,6 +65,7 @@ class Guard:
     async def check_write(self, request: web.Request) -> None:
         """Raise unless the request came over the Unix socket, or bears the token and no other site sent it."""
         if over_unix_socket(request):
+            _log.info("%s asked for by user %d over the admin socket", request.path, _user(request))
             return
         if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise web.HTTPForbidden(text="another web site may not command this node")
@@ -74,6 +76,7 @@ class Guard:
                 text="send `Authorization: Bearer TOKEN` with the text of admin.token in the state directory",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+        _log.info("%s asked for by a bearer of the admin token", request.path)
 
 
 def over_unix_socket(request: web.Request) -> bool:
@@ -82,6 +85,15 @@ def over_unix_socket(request: web.Request) -> bool:
         return False  # the client has gone; nobody will read the answer
     connection = request.transport.get_extra_info("socket")
     return connection is not None and connection.family == socket.AF_UNIX
+
+
+def _user(request: web.Request) -> int:
+    """The uid at the other end of the Unix socket, as the kernel saw it connect; -1 if it has gone."""
+    if request.transport is None:
+        return -1
+    connection = request.transport.get_extra_info("socket")
+    _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(user)
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> web.Response:

@@ -147,11 +147,13 @@ async def test_another_web_site_cannot_write_even_with_the_token(admin):
     assert admin.node.stopped == 0
 
 
-async def test_the_unix_socket_needs_no_token_and_is_for_the_owner_only(admin):
+async def test_the_unix_socket_needs_no_token_and_is_for_the_owner_only(admin, caplog):
+    caplog.set_level("INFO", "p2pfed")
     assert stat.S_IMODE(os.stat(admin.socket_path).st_mode) == 0o600
     async with admin.unix.post("/api/v1/stop") as answer:
         assert (await answer.json())["detail"] == "stopping"
     assert admin.node.stopped == 1
+    assert f"/api/v1/stop asked for by user {os.getuid()}" in caplog.text
 
 
 async def test_a_reload_answers_what_changed_or_what_is_wrong(admin):
