@@ -8,6 +8,7 @@ pools start with the first operation, so a child starts its own.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import os
 import signal
@@ -91,6 +92,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         raise SystemExit("usage: python -m p2pfed.runtime.spawner SOCKET")
     os.environ.update(ONE_THREAD)
+    faulthandler.enable()
     signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     path = Path(arguments[0])

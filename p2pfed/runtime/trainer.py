@@ -39,7 +39,7 @@ LOADING_SECONDS = 300.0
 SILENT_SECONDS = 30.0
 """How long a loaded child may be silent, and the least time a job is given."""
 FIRST_JOB_SECONDS = 3600.0
-"""Time for a job while fewer than three of its kind tell what is usual."""
+"""Time to load the rows, and for a job while fewer than three of its kind tell what is usual."""
 SLOW_FACTOR = 3
 """A job that takes this many times the median of its kind is stuck."""
 RETRY_SECONDS, RETRY_LIMIT = 1.0, 60.0
@@ -174,7 +174,7 @@ class Trainer:
         child = self._child = await (from_spawner(self._base / path, LOADING_SECONDS) if path else start_own())
         kill = True
         try:
-            self.state, self._silent, self._current = TrainerState.LOADING, 0.0, None
+            self.state, self._silent, self._busy, self._current = TrainerState.LOADING, 0.0, 0.0, None
             self._ready.clear()
             await _first_of(self._listen(child, quiet), self._feed(child, load), self._watch())
             kill = False
@@ -238,11 +238,11 @@ class Trainer:
             self._busy += 1.0
             if self._silent > (SILENT_SECONDS if self._ready.is_set() else LOADING_SECONDS):
                 raise _Gone(f"the trainer process has said nothing for {self._silent:.0f} s")
-            if self._current and self._busy > self._patience(type(self._current)):
-                raise _Gone(f"the trainer process is stuck: a job has taken {self._busy:.0f} s")
+            if self.state is not TrainerState.IDLE and self._busy > self._patience():
+                raise _Gone(f"the trainer process is stuck: it has been {self.state.value} for {self._busy:.0f} s")
 
-    def _patience(self, kind: type[Job]) -> float:
-        usual = self._durations[kind]
+    def _patience(self) -> float:
+        usual = self._durations[type(self._current)] if self._current else ()
         return max(SILENT_SECONDS, SLOW_FACTOR * statistics.median(usual)) if len(usual) >= 3 else FIRST_JOB_SECONDS
 
     def _outgrown(self, settled: int) -> bool:

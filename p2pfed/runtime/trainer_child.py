@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import os
 import signal
 import socket
@@ -183,6 +184,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 2 or arguments[0] != "--fd" or not arguments[1].isdigit():
         raise SystemExit("usage: python -m p2pfed.runtime.trainer_child --fd N")
     os.environ.update(ONE_THREAD)
+    faulthandler.enable()
     die_with_parent(os.getppid())
     step_back()
     with socket.socket(fileno=int(arguments[1])) as connection:

@@ -50,8 +50,11 @@ class TrainerProcess:
         await self.writer.drain()
 
     async def hear(self) -> TrainerMessage | None:
-        """The next message; None at the end. Raises BrokenMessage or OSError."""
-        return await read(self.reader)
+        """The next message; None when the child has ended, however. Raises BrokenMessage."""
+        try:
+            return await read(self.reader)
+        except ConnectionError:  # it was killed before it read all that was sent
+            return None
 
     async def end(self, kill: bool = False) -> None:
         """Close the stream and see the process dead: SIGTERM, then SIGKILL after 20 s, or `kill` at once."""

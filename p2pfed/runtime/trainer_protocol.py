@@ -83,12 +83,12 @@ def _json_length(prefix: Blob) -> int:
 def _head(text: bytes) -> tuple[str, dict[str, Any], list[int]]:
     try:
         head = json.loads(text)
-        kind, lengths = head.pop("kind"), head.pop("blobs")
-    except (ValueError, KeyError, AttributeError) as error:
+        kind, lengths = head.pop("kind"), list(head.pop("blobs"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BrokenMessage(f"a message's head cannot be read: {error!r}") from None
     if len(lengths) > MAX_BLOBS or any(not isinstance(n, int) or not 0 <= n <= MAX_BLOB for n in lengths):
         raise BrokenMessage(f"a message announces blobs of {lengths} bytes")
-    return kind, head, lengths
+    return str(kind), head, lengths
 
 
 def _exactly(connection: socket.socket, length: int, may_end: bool = False) -> bytearray:
