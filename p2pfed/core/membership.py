@@ -197,11 +197,12 @@ class PeerTable:
         if not _dialable(endpoint.address):
             return
         addresses = self._find(peer).addresses
-        others = tuple(a for a in addresses.get(endpoint.source, ()) if a != endpoint.address)
+        known = addresses.get(endpoint.source, ())
         if endpoint.source == "zeroconf":
-            addresses["zeroconf"] = (endpoint.address, *others)[:ZEROCONF_ENDPOINTS]
-        elif len(others) < MAX_ENDPOINTS:
-            addresses[endpoint.source] = (*others, endpoint.address)
+            newest_first = dict.fromkeys((endpoint.address, *known))
+            addresses["zeroconf"] = tuple(newest_first)[:ZEROCONF_ENDPOINTS]
+        else:
+            addresses[endpoint.source] = tuple(dict.fromkeys((*known, endpoint.address)))[:MAX_ENDPOINTS]
 
     def set_members(self, members: Iterable[NodeId]) -> None:
         """Follow a new manifest: forget who is gone, and every endpoint that the old manifest named."""

@@ -165,16 +165,17 @@ def test_failing_with_everybody_is_our_own_fault_but_with_one_of_one_it_may_not_
 
 def test_back_off_doubles_with_full_jitter_up_to_five_minutes() -> None:
     limits = [min(2.0**i, 300.0) for i in range(14)]
-    longest = [0.0] * len(limits)
+    longest, shortest = [0.0] * len(limits), list(limits)
     for seed in range(200):
         table, draws, now = peers(A), rng(seed), 0.0
         for i, limit in enumerate(limits):
             until = table.failed(A, now, draws)
             assert now <= until <= now + limit
-            longest[i] = max(longest[i], until - now)
+            longest[i], shortest[i] = max(longest[i], until - now), min(shortest[i], until - now)
             assert not table.benched(A, until)
             now = until + 1
     assert all(seen > 0.9 * limit for seen, limit in zip(longest, limits, strict=True))
+    assert all(seen < 0.1 * limit for seen, limit in zip(shortest, limits, strict=True))
 
 
 def test_back_off_scales_with_the_heartbeat_period() -> None:
@@ -228,6 +229,15 @@ def test_endpoints_are_tried_configured_then_signed_then_agreed_then_heard_of() 
     assert hosts(table, A) == ["config", "second", "signed", "manifest", "zeroconf"]
     table.observe(told(beat(A, 2, endpoints=("moved:1",))), 0, None)
     assert hosts(table, A) == ["config", "second", "moved", "manifest", "zeroconf"]
+
+
+def test_an_endpoint_told_again_neither_moves_down_nor_pushes_others_out() -> None:
+    table = peers(A)
+    for host in ("first", "second", "first"):
+        table.add_endpoint(A, endpoint(f"{host}:1", "config"))
+    for host in ("x", *["y"] * 10):
+        table.add_endpoint(A, endpoint(f"{host}:1", "zeroconf"))
+    assert hosts(table, A) == ["first", "second", "y", "x"]
 
 
 def test_no_source_can_fill_the_memory() -> None:
@@ -292,6 +302,8 @@ def test_the_table_is_whole_up_to_its_limit_and_a_random_part_above() -> None:
     assert table.rows(own, rng()) == told(own)
     table.observe(told(*(beat(m, 1) for m in members[: TABLE_ROWS - 1])), 0, None)
     assert table.rows(own, rng()).rows == (own, *(beat(m, 1) for m in members[: TABLE_ROWS - 1]))
+    table.observe(told(*(beat(m, 1) for m in members[:TABLE_ROWS])), 0, None)
+    assert len(table.rows(own, rng()).rows) == TABLE_ROWS
     table.observe(told(*(beat(m, 1) for m in members)), 0, None)
     sent: set[NodeId] = set()
     draws = rng()
