@@ -1,0 +1,65 @@
+"""What the documentation says is what the program does."""
+
+import configparser
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from p2pfed import configfile
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```yaml\n(.*?)```", README, re.DOTALL))
+
+
+def test_the_generated_tables_are_up_to_date():
+    result = subprocess.run([sys.executable, ROOT / "scripts/reference", "--check"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "node_config").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_example_configuration_is_valid(path):
+    assert configfile.load(path).version == 1
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_every_configuration_in_the_readme_is_valid(tmp_path, name):
+    path = tmp_path / "node.yaml"
+    path.write_text(FILES[name])
+    assert configfile.load(path).node.name == Path(name).parent.name
+
+
+def test_there_are_three_banks_in_the_readme():
+    assert sorted(FILES) == ["bank-a/node.yaml", "bank-b/node.yaml", "bank-c/node.yaml"]
+    assert all(yaml.safe_load(text)["peers"]["zeroconf"] for text in FILES.values())
+
+
+def test_every_p2pfed_command_in_the_readme_exists():
+    from p2pfed.cli import COMMANDS, GROUPS
+
+    known = {command for command, _ in COMMANDS}
+    for line in re.findall(r"^\$ p2pfed (.*)$", README, re.MULTILINE):
+        words = line.split()
+        verb = " ".join(words[: 2 if words[0] in GROUPS else 1])
+        assert verb in known or verb == "--version", line
+
+
+def test_ci_runs_the_quickstart():
+    command = [sys.executable, ROOT / "scripts/readme_commands", ROOT / "README.md"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == ["scripts/run", "scripts/test"]
+
+
+def test_the_service_leaves_what_needs_a_person_alone():
+    from p2pfed import errors
+
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
+    unit.optionxform = str
+    unit.read(ROOT / "node_config/p2pfed.service")
+    for error in (errors.UsageError, errors.StateCorrupt, errors.NotPermitted, errors.ConfigError):
+        assert str(error.exit_code) in unit["Service"]["RestartPreventExitStatus"].split()
+    assert unit["Service"]["Type"] == "notify"
