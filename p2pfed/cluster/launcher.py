@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from p2pfed import __version__
@@ -109,4 +109,5 @@ def history(name: str, events: list[dict[str, Any]]) -> list[HistoryPoint]:
 
 
 def _plain_options(options: ClusterOptions) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(options), default=str))
+    return plain

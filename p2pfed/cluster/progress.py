@@ -25,13 +25,19 @@ class Screen:
         self._live: Live | None = None
         self._last_line = float("-inf")
         self._first: tuple[float, int] | None = None
+        self._addressed = False
 
     def step(self, text: str) -> None:
         """Say what happens now."""
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def nodes(self, progress: Sequence[NodeProgress], rounds: int) -> None:
         """Show how far the nodes are."""
+        if not self._addressed and all(node.address for node in progress):
+            self._addressed = True
+            self.step(
+                "\n".join(f"{node.name} says how it is at http://{node.address}/api/v1/status" for node in progress)
+            )
         left = self._seconds_left(progress, rounds)
         if self._live is not None:
             self._live.update(_table(progress, rounds, left), refresh=True)
@@ -71,7 +77,6 @@ def _table(progress: Sequence[NodeProgress], rounds: int, left: float | None) ->
         table.add_column(name)
     for name in ("round", "AUPRC", "exchanges"):
         table.add_column(name, justify="right")
-    table.add_column("status at")
     for node in progress:
         table.add_row(
             node.name,
@@ -79,12 +84,14 @@ def _table(progress: Sequence[NodeProgress], rounds: int, left: float | None) ->
             f"{node.round}/{rounds}",
             "-" if node.auprc is None else f"{node.auprc:.3f}",
             str(node.exchanged),
-            f"http://{node.address}/api/v1/status" if node.address else "-",
         )
     return table
 
 
 def _line(progress: Sequence[NodeProgress], rounds: int, left: float | None) -> str:
+    if not any(node.round for node in progress):
+        up = sum(node.state != "starting" for node in progress)
+        return f"{up} of {len(progress)} daemons are up and wait for their trainers, which import TensorFlow first"
     slowest, fastest = min(node.round for node in progress), max(node.round for node in progress)
     known = [node.auprc for node in progress if node.auprc is not None]
     auprc = f"{sum(known) / len(known):.3f}" if known else "-"

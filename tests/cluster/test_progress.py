@@ -41,7 +41,25 @@ def test_a_live_table_on_a_terminal():
     said = out.getvalue()
     assert "bank-1" in said
     assert "4/20" in said
-    assert "http://127.0.0.1:7480/api/v1/status" in said
+
+
+def test_addresses_are_told_once_and_the_wait_explained():
+    shown, out = screen(terminal=False)
+    waiting = [NodeProgress(f"bank-{i}", "waiting", 0, None, 0, f"127.0.0.1:{7480 + i}") for i in (1, 2)]
+    with shown:
+        shown.nodes([waiting[0], NODES[1]], 20)
+        shown.nodes(waiting, 20)
+        shown.nodes(waiting, 20)
+    assert out.getvalue().count("http://127.0.0.1:7482/api/v1/status") == 1
+
+
+def test_waiting_for_trainers_is_said():
+    shown, out = screen(terminal=False)
+    with shown:
+        shown.nodes(
+            [NodeProgress("bank-1", "waiting", 0, None, 0, None), NodeProgress("b", "starting", 0, None, 0, None)], 20
+        )
+    assert out.getvalue().startswith("1 of 2 daemons are up")
 
 
 def event(kind, **fields):
