@@ -10,7 +10,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -109,8 +109,11 @@ class LocalCluster:
         return self.folder / f"{name}.log"
 
 
-def found(options: ClusterOptions, shards: Shards, folder: Path) -> LocalCluster:
-    """Make keys, manifest and configurations in `folder`; raises DataError, UsageError."""
+def found(options: ClusterOptions, shards: Shards, folder: Path, dial_out: Collection[str] = ()) -> LocalCluster:
+    """Make keys, manifest and configurations in `folder`; the banks of `dial_out` open no listener.
+
+    Raises DataError, UsageError.
+    """
     _check_folder(folder, shards.names)
     now = time.time()
     columns = _columns(shards, now)
@@ -118,7 +121,8 @@ def found(options: ClusterOptions, shards: Shards, folder: Path) -> LocalCluster
     requests, banks = [], []
     for i, (name, rows) in enumerate(zip(shards.names, shards.banks, strict=True)):
         listen, admin = (f"127.0.0.1:{next(ports)}" for _ in range(2))
-        config = _config(options, shards, folder, name, rows, listen, admin, options.seed + i)
+        address = None if name in dial_out else listen
+        config = _config(options, shards, folder, name, rows, address, admin, options.seed + i)
         bank, request = _join(config, columns, folder / name, now)
         banks.append(bank)
         requests.append(request)
@@ -171,7 +175,7 @@ def _config(
     folder: Path,
     name: str,
     rows: Path,
-    listen: str,
+    listen: str | None,
     admin: str,
     seed: int,
 ) -> NodeConfig:
