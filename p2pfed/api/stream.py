@@ -18,7 +18,7 @@ from p2pfed.core.events import Event
 from p2pfed.core.types import NodeId, Reason
 from p2pfed.store.base import Store, StoredEvent
 
-RING = 1_000
+RING = 256
 """Newest events kept in memory, for subscribers that come back."""
 QUEUE = 256
 """Events a subscriber may fall behind before it is let go; it comes back with its last id."""

@@ -8,8 +8,8 @@ import json
 import os
 from pathlib import Path
 
-from p2pfed.errors import StateLocked
-from p2pfed.store.state_dir import StateDir
+from p2pfed.errors import DiskFault, StateLocked
+from p2pfed.store.state_dir import StateDir, disk_faults
 
 
 class StateLock:
@@ -19,7 +19,10 @@ class StateLock:
     """
 
     def __init__(self, state: StateDir, software: str, now: float) -> None:
-        """Take the lock and write pid, software version and start time; raises StateLocked naming the holder."""
+        """Take the lock and write pid, software version and start time.
+
+        Raises StateLocked naming the holder, or DiskFault if the disk is full.
+        """
         try:
             descriptor = os.open(state.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -39,8 +42,13 @@ class StateLock:
             ) from None
         self._descriptor: int | None = descriptor
         holder = json.dumps({"pid": os.getpid(), "software": software, "started": round(now)})
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, holder.encode(), 0)
+        try:
+            with disk_faults(state.lock):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, holder.encode(), 0)
+        except DiskFault:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Let another daemon start here."""

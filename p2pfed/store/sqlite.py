@@ -76,10 +76,10 @@ class SqliteStore:
         """
         self._state = state
         self._keep = keep_events
-        if not state.database.exists() and state.member_key.exists():
+        if state.member_key.exists() and not (state.database.exists() and state.database.stat().st_size):
             raise StateCorrupt(
-                f"{state.database} is missing but {state.member_key} is there: without the last signed sequence number "
-                f"this node could sign it twice. {_WAY_OUT}"
+                f"{state.database} is missing or empty but {state.member_key} is there: without the last signed "
+                f"sequence number this node could sign it twice. {_WAY_OUT}"
             )
         try:
             with _faults(state.database):

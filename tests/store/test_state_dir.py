@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -80,6 +81,16 @@ def test_an_unreadable_holder_is_just_another_daemon(state):
             StateLock(state, "1", 1000.0)
 
 
+def test_a_lock_that_cannot_be_written_is_a_disk_fault_and_frees_the_lock(state, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(DiskFault, match="No space left"):
+        patch.setattr(os, "pwrite", full)
+        StateLock(state, "1", 0.0)
+    StateLock(state, "1", 0.0).release()
+
+
 HOLD_LOCK = """
 import pathlib, sys
 from p2pfed.store.lock import StateLock
@@ -122,6 +133,9 @@ def test_a_key_without_its_sequence_number_does_not_start(state):
     SqliteStore(state).close()
     for path in state.root.glob("node.sqlite*"):
         path.unlink()
+    with pytest.raises(StateCorrupt, match="sign it twice"):
+        SqliteStore(state)
+    state.database.touch()
     with pytest.raises(StateCorrupt, match="sign it twice"):
         SqliteStore(state)
 
