@@ -19,7 +19,7 @@ from p2pfed.core.messages import HeartbeatTable, Hello, ModelUpdate, Statement
 from p2pfed.core.types import Address, NodeId, Reason, short
 from p2pfed.errors import RemoteFault
 from p2pfed.net import limits
-from p2pfed.net.frames import check_announced, read_frame
+from p2pfed.net.frames import check_announced, read_body, read_frame
 from p2pfed.net.tls import Pins, client_context, pins_of
 from p2pfed.net.transport import Cause, Traffic, Unreachable
 
@@ -235,7 +235,7 @@ def _read_small(limit: int) -> Callable[[aiohttp.ClientResponse], Awaitable[byte
     async def read(response: aiohttp.ClientResponse) -> bytes:
         if response.status == 204:
             return b""
-        return await response.content.readexactly(check_announced(response.headers, limit))
+        return await read_body(response.content, check_announced(response.headers, limit))
 
     return read
 

@@ -43,6 +43,7 @@ class SeedDiscovery:
         self._me = me
         self._seeds = tuple(seeds)
         self._transport = transport
+        self._asking: asyncio.Task[None] | None = None
 
     async def start(self, found: Found) -> None:
         """See Discovery."""
@@ -53,6 +54,8 @@ class SeedDiscovery:
 
     async def close(self) -> None:
         """See Discovery."""
+        if self._asking is None:
+            return
         self._asking.cancel()
         await asyncio.gather(self._asking, return_exceptions=True)
 

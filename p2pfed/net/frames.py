@@ -34,6 +34,11 @@ def check_announced(headers: Mapping[str, str], limit: int) -> int:
     return int(text)
 
 
+async def read_body(stream: Stream, length: int) -> bytes:
+    """A body of exactly `length` bytes. Raises IncompleteReadError if it ends before."""
+    return await stream.readexactly(length) if length else b""  # aiohttp's empty stream knows no reading of nothing
+
+
 async def read_frame(stream: Stream, length: int, trust: wire.Trust) -> tuple[bytes, Statement]:
     """A frame of `length` bytes and its verified statement; raises RemoteFault before it reads a payload nobody wants.
 

@@ -39,6 +39,7 @@ class ZeroconfDiscovery:
         self._failed = failed
         self._lookups: dict[str, asyncio.Task[None]] = {}
         self._zeroconf: AsyncZeroconf | None = None
+        self._running: asyncio.Task[None] | None = None
         self.use(members)
 
     def use(self, members: Collection[NodeId]) -> None:
@@ -52,6 +53,8 @@ class ZeroconfDiscovery:
 
     async def close(self) -> None:
         """See Discovery."""
+        if self._running is None:
+            return
         self._running.cancel()
         await asyncio.gather(self._running, return_exceptions=True)
         await self._close()
@@ -60,7 +63,7 @@ class ZeroconfDiscovery:
         while True:
             interface = self._interface()
             if interface is None:
-                self._failed("zeroconf_off", "no IPv4 interface to look for members on", "see peers.listen")
+                self._failed("ZEROCONF_OFF", "no IPv4 interface to look for members on", "see peers.listen")
             else:
                 await self._open(interface)
             while self._interface() == interface:
@@ -75,12 +78,12 @@ class ZeroconfDiscovery:
                 await (await self._zeroconf.async_register_service(self._announcement(interface, self._listening.port)))
         except NonUniqueNameException:
             self._failed(
-                "zeroconf_conflict",
+                "ZEROCONF_CONFLICT",
                 f"another node announces itself as {short(self._me)} on this network: this one stays unannounced",
                 "if that is a copy of this node's state directory, stop it: two nodes must not share one key",
             )
         except (OSError, ZeroconfError) as error:
-            self._failed("zeroconf_off", f"cannot look for members on {interface}: {error}", "seeds still work")
+            self._failed("ZEROCONF_OFF", f"cannot look for members on {interface}: {error}", "seeds still work")
 
     async def _close(self) -> None:
         for task in self._lookups.values():

@@ -36,8 +36,9 @@ OFF_LOOP = 4 * 1024 * 1024
 MAX_LINE = 4096
 MAX_FIELD = 4096
 MAX_FIELDS = 32
-MAX_PUSHES = 4
-"""Updates being received at once, all members together; each member one."""
+MIN_PUSHES = 4
+PUSH_MEMORY = 64 * 1024 * 1024
+"""Updates being received at once: as many as fit this many bytes, at least `MIN_PUSHES`, each member one."""
 REQUESTS_PER_SECOND = 50.0
 REQUEST_BURST = 200.0
 MAX_PROBLEM = 512

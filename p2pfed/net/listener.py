@@ -36,6 +36,7 @@ class Listener:
         self._answers = PeerServer(handler, traffic)
         self._handshakes: dict[asyncio.Task[None], str] = {}
         self._open: dict[NodeId, list[_Connection]] = {}
+        self._accepting: asyncio.Task[None] | None = None
         self.use(handler.trust(), blocked)
 
     def use(self, trust: Trust, blocked: frozenset[NodeId] = frozenset()) -> None:
@@ -67,6 +68,8 @@ class Listener:
 
     async def close(self) -> None:
         """Stop accepting, let requests in progress finish for some seconds, and cut the rest."""
+        if self._accepting is None:
+            return
         self._accepting.cancel()
         handshakes = list(self._handshakes)
         for task in handshakes:

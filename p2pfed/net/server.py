@@ -14,7 +14,7 @@ from p2pfed.core.consortium import MAX_MANIFEST
 from p2pfed.core.types import NodeId, Reason, Verdict
 from p2pfed.errors import LocalFault, RemoteFault
 from p2pfed.net import limits
-from p2pfed.net.frames import check_announced, read_frame
+from p2pfed.net.frames import check_announced, read_body, read_frame
 from p2pfed.net.transport import PeerHandler, Traffic
 
 T = TypeVar("T")
@@ -90,6 +90,8 @@ class PeerServer:
             return _refuse(413 if fault.reason is Reason.OVERSIZE else 422, str(fault))
         except LocalFault:
             return _refuse(503, "try again later")
+        except ConnectionError:  # the peer has hung up: nobody reads this
+            return _refuse(400, "")
 
     async def _dispatch(self, asking: NodeId, request: web.BaseRequest) -> bytes | None:
         now = asyncio.get_running_loop().time()
@@ -118,15 +120,16 @@ class PeerServer:
 
     async def _heartbeats(self, asking: NodeId, request: web.BaseRequest) -> bytes:
         length = _begin_body(request, wire.MAX_TABLE)
-        return await self.handler.heartbeats(asking, await _read(request.content.readexactly(length)))
+        return await self.handler.heartbeats(asking, await _read(read_body(request.content, length)))
 
     async def _pushed(self, asking: NodeId, request: web.BaseRequest) -> None:
         trust = self.handler.trust()
-        if asking in self._pushing or len(self._pushing) >= limits.MAX_PUSHES:
+        largest = wire.frame_limit(trust.schema)
+        if asking in self._pushing or len(self._pushing) >= max(limits.MIN_PUSHES, limits.PUSH_MEMORY // largest):
             raise Refusal(503, "another update is being received")
         self._pushing.add(asking)
         try:
-            length = _begin_body(request, wire.frame_limit(trust.schema))
+            length = _begin_body(request, largest)
             frame, _ = await _read(read_frame(request.content, length, trust))
             await self.handler.pushed(asking, frame)
         finally:

@@ -115,6 +115,11 @@ async def test_exchange_swaps_heartbeat_tables(pair):
     assert [(row.heartbeat.member, row.heartbeat.counter) for row in table.rows] == [(pair.b.id, 7)]
 
 
+async def test_an_empty_heartbeat_table_is_one_too(pair):
+    table = await pair.transport.exchange(pair.b.id, [pair.address], HeartbeatTable(()))
+    assert len(table.rows) == 1
+
+
 async def test_manifest_comes_by_version(pair):
     pair.b.handler.manifests[2] = b"signed bytes"
     assert await pair.transport.manifest(pair.b.id, [pair.address], 2) == b"signed bytes"

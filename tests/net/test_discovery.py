@@ -84,7 +84,7 @@ async def test_a_second_node_of_one_name_stays_unannounced_and_goes_on_looking()
     await until(lambda: other.found, 10)
     await clone.start()
     await until(lambda: clone.problems, 10)
-    assert clone.problems[0][0] == "zeroconf_conflict"
+    assert clone.problems[0][0] == "ZEROCONF_CONFLICT"
     await until(lambda: clone.found, 10)
     assert {endpoint.address.port for _, endpoint in other.found} == {7001}
     for node in nodes:
@@ -96,7 +96,7 @@ async def test_no_interface_is_a_problem_and_not_a_crash():
     finder = Finder(node, lambda f: ZeroconfDiscovery(f.id, Address("192.0.2.1", 7001), [node], f.failed))
     await finder.start()
     await until(lambda: finder.problems)
-    assert finder.problems[0][0] == "zeroconf_off"
+    assert finder.problems[0][0] == "ZEROCONF_OFF"
     await finder.discovery.close()
 
 

@@ -16,6 +16,7 @@ from p2pfed.core import wire
 from p2pfed.core.types import Reason
 from p2pfed.net import limits, listener
 from p2pfed.net.tls import client_context, make_certificate, write_pem
+from p2pfed.net.transport import Unreachable
 from tests.net.certificates import authority_and_leaf
 from tests.net.nodes import make_bank, make_consortium, make_manifest, serve, transport_of, until
 
@@ -212,7 +213,7 @@ async def test_a_slow_body_is_cut_off(node, monkeypatch):
     await node.served()
 
 
-async def test_a_peer_that_does_not_read_its_answer_is_cut_off(tmp_path, monkeypatch):
+async def test_a_peer_that_does_not_read_its_answer_is_cut_off(tmp_path, monkeypatch, caplog):
     a, b, _ = make_consortium(tmp_path, hidden=(2000, 2000))
     monkeypatch.setattr(limits, "BODY_SECONDS", 0.3)
     monkeypatch.setattr(limits, "BYTES_PER_SECOND", 2**40)
@@ -223,6 +224,7 @@ async def test_a_peer_that_does_not_read_its_answer_is_cut_off(tmp_path, monkeyp
     writer.write(f"GET /p2p/v1/update?member={b.id}&after=0 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     await until(lambda: b.handler.refusals["deadline"] == 1)
     await until(lambda: served.connections == 0)
+    assert caplog.records == []
     writer.transport.abort()
     await served.close()
 
@@ -300,7 +302,7 @@ async def test_an_unknown_path_is_no_offence(node):
     assert node.handler.faults == []
 
 
-async def test_a_peer_that_hangs_up_in_the_middle_leaves_nothing_behind(node):
+async def test_a_peer_that_hangs_up_in_the_middle_leaves_nothing_behind(node, caplog):
     reader, writer = await node.as_member()
     frame = node.a.handler.frames[node.a.id].frame
     writer.write(request(f"Content-Length: {len(frame)}\r\n", frame[:-10]))
@@ -308,6 +310,7 @@ async def test_a_peer_that_hangs_up_in_the_middle_leaves_nothing_behind(node):
     writer.close()
     await until(lambda: node.listener.connections == 0)
     assert node.handler.faults == []
+    assert caplog.records == []
     await node.transport.push(node.b.id, [node.address], frame)
     assert len(node.handler.took) == 1
 
@@ -331,6 +334,21 @@ async def test_one_update_of_a_member_is_received_at_a_time(node):
     assert b"Retry-After" in answer
     writer.write(frame[-10:])
     assert (await reader.readline()).startswith(b"HTTP/1.1 204")
+    writer.close()
+
+
+async def test_updates_being_received_have_a_common_limit(node, monkeypatch):
+    monkeypatch.setattr(limits, "MIN_PUSHES", 1)
+    monkeypatch.setattr(limits, "PUSH_MEMORY", 0)
+    frame = node.a.handler.frames[node.a.id].frame
+    _, writer = await node.as_member()
+    writer.write(request(f"Content-Length: {len(frame)}\r\n", frame[:-10]))
+    await until(lambda: node.listener._answers._pushing)
+    other = transport_of(node.c)
+    with pytest.raises(Unreachable) as caught:
+        await other.push(node.b.id, [node.address], node.c.handler.frames[node.c.id].frame)
+    assert caught.value.cause == "busy"
+    await other.close()
     writer.close()
 
 

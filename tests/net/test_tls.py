@@ -111,6 +111,7 @@ async def test_a_taken_port_is_said_to_be(tmp_path):
     bank.handler = RecordingHandler(bank, wire.trust_of(make_manifest([bank])))
     listener, address = await serve(bank)
     second = Listener(bank.handler, bank.pem, bank.traffic)
+    await second.close()
     with pytest.raises(Unavailable, match=f"cannot listen on {address}"):
         await second.start(address)
     with pytest.raises(Unavailable, match=r"peers\.listen"):
