@@ -29,7 +29,7 @@ class Pair:
     address: Address
 
 
-@pytest.fixture(params=["memory", "http"])
+@pytest.fixture(params=["memory", pytest.param("http", marks=pytest.mark.network)])
 async def pair(request, tmp_path):
     a, b, c = make_consortium(tmp_path)
     if request.param == "memory":

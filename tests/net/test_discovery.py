@@ -15,6 +15,8 @@ from p2pfed.net.lan import ZeroconfDiscovery
 from p2pfed.net.memory import MemoryNetwork, MemoryTransport
 from tests.net.nodes import make_consortium, serve, transport_of, until
 
+pytestmark = pytest.mark.network
+
 
 class Finder:
     """One node's discovery and what it found."""

@@ -20,6 +20,8 @@ from p2pfed.net.transport import Unreachable
 from tests.net.certificates import authority_and_leaf
 from tests.net.nodes import make_bank, make_consortium, make_manifest, serve, transport_of, until
 
+pytestmark = pytest.mark.network
+
 HELLO = b"GET /p2p/v1/hello HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -393,4 +395,27 @@ async def test_a_new_member_is_let_in_without_a_restart(node, tmp_path):
     transport = transport_of(late)
     assert (await transport.hello(node.b.id, [node.address])).member == node.b.id
     await transport.close()
+    await node.served()
+
+
+async def test_mangled_requests_never_look_like_our_own_error(node, monkeypatch, caplog):
+    """Seeded mutations of good requests: refused or answered, never a crash, and the member is served afterwards."""
+    monkeypatch.setattr(limits, "HEADER_SECONDS", 0.05)
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(limits, "KEEPALIVE_SECONDS", 0.05)
+    generator = np.random.default_rng(1)
+    frame = node.a.handler.frames[node.a.id].frame
+    good = [
+        HELLO,
+        request(f"Content-Length: {len(frame)}\r\n", frame),
+        request("Content-Length: 0\r\n", b"", "POST", "heartbeats"),
+        request("", b"", "GET", f"update?member={node.b.id}&after=0"),
+    ]
+    for _ in range(100):
+        mangled = bytearray(good[generator.integers(len(good))])
+        for _ in range(generator.integers(1, 6)):
+            place = generator.integers(len(mangled))
+            mangled[place : place + generator.integers(0, 4)] = generator.bytes(generator.integers(0, 4))
+        await node.say(bytes(mangled))
+    assert caplog.records == []
     await node.served()

@@ -18,6 +18,8 @@ from p2pfed.net.transport import Unreachable
 from tests.net.certificates import expired
 from tests.net.nodes import make_consortium, serve, transport_of
 
+pytestmark = pytest.mark.network
+
 OK = b"HTTP/1.1 200 OK\r\n"
 
 

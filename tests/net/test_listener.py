@@ -13,6 +13,8 @@ from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Unreachable
 from tests.net.nodes import make_consortium, serve, transport_of, until
 
+pytestmark = pytest.mark.network
+
 
 @pytest.fixture
 async def banks(tmp_path):

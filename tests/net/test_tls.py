@@ -17,6 +17,8 @@ from p2pfed.net.transport import Unreachable
 from tests.net.certificates import authority_and_leaf, expired
 from tests.net.nodes import Bank, RecordingHandler, make_bank, make_manifest, serve, transport_of
 
+pytestmark = pytest.mark.network
+
 
 async def hello_between(asking: Bank, answering: Bank) -> None:
     trust = wire.trust_of(make_manifest([asking, answering]))
