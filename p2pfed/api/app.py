@@ -225,7 +225,9 @@ class AdminServer:
         return _json(self._document)
 
     async def _prometheus(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.scrape(self._view), headers={"Content-Type": NodeMetrics.CONTENT_TYPE})
+        return web.Response(
+            body=self._metrics.scrape(self._view, self._log.dropped), headers={"Content-Type": NodeMetrics.CONTENT_TYPE}
+        )
 
     async def _livez(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -72,18 +72,19 @@ class NodeMetrics:
                 if metrics.get("auprc") is not None:
                     self._auprc.labels(rows).set(metrics["auprc"])
 
-    def scrape(self, view: NodeView) -> bytes:
-        """The text exposition of everything, as CONTENT_TYPE."""
+    def scrape(self, view: NodeView, events_dropped: int) -> bytes:
+        """The text exposition of everything, as CONTENT_TYPE; `events_dropped` as EventLog counts them."""
         read = CollectorRegistry()
-        read.register(_Read(view.status(), view.members()))
+        read.register(_Read(view.status(), view.members(), events_dropped))
         return generate_latest(self._registry) + generate_latest(read)
 
 
 class _Read:
     """A collector of one moment's status and members."""
 
-    def __init__(self, status: Status, members: list[MemberRow]) -> None:
+    def __init__(self, status: Status, members: list[MemberRow], events_dropped: int) -> None:
         self._status = status
+        self._events_dropped = events_dropped
         self._members = members
 
     def collect(self) -> Iterator[Metric]:
@@ -124,6 +125,7 @@ class _Read:
         yield bytes_moved
         yield _counts("p2pfed_handshakes_refused", "Strangers and peers turned away", "reason", process.refused)
         yield _counts("p2pfed_task_restarts", "Background tasks started again", "task", process.task_restarts)
+        yield CounterMetricFamily("p2pfed_events_dropped", "Events not recorded: a full disk", self._events_dropped)
         yield CounterMetricFamily("p2pfed_trainer_restarts", "Trainers started again", process.trainer.restarts)
         yield GaugeMetricFamily("p2pfed_connections", "Open connections of peers", process.connections)
         yield GaugeMetricFamily(

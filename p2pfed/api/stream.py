@@ -14,8 +14,9 @@ from enum import Enum
 from typing import Any
 
 from p2pfed.api.sentences import sentence
-from p2pfed.core.events import Event
+from p2pfed.core.events import Event, ProblemCleared, ProblemRaised
 from p2pfed.core.types import NodeId, Reason
+from p2pfed.errors import DiskFault
 from p2pfed.store.base import Store, StoredEvent
 
 RING = 256
@@ -121,13 +122,23 @@ class EventLog:
             subscription.offer(stored)
 
     async def run(self) -> None:
-        """Store what has been emitted, every second, for ever; raises what `Store.append` raises."""
+        """Store what has been emitted, every second, for ever; a disk that refuses is a problem until it does not."""
+        refused = False
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
-            await self.flush()
+            try:
+                await self.flush()
+            except DiskFault as fault:
+                if not refused:
+                    self.emit(ProblemRaised("HISTORY_NOT_STORED", "error", str(fault), "events wait in memory"))
+                refused = True
+            else:
+                if refused:
+                    self.emit(ProblemCleared("HISTORY_NOT_STORED"))
+                refused = False
 
     async def flush(self) -> None:
-        """Return when all that was emitted before is durable."""
+        """Return when all that was emitted before is durable; raises what `Store.append` raises."""
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write())
         # a caller that is cancelled must not leave half-known whether a batch was stored

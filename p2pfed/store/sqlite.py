@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
+import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +30,7 @@ from p2pfed.store.base import (
     check_succession,
     links,
 )
-from p2pfed.store.state_dir import StateDir
+from p2pfed.store.state_dir import StateDir, disk_faults
 
 _WAY_OUT = (
     "Restore the whole state directory from one backup, or move it away, run `p2pfed init` and have the new key "
@@ -134,6 +135,7 @@ class SqliteStore:
     # --- opening ------------------------------------------------------------------------------------------------------
 
     def _open(self) -> Restored:
+        _make_private(self._state.database)
         self._db = sqlite3.connect(self._state.database, isolation_level=None, check_same_thread=False, timeout=5)
         try:
             self._prepare()
@@ -159,6 +161,7 @@ class SqliteStore:
         if 0 < version < len(MIGRATIONS):
             backup = self._state.database.with_name(f"node.v{version}.sqlite")
             backup.unlink(missing_ok=True)
+            _make_private(backup)
             db.execute("VACUUM INTO ?", (str(backup),))
         if version < len(MIGRATIONS):
             with self._transaction():
@@ -261,6 +264,12 @@ class SqliteStore:
     def _verify(self) -> int:
         rows = self._db.execute("SELECT id, time, kind, json, hash FROM events ORDER BY id")
         return check_chain(self._anchor(), ((StoredEvent(*content), stored) for *content, stored in rows))
+
+
+def _make_private(path: Path) -> None:
+    """Let the file begin as its owner's only; SQLite gives its companions the same mode."""
+    with disk_faults(path):
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def _content_hash(content: Sequence[object]) -> bytes:

@@ -59,6 +59,7 @@ async def test_gauges_show_the_moment_of_the_scrape(admin):
     assert found["p2pfed_handshakes_refused_total", (("reason", "no_certificate"),)] == 3
     assert found["p2pfed_build_info", (("version", "1.2.3"),)] == 1
     assert found["p2pfed_manifest_version", ()] == 3
+    assert found["p2pfed_events_dropped_total", ()] == 0
     assert found["process_resident_memory_bytes", ()] > 10_000_000
 
 

@@ -214,6 +214,24 @@ async def test_events_wait_for_a_full_disk_up_to_a_limit_and_ids_leave_no_gap(mo
     assert [e.id for e in await store.events(0, 100)] == list(range(1, 12))
 
 
+async def test_a_full_disk_is_one_problem_until_there_is_room(monkeypatch):
+    monkeypatch.setattr(stream, "FLUSH_SECONDS", 0.001)
+    store, heard = StubbornStore(), []
+    store.full = True
+    events_log = log(store, observers=[lambda _, event: heard.append(kind(event))])
+    events_log.emit(TrainingAlone(1))
+    running = asyncio.create_task(events_log.run())
+    async with asyncio.timeout(5):
+        while "problem_raised" not in heard:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.02)
+        store.full = False
+        while "problem_cleared" not in heard:
+            await asyncio.sleep(0.001)
+    running.cancel()
+    assert heard == ["training_alone", "problem_raised", "problem_cleared"]
+
+
 async def test_a_cancelled_flush_stores_each_event_once():
     store = StubbornStore()
     store.gate = asyncio.Event()

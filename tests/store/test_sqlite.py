@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -106,6 +107,16 @@ async def test_a_history_changed_afterwards_is_found(state, statement, said):
     with pytest.raises(StateCorrupt, match=said):
         await store.verify_chain()
     store.close()
+
+
+async def test_every_file_of_the_database_is_its_owners_only(state, monkeypatch):
+    await filled(state)
+    monkeypatch.setattr(sqlite, "MIGRATIONS", (*sqlite.MIGRATIONS, ("ALTER TABLE node ADD COLUMN note TEXT",)))
+    store = SqliteStore(state)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in state.root.iterdir()}
+    store.close()
+    assert set(modes.values()) == {0o600}, modes
+    assert {"node.sqlite", "node.sqlite-wal", "node.v1.sqlite"} <= modes.keys()
 
 
 # --- versions ---------------------------------------------------------------------------------------------------------
