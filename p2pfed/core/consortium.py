@@ -17,22 +17,21 @@ from typing import Literal
 
 from p2pfed.core import record
 from p2pfed.core.contract import FeatureContract, Moments
+from p2pfed.core.fields import endpoints_problem, is_hex
 from p2pfed.core.identity import MANIFEST_DOMAIN, Signer, fingerprint, node_id, same_fingerprint, verify
 from p2pfed.core.model import ModelSpec, TrainingPolicy
-from p2pfed.core.types import Address, NodeId
+from p2pfed.core.types import NodeId
 from p2pfed.errors import ConfigError
 
 MAX_MANIFEST = 2 * 1024 * 1024
 """A signed manifest file, in bytes."""
 MAX_MEMBERS = 20_000
 MAX_ADMINS = 64
-MAX_ENDPOINTS = 8
 MAX_CERTIFICATE = 4096
 """A DER certificate, in bytes."""
 MAX_PARAMETERS = 20_000_000
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_HEX = re.compile(r"[0-9a-f]*")
 _TOPOLOGY = re.compile(r"random|full|ring|regular:[1-9][0-9]{0,3}")
 
 
@@ -239,7 +238,9 @@ def verify_succession(current: Manifest, successor: SignedManifest) -> Manifest:
     """
     new = successor.manifest
     if new.consortium != current.consortium:
-        raise ManifestError(f"this manifest belongs to another consortium ({new.name[:63]!r}), ours is {current.name!r}")
+        raise ManifestError(
+            f"this manifest belongs to another consortium ({new.name[:63]!r}), ours is {current.name!r}"
+        )
     if new.version != current.version + 1:
         raise ManifestError(f"this is version {new.version}: after {current.version} comes {current.version + 1}")
     if new.previous != SignedManifest.unsigned(current).sha256:
@@ -300,19 +301,9 @@ def member_problems(member: Member) -> list[str]:
         problems.append(f"member {name!r}: lists {len(member.certificates)} certificates, one or two are needed")
     if not all(_is_certificate(c) for c in member.certificates):
         problems.append(f"member {name!r}: a certificate is not base64 of DER")
-    if len(member.endpoints) > MAX_ENDPOINTS:
-        problems.append(f"member {name!r}: lists {len(member.endpoints)} endpoints, {MAX_ENDPOINTS} are allowed")
-    for endpoint in member.endpoints:
-        try:
-            Address.parse(endpoint)
-        except ValueError as error:
-            problems.append(f"member {name!r}: {error}")
+    if problem := endpoints_problem(member.endpoints):
+        problems.append(f"member {name!r}: {problem}")
     return problems
-
-
-def is_hex(text: str, length: int) -> bool:
-    """Whether `text` is exactly `length` lower-case hex digits."""
-    return len(text) == length and _HEX.fullmatch(text) is not None
 
 
 def _is_certificate(text: str) -> bool:
@@ -350,7 +341,9 @@ def _people_problems(manifest: Manifest) -> list[str]:
     for admin in admins:
         if not NAME.fullmatch(admin.name) or not is_hex(admin.key, 64):
             problems.append(f"admin {admin.name[:63]!r}: the name or the key (64 lower-case hex digits) is malformed")
-    problems += _twice("member name", [m.name.lower() for m in members]) + _twice("member key", [m.key for m in members])
+    problems += _twice("member name", [m.name.lower() for m in members]) + _twice(
+        "member key", [m.key for m in members]
+    )
     problems += _twice("certificate", [c for m in members for c in m.certificates])
     problems += _twice("admin name", [a.name for a in admins]) + _twice("admin key", [a.key for a in admins])
     return problems

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import struct
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -22,10 +21,11 @@ from typing import TypeVar, get_args
 
 from p2pfed.core import record
 from p2pfed.core.consortium import Manifest, members_by_id
+from p2pfed.core.fields import heartbeat_problem, hello_problem, statement_problem
 from p2pfed.core.identity import HEARTBEAT_DOMAIN, SIGNATURE_BYTES, UPDATE_DOMAIN, Signer, node_id, verify
 from p2pfed.core.messages import Heartbeat, HeartbeatTable, Hello, ModelUpdate, SignedHeartbeat, Statement
 from p2pfed.core.payload import Encoding, decode_payload, encode_payload, payload_length
-from p2pfed.core.types import Address, NodeId, Reason, short
+from p2pfed.core.types import NodeId, Reason, short
 from p2pfed.core.weights import ModelSchema, Vector
 from p2pfed.errors import ConfigError, RemoteFault
 
@@ -35,11 +35,6 @@ MAGIC = b"P2F1"
 PREFIX = struct.Struct("<4sI")
 ALIGNMENT = 4
 MAX_HEADER = 4096
-MAX_NUMBER = 2**63 - 1
-"""Largest counter anywhere: what SQLite can store."""
-MAX_INSTANCE = 64
-MAX_ENDPOINTS = 8
-MAX_SOFTWARE = 64
 MAX_TABLE_ROWS = 200
 MAX_TABLE = 256 * 1024
 MAX_HEARTBEAT = 1280
@@ -49,7 +44,6 @@ MAX_DETAIL = 120
 """Characters of a fault's detail: some of them are the peer's own."""
 
 _ROW_LENGTH = struct.Struct("<H")
-_HEX = re.compile(r"[0-9a-f]*")
 
 
 @dataclass(frozen=True)
@@ -131,7 +125,7 @@ def seal_update(
         payload_length=len(payload),
         payload_sha256=hashlib.sha256(payload).hexdigest(),
     )
-    if problem := _statement_problem(statement):
+    if problem := statement_problem(statement):
         raise ValueError(f"cannot sign an update: {problem}")
     header = record.canonical(statement)
     head = PREFIX.pack(MAGIC, len(header)) + header + signer.sign(UPDATE_DOMAIN + header)
@@ -150,7 +144,7 @@ def open_statement(head: bytes, trust: Trust) -> Statement:
         raise RemoteFault(Reason.MALFORMED, "the frame ends inside its head")
     header = _header(head)
     statement = _parsed(Statement, header)
-    if problem := _statement_problem(statement):
+    if problem := statement_problem(statement):
         raise RemoteFault(Reason.MALFORMED, problem)
     end = PREFIX.size + len(header)
     if any(head[end + SIGNATURE_BYTES : length]):
@@ -211,24 +205,6 @@ def _check_belongs(trust: Trust, statement: Statement) -> None:
         raise RemoteFault(Reason.WRONG_LENGTH, f"{statement.payload_length} announced, not {expected}", sender)
 
 
-def _statement_problem(statement: Statement) -> str:
-    """What no statement may say, whoever signs it; empty if all is well."""
-    s = statement
-    return (
-        _hex_problem("consortium", s.consortium, 32)
-        or _hex_problem("model", s.model, 64)
-        or _hex_problem("payload_sha256", s.payload_sha256, 64)
-        or _hex_problem("previous", s.previous, 64 if s.previous else 0)
-        or _hex_problem("instance", s.instance, min(max(len(s.instance), 1), MAX_INSTANCE))
-        or _range_problem("manifest_version", s.manifest_version, 1)
-        or _range_problem("seq", s.seq, 1)
-        or _range_problem("round", s.round, 0)
-        or _range_problem("rows", s.rows, 0)
-        or _range_problem("payload_length", s.payload_length, 0)
-        or ("rows is not a power of two" if s.rows & (s.rows - 1) else "")
-    )
-
-
 # --- Heartbeats -------------------------------------------------------------------------------------------------------
 
 
@@ -237,7 +213,7 @@ def seal_heartbeat(signer: Signer, heartbeat: Heartbeat) -> SignedHeartbeat:
 
     Raises ConfigError if its endpoints make it too long, ValueError if every receiver would refuse it.
     """
-    if problem := _heartbeat_problem(heartbeat):
+    if problem := heartbeat_problem(heartbeat):
         raise ValueError(f"cannot sign a heartbeat: {problem}")
     body = record.canonical(heartbeat)
     if len(body) + SIGNATURE_BYTES > MAX_HEARTBEAT:
@@ -305,8 +281,8 @@ def _parse_heartbeat(signed: bytes) -> SignedHeartbeat:
     if len(signed) > MAX_HEARTBEAT:
         raise RemoteFault(Reason.OVERSIZE, f"a heartbeat of {len(signed)} bytes, the limit is {MAX_HEARTBEAT}")
     heartbeat = _parsed(Heartbeat, signed[SIGNATURE_BYTES:])
-    if problem := _heartbeat_problem(heartbeat):
-        raise RemoteFault(Reason.MALFORMED, problem)
+    if problem := heartbeat_problem(heartbeat):
+        raise RemoteFault(Reason.MALFORMED, problem[:MAX_DETAIL])
     return SignedHeartbeat(heartbeat, signed)
 
 
@@ -315,26 +291,6 @@ def _check_heartbeat(row: SignedHeartbeat, trust: Trust) -> None:
     _check_signature(trust, heartbeat.member, HEARTBEAT_DOMAIN + signed[SIGNATURE_BYTES:], signed[:SIGNATURE_BYTES])
     if heartbeat.consortium != trust.manifest.consortium:
         raise RemoteFault(Reason.OTHER_CONSORTIUM, heartbeat.consortium, heartbeat.member)
-
-
-def _heartbeat_problem(heartbeat: Heartbeat) -> str:
-    h = heartbeat
-    if len(h.endpoints) > MAX_ENDPOINTS:
-        return f"more than {MAX_ENDPOINTS} endpoints"
-    try:
-        for endpoint in h.endpoints:
-            Address.parse(endpoint)
-    except ValueError as error:
-        return str(error)[:MAX_DETAIL]
-    return (
-        _hex_problem("consortium", h.consortium, 32)
-        or _range_problem("epoch", h.epoch, 0)
-        or _range_problem("counter", h.counter, 0)
-        or _range_problem("manifest_version", h.manifest_version, 1)
-        or _range_problem("seq", h.seq, 0)
-        or _protocol_problem(h.protocol_min, h.protocol_max)
-        or _software_problem(h.software)
-    )
 
 
 # --- Hello ------------------------------------------------------------------------------------------------------------
@@ -359,15 +315,7 @@ def decode_hello(data: bytes) -> Hello:
         hello = record.build(Hello, value)
     except record.RecordError as error:
         raise RemoteFault(Reason.MALFORMED, str(error)[:MAX_DETAIL]) from None
-    problem = (
-        _hex_problem("consortium", hello.consortium, 32)
-        or _hex_problem("model", hello.model, 64)
-        or _protocol_problem(hello.protocol_min, hello.protocol_max)
-        or _range_problem("manifest_version", hello.manifest_version, 1)
-        or _range_problem("your_newest_seq", hello.your_newest_seq, 0)
-        or _software_problem(hello.software)
-    )
-    if problem:
+    if problem := hello_problem(hello):
         raise RemoteFault(Reason.MALFORMED, problem)
     return hello
 
@@ -388,21 +336,3 @@ def _check_signature(trust: Trust, member: NodeId, message: bytes, signature: by
         raise RemoteFault(Reason.NOT_A_MEMBER, ascii(short(member)))
     if not verify(key, message, signature):
         raise RemoteFault(Reason.FORGED_SIGNATURE, short(member))
-
-
-def _hex_problem(name: str, text: str, length: int) -> str:
-    return "" if len(text) == length and _HEX.fullmatch(text) else f"{name} is not {length} lower-case hex digits"
-
-
-def _range_problem(name: str, number: int, least: int) -> str:
-    return "" if least <= number <= MAX_NUMBER else f"{name} is out of range"
-
-
-def _protocol_problem(least: int, most: int) -> str:
-    return _range_problem("protocol_min", least, 1) or _range_problem("protocol_max", most, least)
-
-
-def _software_problem(text: str) -> str:
-    if len(text) <= MAX_SOFTWARE and text.isascii() and text.isprintable():
-        return ""
-    return f"software is not {MAX_SOFTWARE} printable ASCII characters at most"

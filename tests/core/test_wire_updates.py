@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from p2pfed.core import record, wire
+from p2pfed.core.fields import MAX_NUMBER
 from p2pfed.core.identity import UPDATE_DOMAIN, Identity
 from p2pfed.core.messages import ModelUpdate, Statement
 from p2pfed.core.payload import payload_length
@@ -89,7 +90,7 @@ def test_the_bytes_of_a_frame_never_change():
 @given(
     vector=hnp.arrays(np.float32, SIZE, elements=st.floats(-(2.0**100), 2.0**100, width=32)),
     encoding=st.sampled_from(["float32", "float16", "int8"]),
-    seq=st.integers(1, wire.MAX_NUMBER),
+    seq=st.integers(1, MAX_NUMBER),
     rows=st.integers(0, 10**9),
 )
 def test_what_is_sealed_opens_as_the_same_update(vector, encoding, seq, rows):
