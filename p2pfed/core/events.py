@@ -153,6 +153,15 @@ class ManifestChanged:
 
 
 @dataclass(frozen=True)
+class TroubleSeen:
+    """The interpreter met something that the operator should know; raised as a problem once."""
+
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
 class StopRequested:
     """Say good-bye; no more rounds."""
 
@@ -174,6 +183,7 @@ Input = (
     | LoopLagged
     | BlocklistChanged
     | ManifestChanged
+    | TroubleSeen
     | StopRequested
 )
 

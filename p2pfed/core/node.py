@@ -34,6 +34,7 @@ from p2pfed.core.events import (
     TrainerLost,
     TrainerReady,
     TrainingFinished,
+    TroubleSeen,
     UpdateReceived,
     UpdateRefused,
 )
@@ -184,6 +185,9 @@ class GossipNode:
             "restart the daemon to train under the new version",
         )
 
+    def _trouble_seen(self, got: TroubleSeen, now: float) -> list[Effect]:
+        return self.problems.raise_(got.code, "warning", got.message, got.hint)
+
     def _stop(self, _: StopRequested, now: float) -> list[Effect]:
         self.rounds.phase = Phase.STOPPED
         return [*self.presence.leave(self.rounds.seq, now), Halt()]
@@ -205,5 +209,6 @@ class GossipNode:
         LoopLagged: _loop_lagged,
         BlocklistChanged: _blocklist_changed,
         ManifestChanged: _manifest_changed,
+        TroubleSeen: _trouble_seen,
         StopRequested: _stop,
     }

@@ -23,12 +23,14 @@ from p2pfed.config import NodeConfig
 from p2pfed.core import events as e
 from p2pfed.core import wire
 from p2pfed.core.consortium import Manifest, Member, SignedManifest, members_by_id, newest, parse_signed
+from p2pfed.core.messages import Endpoint
 from p2pfed.core.node import GossipNode
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.types import Address, NodeId
 from p2pfed.errors import ConfigError, NotPermitted, RemoteFault
 from p2pfed.learning.bundle import BundleScaler, ModelBundle
 from p2pfed.net.client import HttpTransport
+from p2pfed.net.discovery import Discovery, SeedDiscovery
 from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Traffic
 from p2pfed.runtime import systemd
@@ -110,6 +112,7 @@ class Daemon:
         self._blocked = blocked
         self._base = base
         self._node = node
+        self._discoveries: list[Discovery] = []
 
     async def run(self) -> None:
         """Start everything, serve until stopped, stop everything."""
@@ -144,10 +147,13 @@ class Daemon:
         trainer.start()
         try:
             await self._open(admin)
+            await self._discover()
             await self._serve(driver, trainer)
         finally:
             systemd.notify("STOPPING=1")
             self._view.serving = False
+            for discovery in self._discoveries:
+                await discovery.close()
             if self._listener:
                 await self._listener.close()
             await trainer.stop()
@@ -176,6 +182,35 @@ class Daemon:
             self._view.admin_address or self._state.admin_socket,
         )  # fmt: skip
         systemd.notify("READY=1")
+
+    async def _discover(self) -> None:
+        """Begin to look for addresses, as configured."""
+        await self._ask_seeds()
+        if self._config.peers.zeroconf:
+            # imported only here: most banks' servers never multicast, and it costs memory
+            from p2pfed.net.lan import ZeroconfDiscovery
+
+            def failed(code: str, message: str, hint: str) -> None:
+                self._driver.put(e.TroubleSeen(code, message, hint))
+
+            node = self._driver.node
+            lan = ZeroconfDiscovery(node.me, self._listen, node.peers.members, failed)
+            self._discoveries.append(lan)
+            await lan.start(self._found)
+
+    async def _ask_seeds(self) -> None:
+        """Ask the configured seeds who they are, in place of those configured before."""
+        for asking in [d for d in self._discoveries if isinstance(d, SeedDiscovery)]:
+            self._discoveries.remove(asking)
+            await asking.close()
+        seeds = SeedDiscovery(
+            self._driver.node.me, [Address.parse(s) for s in self._config.peers.seeds], self._driver.transport
+        )
+        self._discoveries.append(seeds)
+        await seeds.start(self._found)
+
+    def _found(self, member: NodeId, endpoint: Endpoint) -> None:
+        self._driver.put(e.EndpointFound(member, endpoint))
 
     async def _serve(self, driver: Driver, trainer: Trainer) -> None:
         interpreting = asyncio.create_task(driver.run(), name="driver")
@@ -248,10 +283,11 @@ class Daemon:
             self._follow(self._driver.trust())
             self._driver.put(e.BlocklistChanged(blocked))
             changes.append(f"{len(blocked)} members blocked")
-        if new.peers.seeds != old.peers.seeds:
-            changes.append(f"{len(new.peers.seeds)} seeds")
         live = {"log": new.log, "peers": old.peers.model_copy(update=_live_peers(new))}
         self._config = old.model_copy(update=live)
+        if new.peers.seeds != old.peers.seeds:
+            self._supervisor.start("new seeds", self._ask_seeds)
+            changes.append(f"{len(new.peers.seeds)} seeds are asked")
         if self._config != new:
             changes.append("other keys changed too; they need a restart")
         self._supervisor.start("manifest files", self._take_over_manifests)
@@ -268,6 +304,8 @@ class Daemon:
         self._driver.transport.use(trust, self._blocked)
         if self._listener:
             self._listener.use(trust, self._blocked)
+        for discovery in self._discoveries:
+            discovery.use(members_by_id(trust.manifest))
 
 
 def _live_peers(new: NodeConfig) -> dict[str, tuple[str, ...]]:

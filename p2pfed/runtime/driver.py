@@ -231,13 +231,13 @@ class Driver:
         try:
             await self._asked(ask.peer, answer())
         except ValueError as error:
-            problem = e.ProblemRaised(
-                "MANIFEST_REFUSED",
-                "warning",
-                f"manifest {ask.version} does not follow the one in force: {error}",
-                "compare fingerprints with the admins; the present manifest stays in force",
+            self.put(
+                e.TroubleSeen(
+                    "MANIFEST_REFUSED",
+                    f"manifest {ask.version} does not follow the one in force: {error}",
+                    "compare fingerprints with the admins; the present manifest stays in force",
+                )
             )
-            self._emit(problem)
 
     _REQUESTS: dict[type, Callable[[Driver, Any], Coroutine[Any, Any, None]]] = {
         e.Pull: _pull,
