@@ -41,7 +41,15 @@ def resample(rows: Rows, policy: TrainingPolicy, seed: int) -> Rows:
     if policy.imbalance != "undersample" and frauds == 1:
         logger.warning("a single training fraud: %s is replaced by its class weight", policy.imbalance)
         return rows
-    features, labels = _sampler(policy.imbalance, frauds, seed).fit_resample(rows.features, rows.labels.astype(np.int8))
+    labels = rows.labels.astype(np.int8)
+    try:
+        features, labels = _sampler(policy.imbalance, frauds, seed).fit_resample(rows.features, labels)
+    except (RuntimeError, ValueError) as error:
+        if policy.imbalance != "adasyn":
+            raise
+        # ADASYN samples along the border between the classes and gives up where there is none
+        logger.warning("adasyn cannot sample these rows (%s); smote is used", error)
+        features, labels = _sampler("smote", frauds, seed).fit_resample(rows.features, labels)
     return Rows(np.ascontiguousarray(features, np.float32), np.asarray(labels, np.float32))
 
 

@@ -44,6 +44,9 @@ def holdout(
         rest, test = np.isin(np.arange(len(frame)), parts.train), np.isin(np.arange(len(frame)), parts.test)
     else:
         raise UsageError(f"unknown split {split!r}: expected time or stratified")
+    if not rest.any() or not test.any():
+        what = "the rest" if not rest.any() else "the test"
+        raise DataError(f"a test share of {test_share:g} and a gap of {gap_days:g} days leave {what} no rows")
     return frame[rest].reset_index(drop=True), frame[test].reset_index(drop=True)
 
 

@@ -35,7 +35,7 @@ def column_names(source: Source, base: Path = Path()) -> list[str]:
     if isinstance(source, ParquetSource):
         with _parquet(base / source.path) as file:
             return [str(name) for name in file.schema_arrow.names]
-    with _query(source, base) as result:
+    with _query(source, base, 1) as result:
         return list(result.keys())
 
 
@@ -231,7 +231,7 @@ def _parquet_chunks(path: Path, columns: Sequence[str] | None, chunk_rows: int) 
 def _sql_chunks(
     source: SqlSource, base: Path, columns: Sequence[str] | None, chunk_rows: int
 ) -> Generator[pd.DataFrame]:
-    with _query(source, base) as result:
+    with _query(source, base, chunk_rows) as result:
         names = list(result.keys())
         if twice := next((n for n in names if names.count(n) > 1), None):
             raise DataError(f"the SQL query returns two columns named {twice!r}; rename one with AS")
@@ -243,7 +243,7 @@ def _sql_chunks(
 
 
 @contextmanager
-def _query(source: SqlSource, base: Path) -> Iterator[CursorResult[Any]]:
+def _query(source: SqlSource, base: Path, chunk_rows: int) -> Iterator[CursorResult[Any]]:
     """Run the query on a read-only, streaming connection; a lost server is Unavailable, a refused query DataError."""
     try:
         import sqlalchemy
@@ -251,9 +251,9 @@ def _query(source: SqlSource, base: Path) -> Iterator[CursorResult[Any]]:
         raise ConfigError("data.source kind sql needs the extra: pip install 'p2pfed[sql]'") from None
     engine, shown = _engine(source, base)
     try:
-        with engine.connect() as connection, _execute(connection, source.query) as result:
+        with engine.connect() as connection, _execute(connection, source.query, chunk_rows) as result:
             yield result
-    except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.InternalError) as error:
+    except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError) as error:
         raise Unavailable(
             f"the database {shown} cannot be reached or went away: {_first_line(error)}. "
             "Check that it runs and lets this node in, then start again"
@@ -264,9 +264,9 @@ def _query(source: SqlSource, base: Path) -> Iterator[CursorResult[Any]]:
         engine.dispose()
 
 
-def _execute(connection: Connection, query: str) -> CursorResult[Any]:
+def _execute(connection: Connection, query: str, chunk_rows: int) -> CursorResult[Any]:
     # no_parameters: a % or : in the query means what the database says, nothing to SQLAlchemy
-    options = {"yield_per": CHUNK_ROWS, "no_parameters": True, "postgresql_readonly": True}
+    options = {"yield_per": chunk_rows, "no_parameters": True, "postgresql_readonly": True}
     result = connection.execution_options(**options).exec_driver_sql(query)
     if not result.returns_rows:
         raise DataError("data.source.query returns no rows at all; write one SELECT")

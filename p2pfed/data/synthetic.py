@@ -240,11 +240,13 @@ def _incidents(world: _World, kind: int, count: int, size: float) -> _Incidents:
     rng = world.rng
     sizes = 1 + rng.poisson(size - 1, max(count, 1))
     sizes = sizes[: int(np.searchsorted(np.cumsum(sizes), count)) + 1]
-    when = rng.random(len(sizes))
+    # spread evenly over time and in turn over the banks, so that little data shows what much data would
+    turn = np.arange(len(sizes))
+    when = rng.permutation((turn + rng.random(len(sizes))) / len(sizes))
     known = np.array([b for b in range(world.banks) if kind + 1 in patterns_of(b, world.banks)])
     known = known if len(known) else np.arange(world.banks)
-    early, late = (world.victim(rng.choice(banks, len(sizes))) for banks in (known, np.arange(world.banks)))
-    customer = np.where(when < SPREAD_FROM, early, late)
+    bank = np.where(when < SPREAD_FROM, known[turn % len(known)], turn % world.banks)
+    customer = world.victim(bank)
     day = np.floor(when * world.days).astype(np.int64)
     incident = np.repeat(np.arange(len(sizes)), sizes)[:count]
     first = np.repeat(np.cumsum(sizes) - sizes, sizes)[:count]

@@ -19,7 +19,6 @@ COLUMNS = (
 CONTRACT = FeatureContract(COLUMNS, "fraud", "contract", Moments((3.0, 40.0), (1.0, 10.0)), 10.0)
 LOCAL = FeatureContract(COLUMNS, "fraud", "local", Moments((), ()), 10.0)
 NOW = 1_800_000_000.0
-DAY = 86_400
 
 
 def payments(rows: int = 400, frauds: int = 20, seed: int = 0) -> pd.DataFrame:

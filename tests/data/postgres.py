@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 PASSWORD = "sesame, open: 100%"
 
@@ -55,7 +56,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"postgresql+psycopg://bank:{PASSWORD.replace('%', '%25').replace(' ', '%20')}@127.0.0.1:{self.port}/postgres"
+        return f"postgresql+psycopg://bank:{quote(PASSWORD)}@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"

@@ -1,0 +1,90 @@
+"""Splits: nothing tested on was seen, for any rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pfed.data.split import DAY, Parts, by_time, row_keys, stratified
+from p2pfed.errors import DataError
+
+shares = st.tuples(st.floats(0.05, 0.4), st.floats(0, 0.4))
+
+
+def _covers_once(parts: Parts, count: int) -> bool:
+    return sorted(np.concatenate(parts).tolist()) == list(range(count))
+
+
+@given(st.lists(st.integers(0, 50), min_size=20, max_size=200), shares, st.sampled_from([0.0, 2.0]))
+def test_a_time_split_is_in_order_of_time(days: list[int], shares: tuple[float, float], gap_days: float) -> None:
+    times = np.array(days) * DAY
+    try:
+        parts = by_time(times, *shares, gap_days)
+    except DataError:
+        return  # too few instants for these shares: refused, not bent
+    assert _covers_once(parts, len(times))
+    assert times[parts.train].max() < times[parts.validation].min() - gap_days * DAY
+    if len(parts.test):
+        assert times[parts.validation].max() < times[parts.test].min() - gap_days * DAY
+
+
+def test_time_shares() -> None:
+    parts = by_time(np.arange(1000.0), 0.2, 0.1, 0)
+    assert [len(p) for p in parts] == [700, 200, 100, 0]
+    assert [len(p) for p in by_time(np.arange(1000.0), 0.2, 0, 0)] == [800, 200, 0, 0]
+
+
+def test_the_gap_comes_from_the_older_part() -> None:
+    parts = by_time(np.arange(1000.0) * DAY, 0.2, 0.1, 7)
+    assert [len(p) for p in parts] == [693, 193, 100, 14]
+    assert parts.validation[0] == 700
+    assert parts.test[0] == 900
+
+
+def test_one_instant_cannot_be_split() -> None:
+    with pytest.raises(DataError, match=r"leaves no training rows: 10 rows over 0\.0 days"):
+        by_time(np.full(10, 5.0), 0.2, 0.2, 0)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.booleans()), min_size=1, max_size=200),
+    shares,
+    st.integers(0, 2**32),
+)
+def test_equal_rows_stay_together_whatever_the_order(
+    rows: list[tuple[int, bool]], shares: tuple[float, float], seed: int
+) -> None:
+    values, labels = np.array([r[0] for r in rows]), np.array([r[1] for r in rows], np.float32)
+    keys = row_keys(values, labels)
+    parts = stratified(keys, labels, *shares, seed)
+    assert _covers_once(parts, len(rows))
+    side = np.empty(len(rows), int)
+    for number, part in enumerate(parts):
+        side[part] = number
+    for key in np.unique(keys):
+        assert len(set(side[keys == key])) == 1
+    order = np.random.default_rng(seed).permutation(len(rows))
+    again = stratified(keys[order], labels[order], *shares, seed)
+    assert sorted(order[again.test]) == parts.test.tolist()
+
+
+def test_both_classes_get_their_shares() -> None:
+    labels = np.zeros(1000, np.float32)
+    labels[:40] = 1
+    parts = stratified(row_keys(np.arange(1000)), labels, 0.25, 0.1, 0)
+    assert [(len(p), labels[p].sum()) for p in parts] == [(650, 26), (250, 10), (100, 4), (0, 0)]
+
+
+def test_another_seed_draws_otherwise() -> None:
+    keys, labels = row_keys(np.arange(1000)), np.zeros(1000, np.float32)
+    first, second = (stratified(keys, labels, 0.2, 0.2, seed).test for seed in (0, 1))
+    assert len(np.intersect1d(first, second)) < 80  # 40 expected by chance
+
+
+def test_keys_tell_columns_and_values_apart() -> None:
+    matrix = np.array([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0]], np.float32)
+    keys = row_keys(matrix, np.array([0, 0, 0]))
+    assert keys[0] == keys[2] != keys[1]
+    assert row_keys(matrix, np.array([0, 0, 1]))[2] != keys[2]
