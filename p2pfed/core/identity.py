@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import lru_cache
 from typing import Protocol
 
 from nacl.exceptions import CryptoError
@@ -26,6 +27,7 @@ GROUP = 13
 BLOCK = 7
 """Characters between two dashes of a fingerprint."""
 ID_LENGTH = 4 * (GROUP + 1)
+_VALUE = {character: value for value, character in enumerate(ALPHABET)}
 _TYPED_FOR = str.maketrans("018", "OIB", "- \t\n")  # digits base32 does not have, for the letters they look like
 
 
@@ -92,6 +94,7 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     return True
 
 
+@lru_cache(maxsize=2**15)  # every node of a simulation asks for the ids of all others
 def node_id(public_key: bytes) -> NodeId:
     """The 56-character id of a key: base32 of its SHA-256, with a check character after every 13.
 
@@ -145,7 +148,7 @@ def _check_character(text: str) -> str:
     """Luhn's check character, modulo 32: finds every wrong character and nearly every swap of two neighbours."""
     total = 0
     for place, character in enumerate(reversed(text)):
-        value = ALPHABET.index(character) * (1 if place % 2 else 2)
+        value = _VALUE[character] * (1 if place % 2 else 2)
         total += value // len(ALPHABET) + value % len(ALPHABET)
     return ALPHABET[-total % len(ALPHABET)]
 

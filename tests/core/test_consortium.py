@@ -270,6 +270,26 @@ def test_what_does_not_follow_is_refused(changes, complaint):
         verify_succession(MANIFEST, sign(replace(GROWN, **changes), *ADMINS))
 
 
+@given(st.data())
+def test_a_version_counts_exactly_if_enough_admins_of_both_signed(data):
+    crowd = [Identity.from_seed(bytes([60 + i]) * 32) for i in range(5)]
+    everybody = st.sets(st.sampled_from(range(5)), min_size=1)
+    old, new, signers = data.draw(everybody), data.draw(everybody), data.draw(everybody)
+    old_threshold, new_threshold = data.draw(st.integers(1, len(old))), data.draw(st.integers(1, len(new)))
+
+    def governed(admins: set[int], threshold: int) -> dict[str, Any]:
+        named = tuple(Admin(f"a{i}", crowd[i].public_key.hex()) for i in sorted(admins))
+        return {"admins": named, "threshold": threshold}
+
+    current = replace(MANIFEST, **governed(old, old_threshold))
+    successor = sign(next_version(current, **governed(new, new_threshold)), *(crowd[i] for i in signers))
+    if len(signers & old) >= old_threshold and len(signers & new) >= new_threshold:
+        assert verify_succession(current, successor) == successor.manifest
+    else:
+        with pytest.raises(ManifestError, match="needed admins of version"):
+            verify_succession(current, successor)
+
+
 def test_a_node_several_versions_behind_walks_the_chain():
     third = next_version(GROWN, members=GROWN.members[1:])
     fourth = next_version(third, name="renamed")
