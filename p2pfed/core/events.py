@@ -206,6 +206,8 @@ class Checkpoint:
     published: bytes
     """The newest own frame, re-sent byte for byte after a restart; empty if none."""
     threshold: float | None
+    model: str
+    """`Manifest.model_digest` that vector and optimiser belong to: another generation keeps only the sequence number."""
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,11 @@ class GossipNode:
         """The answer to `asking`'s hello."""
         return self.presence.hello(self.exchange.inbox.newest_seq(asking))
 
+    def name_of(self, member: NodeId) -> str:
+        """A member's name; the short id of who has left the manifest."""
+        entry = self.members.get(member)
+        return entry.name if entry else short(member)
+
     # --- the function -------------------------------------------------------------------------------------------------
 
     def handle(self, given: Input, now: float) -> list[Effect]:

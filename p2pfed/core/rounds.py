@@ -89,15 +89,19 @@ class Rounds:
 
     def _restore(self, checkpoint: Checkpoint | None) -> None:
         initial = self.manifest.model.initial_weights(self.manifest.seed).vector
-        self.adoption = Adoption(initial, len(self._peers.members), decided=checkpoint is not None)
+        same_model = checkpoint is not None and checkpoint.model == self.manifest.model_digest
+        self.adoption = Adoption(initial, len(self._peers.members), decided=same_model)
+        self.round, self.seq, self.statement_digest = 0, 0, ""
+        self.vector, self.optimiser, self.frame = initial, b"", b""
+        self.threshold: float | None = None
         if checkpoint is None:
-            self.round, self.seq, self.statement_digest = 0, 0, ""
-            self.vector, self.optimiser, self.frame = initial, b"", b""
-            self.threshold: float | None = None
             return
-        self.round, self.seq, self.statement_digest = checkpoint.round, checkpoint.seq, checkpoint.statement_digest
-        self.vector, self.optimiser, self.frame = checkpoint.vector, checkpoint.optimiser, checkpoint.published
-        self.threshold = checkpoint.threshold
+        # whatever is trained now, a sequence number stays used
+        self.seq, self.statement_digest = checkpoint.seq, checkpoint.statement_digest
+        if not same_model:
+            return
+        self.round, self.vector, self.optimiser = checkpoint.round, checkpoint.vector, checkpoint.optimiser
+        self.frame, self.threshold = checkpoint.published, checkpoint.threshold
         self.rule.restore(checkpoint.aggregation)
         self._absent = self._hand_over = True
 
@@ -290,6 +294,7 @@ class Rounds:
             aggregation=self.rule.state(),
             published=self.frame,
             threshold=self.threshold,
+            model=self.manifest.model_digest,
         )
 
     def _evaluate(self) -> StartEvaluation:

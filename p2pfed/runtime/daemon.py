@@ -119,11 +119,10 @@ class Daemon:
         config, node = self._config, self._node
         clock, summary, traffic = SteadyClock(), Summary(), Traffic()
         self._supervisor = Supervisor(self._log)
-        names = {m: entry.name for m, entry in node.members.items()}
-        metrics = NodeMetrics(__version__, lambda m: names.get(m, m[:7]))
-        lines = EventLines(self._log, lambda m: names.get(m, m[:7]))
+        metrics = NodeMetrics(__version__, node.name_of)
+        lines = EventLines(self._log, node.name_of)
         observers = (summary.observe, metrics.observe, lines.observe)
-        self._events = EventLog(self._store, clock, lambda m: names.get(m, m[:7]), observers)
+        self._events = EventLog(self._store, clock, node.name_of, observers)
         self._driver = driver = Driver(node, self._chain, self._store, self._events.emit, self._keep_model, clock)
         self._trainer = driver.trainer = trainer = Trainer(config, self._base, node.manifest, driver.put)
         self._view = DaemonView(
@@ -158,9 +157,9 @@ class Daemon:
                 await self._listener.close()
             await trainer.stop()
             await self._supervisor.stop()
-            await self._events.flush()
             await admin.stop()
             await transport.close()
+            await self._events.flush()
 
     async def _open(self, admin: AdminServer) -> None:
         await admin.start()
@@ -359,7 +358,4 @@ def recall(restored: Restored, chain: list[SignedManifest]) -> Memory:
             updates.append(wire.open_update(frame, trust))
         except RemoteFault:
             continue  # made under a manifest that is no longer accepted: its sender will publish a newer one
-    checkpoint = restored.checkpoint
-    if checkpoint is not None and checkpoint.vector.size != manifest.model.schema().size:
-        checkpoint = None
-    return Memory(restored.epoch, restored.instance, checkpoint, restored.marks, tuple(updates))
+    return Memory(restored.epoch, restored.instance, restored.checkpoint, restored.marks, tuple(updates))

@@ -119,6 +119,7 @@ class Trainer:
     def start(self) -> None:
         """Begin to supervise; returns at once, `TrainerReady` follows when the rows are loaded."""
         self._task = asyncio.create_task(self._supervise(), name="trainer")
+        self._task.add_done_callback(self._ended)
 
     async def wait(self) -> None:
         """Return after `stop`. Raises the LocalFault that kept the very first child from loading the bank's rows."""
@@ -146,6 +147,8 @@ class Trainer:
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
+
+    def _ended(self, _task: asyncio.Task[None]) -> None:
         self.state = TrainerState.STOPPED
 
     async def _supervise(self) -> None:

@@ -53,7 +53,7 @@ class TrainerProcess:
         """The next message; None when the child has ended, however. Raises BrokenMessage."""
         try:
             return await read(self.reader)
-        except ConnectionError:  # it was killed before it read all that was sent
+        except ConnectionError:  # it was killed in the middle of a message, its own or ours
             return None
 
     async def end(self, kill: bool = False) -> None:

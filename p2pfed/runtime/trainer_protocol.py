@@ -20,6 +20,8 @@ MAX_JSON = 4 * 2**20
 MAX_BLOB = 2**30
 MAX_BLOBS = 4
 
+CUT = "the stream ended inside a message"
+
 Blob = bytes | bytearray | memoryview
 
 
@@ -33,7 +35,7 @@ class TrainerMessage:
 
 
 class BrokenMessage(Exception):
-    """The bytes are not a message of this protocol, or the stream ended inside one."""
+    """The bytes are not a message of this protocol."""
 
 
 def encode(message: TrainerMessage) -> list[Blob]:
@@ -50,7 +52,7 @@ def send(connection: socket.socket, message: TrainerMessage) -> None:
 
 
 def receive(connection: socket.socket) -> TrainerMessage | None:
-    """Read one message, blocking; None at the end of the stream. Raises BrokenMessage or OSError."""
+    """Read one message, blocking; None at the end of the stream. Raises BrokenMessage, or OSError if it ends early."""
     prefix = _exactly(connection, 4, may_end=True)
     if not prefix:
         return None
@@ -59,18 +61,18 @@ def receive(connection: socket.socket) -> TrainerMessage | None:
 
 
 async def read(reader: asyncio.StreamReader) -> TrainerMessage | None:
-    """Read one message; None at the end of the stream. Raises BrokenMessage or OSError."""
+    """Read one message; None at the end of the stream. Raises BrokenMessage, or OSError if it ends early."""
     try:
         prefix = await reader.readexactly(4)
     except asyncio.IncompleteReadError as error:
         if error.partial:
-            raise BrokenMessage("the stream ended inside a message") from None
+            raise ConnectionResetError(CUT) from None
         return None
     try:
         kind, fields, lengths = _head(await reader.readexactly(_json_length(prefix)))
         return TrainerMessage(kind, fields, tuple([await reader.readexactly(n) for n in lengths]))
     except asyncio.IncompleteReadError:
-        raise BrokenMessage("the stream ended inside a message") from None
+        raise ConnectionResetError(CUT) from None
 
 
 def _json_length(prefix: Blob) -> int:
@@ -99,6 +101,6 @@ def _exactly(connection: socket.socket, length: int, may_end: bool = False) -> b
         if not count:
             if may_end and not got:
                 return bytearray()
-            raise BrokenMessage("the stream ended inside a message")
+            raise ConnectionResetError(CUT)
         got += count
     return data

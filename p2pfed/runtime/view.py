@@ -59,11 +59,6 @@ class DaemonView:
         self.admin_address: str | None = None
         self.serving = False
 
-    def name_of(self, node: NodeId) -> str:
-        """The member's name; its short id if it has left the manifest."""
-        member = self._driver.node.members.get(node)
-        return member.name if member else node[:7]
-
     def status(self) -> Status:
         """See NodeView."""
         node = self._driver.node
@@ -72,7 +67,7 @@ class DaemonView:
             protocol=ProtocolRange(min=PROTOCOL_MIN, max=PROTOCOL_MAX),
             node=NodeStatus(
                 id=node.me,
-                name=self.name_of(node.me),
+                name=self._driver.node.name_of(node.me),
                 instance=self.instance,
                 pid=os.getpid(),
                 uptime_seconds=time.monotonic() - self._started,
@@ -80,7 +75,7 @@ class DaemonView:
                 admin_address=self.admin_address,
             ),
             health="degraded" if self._summary.degraded else "ok",
-            problems=self._summary.problems(self.name_of),
+            problems=self._summary.problems(self._driver.node.name_of),
             consortium=self._consortium(),
             learning=self._learning(),
             self=self._process(),
@@ -90,13 +85,14 @@ class DaemonView:
         """See NodeView."""
         node = self._driver.node
         return [
-            self._own_row() if m == node.me else self._member_row(m) for m in sorted(node.members, key=self.name_of)
+            self._own_row() if m == node.me else self._member_row(m)
+            for m in sorted(node.members, key=self._driver.node.name_of)
         ]
 
     def updates(self) -> list[UpdateRow]:
         """See NodeView."""
-        others = sorted(self._driver.node.peers.members, key=self.name_of)
-        return self._summary.updates(others, self.name_of, self._driver.clock())
+        others = sorted(self._driver.node.peers.members, key=self._driver.node.name_of)
+        return self._summary.updates(others, self._driver.node.name_of, self._driver.clock())
 
     def ready(self) -> bool:
         """See NodeView."""
@@ -174,7 +170,7 @@ class DaemonView:
         node = self._driver.node
         heartbeat = node.presence.row.heartbeat
         return MemberRow(
-            name=self.name_of(node.me),
+            name=self._driver.node.name_of(node.me),
             id=node.me,
             status="alive",
             address=heartbeat.endpoints[0] if heartbeat.endpoints else None,
@@ -193,7 +189,7 @@ class DaemonView:
         addresses = node.peers.endpoints(member)
         round_trip = self._traffic.round_trips.get(member)
         return MemberRow(
-            name=self.name_of(member),
+            name=self._driver.node.name_of(member),
             id=member,
             status="blocked" if node.peers.blocked(member) else node.peers.state(member).value,
             address=str(addresses[0]) if addresses else None,

@@ -48,7 +48,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
            anchor BLOB NOT NULL) STRICT""",
         """CREATE TABLE checkpoint (one INTEGER PRIMARY KEY CHECK (one = 1), round INTEGER NOT NULL,
            seq INTEGER NOT NULL, statement_digest TEXT NOT NULL, vector BLOB NOT NULL, optimiser BLOB NOT NULL,
-           aggregation BLOB NOT NULL, published BLOB NOT NULL, threshold REAL, sha256 BLOB NOT NULL) STRICT""",
+           aggregation BLOB NOT NULL, published BLOB NOT NULL, threshold REAL, model TEXT NOT NULL,
+           sha256 BLOB NOT NULL) STRICT""",
         "CREATE TABLE marks (member TEXT PRIMARY KEY, seq INTEGER NOT NULL, digest TEXT NOT NULL) STRICT",
         "CREATE TABLE frames (member TEXT PRIMARY KEY, frame BLOB NOT NULL) STRICT",
         """CREATE TABLE events (id INTEGER PRIMARY KEY, time REAL NOT NULL, kind TEXT NOT NULL, json TEXT NOT NULL,
@@ -58,7 +59,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 """Statements that take the file from schema version i to i + 1 (`PRAGMA user_version`); only ever appended to."""
 
-_CHECKPOINT = "round, seq, statement_digest, vector, optimiser, aggregation, published, threshold"
+_CHECKPOINT = "round, seq, statement_digest, vector, optimiser, aggregation, published, threshold, model"
 _ROUNDS = f"""
     SELECT id, time, kind, json FROM events WHERE kind IN ({_KINDS}) AND json_extract(json, '$.round') IN
         (SELECT DISTINCT json_extract(json, '$.round') FROM events
@@ -197,9 +198,9 @@ class SqliteStore:
         *content, stored = row
         if _content_hash(content) != stored:
             raise _corrupt(self._state.database, "the checkpoint does not have the hash it was saved with")
-        number, seq, digest, vector, optimiser, aggregation, published, threshold = content
+        number, seq, digest, vector, optimiser, aggregation, published, threshold, model = content
         weights = np.frombuffer(vector, "<f4")
-        return Checkpoint(number, seq, digest, weights, optimiser, aggregation, published, threshold)
+        return Checkpoint(number, seq, digest, weights, optimiser, aggregation, published, threshold, model)
 
     # --- in the thread ------------------------------------------------------------------------------------------------
 
@@ -232,9 +233,9 @@ class SqliteStore:
         vector = np.ascontiguousarray(new.vector, "<f4").tobytes()
         blobs = (vector, new.optimiser, new.aggregation, new.published)
         threshold = None if new.threshold is None else float(new.threshold)
-        content = (new.round, new.seq, new.statement_digest, *blobs, threshold)
+        content = (new.round, new.seq, new.statement_digest, *blobs, threshold, new.model)
         self._db.execute(
-            f"INSERT OR REPLACE INTO checkpoint (one, {_CHECKPOINT}, sha256) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO checkpoint (one, {_CHECKPOINT}, sha256) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*content, _content_hash(content)),
         )
 

@@ -206,6 +206,21 @@ def test_a_restored_backup_jumps_above_what_others_have_seen() -> None:
     assert node.rounds.seq >= newest and "STATE_ROLLED_BACK" in node.problems
 
 
+def test_another_generation_starts_anew_but_never_reuses_a_sequence_number() -> None:
+    network = started(3, rounds=0)
+    network.run(8)
+    checkpoint = network.disks[network.ids[0]].checkpoint
+    assert checkpoint is not None and checkpoint.seq > 3
+    model = dataclasses.replace(network.manifest.model, hidden=(8,))
+    manifest = dataclasses.replace(
+        network.manifest, generation=2, model=model, initial_sha256=model.initial_weights(7).digest
+    )
+    settings = NodeSettings(0, 1, ("10.0.0.1:7443",), "test")
+    node = GossipNode(identity(0), manifest, settings, Memory(2, "0" * 32, checkpoint), np.random.default_rng(0))
+    assert (node.rounds.round, node.rounds.seq) == (0, checkpoint.seq)
+    assert node.rounds.vector.size == model.schema().size
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_round_that_diverged_is_not_published(value: float) -> None:
     network = started(3, rounds=0)

@@ -58,7 +58,7 @@ class TwoStores(RuleBasedStateMachine):
     )
     def save(self, seq, digest, round_number, vector, threshold, blobs, marks):
         numbers = np.array(vector, np.float32)
-        self.both("save", Save(Checkpoint(round_number, seq, digest, numbers, *blobs, threshold), marks))
+        self.both("save", Save(Checkpoint(round_number, seq, digest, numbers, *blobs, threshold, "m"), marks))
 
     @rule(frames=st.dictionaries(MEMBERS, st.binary(max_size=5)))
     def push(self, frames):

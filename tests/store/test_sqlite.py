@@ -25,7 +25,7 @@ A = NodeId("A" * 56)
 
 
 def checkpoint(seq: int, size: int = 2000) -> Checkpoint:
-    return Checkpoint(seq, seq, f"d{seq}", np.full(size, seq, np.float32), b"o" * size, b"{}", b"p" * size, None)
+    return Checkpoint(seq, seq, f"d{seq}", np.full(size, seq, np.float32), b"o" * size, b"{}", b"p" * size, None, "m")
 
 
 async def filled(state: StateDir) -> None:
@@ -183,7 +183,7 @@ from p2pfed.store.state_dir import StateDir
 
 async def main():
     store = SqliteStore(StateDir(pathlib.Path(sys.argv[1])))
-    small = Checkpoint(1, 1, "d1", np.ones(1000, np.float32), b"", b"{}", b"", None)
+    small = Checkpoint(1, 1, "d1", np.ones(1000, np.float32), b"", b"{}", b"", None, "m")
     await store.save(Save(small))
     resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, resource.RLIM_INFINITY))
     big = dataclasses.replace(small, seq=2, statement_digest="d2", vector=np.ones(1_000_000, np.float32))
@@ -244,7 +244,7 @@ async def main():
         vector = np.full(40_000, seq, np.float32)
         published = os.urandom(30_000)  # another content, so another hash, each time this runs
         digest = hashlib.sha256(published).hexdigest()
-        checkpoint = Checkpoint(seq, seq, digest, vector, b"o" * 90_000, b"{}", published, 0.5)
+        checkpoint = Checkpoint(seq, seq, digest, vector, b"o" * 90_000, b"{}", published, 0.5, "m")
         await store.save(Save(checkpoint, {"A" * 56: (seq, "m")}))
         print("seq", seq, digest, flush=True)
         await store.append([StoredEvent(event, float(event), "round_completed", '{"round":%d}' % seq)])
