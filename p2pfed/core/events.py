@@ -91,6 +91,8 @@ class Offended:
     detail: str = ""
     pulled: NodeId | None = None
     """Whose update was asked for, if it was the answer to a pull."""
+    signer: NodeId | None = None
+    """Who signed the offending content, where the signature held: then the blame is theirs and not the relay's."""
 
 
 @dataclass(frozen=True)

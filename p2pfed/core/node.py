@@ -142,8 +142,9 @@ class GossipNode:
         return self.presence.failed(got.peer, got.error, now)
 
     def _offended(self, got: Offended, now: float) -> list[Effect]:
-        effects: list[Effect] = [Emit(UpdateRefused(got.peer, got.peer, got.reason, got.detail))]
-        if got.reason.verdict is Verdict.REJECT:
+        blamed = got.signer or got.peer
+        effects: list[Effect] = [Emit(UpdateRefused(got.pulled or blamed, blamed, got.reason, got.detail))]
+        if blamed == got.peer and got.reason.verdict is Verdict.REJECT:
             effects += self.presence.failed(got.peer, got.reason.sentence, now)
         if got.pulled is not None:
             self.exchange.ended(got.peer, got.pulled)

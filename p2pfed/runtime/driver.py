@@ -192,7 +192,7 @@ class Driver:
         except Unreachable as error:
             self.put(e.PullEnded(ask.peer, ask.member, str(error)))
         except RemoteFault as fault:
-            self.put(e.Offended(ask.peer, fault.reason, fault.detail, ask.member))
+            self.put(e.Offended(ask.peer, fault.reason, fault.detail, ask.member, fault.signer))
         else:
             self.put(e.UpdateReceived(update, ask.peer) if update else e.PullEnded(ask.peer, ask.member))
 
@@ -202,7 +202,7 @@ class Driver:
         except Unreachable as error:
             self.put(e.ExchangeFailed(peer, str(error)))
         except RemoteFault as fault:
-            self.put(e.Offended(peer, fault.reason, fault.detail))
+            self.put(e.Offended(peer, fault.reason, fault.detail, signer=fault.signer))
         else:
             if given is not None:
                 self.put(given)
@@ -297,7 +297,7 @@ class Driver:
 
     def offended(self, peer: NodeId, fault: RemoteFault) -> None:
         """A member sent something that broke a rule."""
-        self.put(e.Offended(peer, fault.reason, fault.detail))
+        self.put(e.Offended(peer, fault.reason, fault.detail, signer=fault.signer))
 
     def refused(self, cause: str, host: str) -> None:
         """Somebody was turned away at the door."""

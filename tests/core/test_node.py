@@ -272,6 +272,18 @@ def test_equivocation_is_blamed_on_the_signer_and_not_on_the_relay() -> None:
     assert not any(isinstance(x, e.Publish) for x in effects)
 
 
+def test_bad_content_is_blamed_on_its_signer_and_bad_bytes_on_who_handed_them_over() -> None:
+    network = started(3, rounds=0)
+    network.run(5)
+    node = network.nodes[network.ids[0]]
+    relay, signer = network.ids[1], network.ids[2]
+    offence = e.Offended(relay, Reason.NOT_FINITE, "", pulled=signer, signer=signer)
+    [refused] = [x.event for x in node.handle(offence, network.now) if isinstance(x, e.Emit)]
+    assert refused.blamed == signer and node.peers.dialable(relay, network.now)
+    node.handle(e.Offended(relay, Reason.MALFORMED), network.now)
+    assert node.peers.benched(relay, network.now)
+
+
 def test_one_huge_update_moves_the_model_no_further_than_the_clip() -> None:
     network = started(3, rounds=0)
     network.run(8)
