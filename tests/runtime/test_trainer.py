@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +110,21 @@ async def test_stop_leaves_no_process_even_while_training(tmp_path: Path) -> Non
     await bank.trainer.wait()
 
 
+async def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pfed.runtime.trainer_process.TERMINATE_SECONDS", 0.2)
+    async with Watched(tmp_path) as bank:
+        await bank.next(TrainerReady)
+        pid = bank.pid
+        os.kill(pid, signal.SIGSTOP)
+    assert not alive(pid)
+
+
+def test_the_daemons_side_stays_light() -> None:
+    heavy = "{'tensorflow', 'keras', 'pandas', 'sklearn', 'imblearn', 'pyarrow', 'sqlalchemy'}"
+    code = f"import sys, p2pfed.runtime.trainer, p2pfed.learning.bundle; assert not {heavy} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.usefixtures("fast_retry")
 async def test_a_child_killed_at_any_moment_is_replaced_and_training_goes_on_as_if_nothing_was(tmp_path: Path) -> None:
     async with Watched(tmp_path) as undisturbed:
@@ -191,13 +208,14 @@ async def test_a_silent_child_is_killed(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.usefixtures("fast_retry")
 async def test_a_stuck_job_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_JOB_SECONDS", 1.0)
     async with Watched(tmp_path) as bank:
         endless = replace(bank.manifest, training=replace(bank.manifest.training, local_steps=10**7))
         bank.trainer.use(endless)
         await bank.next(TrainerReady)
+        monkeypatch.setattr(module, "FIRST_JOB_SECONDS", 1.0)
         bank.trainer.submit(StartTraining(1, bank.start_vector, b""))
-        assert "stuck" in (await bank.next(TrainerLost)).error
+        assert "stuck: it has been training" in (await bank.next(TrainerLost)).error
+        monkeypatch.undo()
         await bank.next(TrainerReady)
 
 
@@ -219,6 +237,7 @@ async def test_a_column_that_is_missing_stops_the_daemon_with_the_childs_own_wor
             async with asyncio.timeout(20):
                 await bank.trainer.wait()
         assert caught.value.exit_code == 78 and bank.inputs.empty()
+        assert bank.trainer.state is TrainerState.STOPPED
 
 
 @pytest.mark.usefixtures("fast_retry")

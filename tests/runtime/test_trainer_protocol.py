@@ -57,24 +57,27 @@ def framed(text: bytes, rest: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "error"),
     [
-        b"\x01\x00",
-        b"\xff\xff\xff\xff",
-        framed(json.dumps(HEAD).encode(), b"123"),
-        framed(json.dumps({**HEAD, "blobs": [protocol.MAX_BLOB + 1]}).encode()),
-        framed(json.dumps({**HEAD, "blobs": [-1]}).encode()),
-        framed(json.dumps({**HEAD, "blobs": 3}).encode()),
-        framed(json.dumps({"kind": "trained"}).encode()),
-        framed(b"[]"),
-        framed(b"\xff"),
+        (b"\x01\x00", ConnectionResetError),
+        (framed(b"{") + b"x", BrokenMessage),
+        (framed(json.dumps(HEAD).encode(), b"123"), ConnectionResetError),
+        (b"\xff\xff\xff\xff", BrokenMessage),
+        (framed(json.dumps({**HEAD, "blobs": [protocol.MAX_BLOB + 1]}).encode()), BrokenMessage),
+        (framed(json.dumps({**HEAD, "blobs": [-1]}).encode()), BrokenMessage),
+        (framed(json.dumps({**HEAD, "blobs": 3}).encode()), BrokenMessage),
+        (framed(json.dumps({"kind": "trained"}).encode()), BrokenMessage),
+        (framed(b"[]"), BrokenMessage),
+        (framed(b"\xff"), BrokenMessage),
     ],
 )
-async def test_broken_bytes_are_named_so(data: bytes, pair: tuple[socket.socket, socket.socket]) -> None:
+async def test_nonsense_and_a_cut_stream_are_told_apart(
+    data: bytes, error: type[Exception], pair: tuple[socket.socket, socket.socket]
+) -> None:
     left, right = pair
     left.sendall(data)
     left.close()
-    with pytest.raises(BrokenMessage):
+    with pytest.raises(error):
         receive(right)
-    with pytest.raises(BrokenMessage):
+    with pytest.raises(error):
         await reading(data)
