@@ -33,4 +33,4 @@ class BankRows:
     own_test: Rows
     pooled_test: Rows
     legitimate_per_day: float
-    """Legitimate validation payments a day, for an alert budget; 0 where the rows have no time."""
+    """Legitimate payments a day while the validation payments happened, for an alert budget; 0 without times."""

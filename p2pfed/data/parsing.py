@@ -22,7 +22,7 @@ MISSING = -2
 """Code of an empty field."""
 
 _LABELS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0, "no": 0.0, "yes": 1.0}
-_ZONE = r"(?:[Zz]|[+-]\d{2}(?::?\d{2})?)\s*$"
+_ZONE = r"[Tt ]\d{2}.*(?:[Zz]|[+-]\d{2}(?::?\d{2})?)$"  # a clock time, then an offset: a bare date has none
 _MILLISECONDS = 1e11  # as seconds, the year 5138
 
 
@@ -66,7 +66,7 @@ def times(series: pd.Series) -> NDArray[np.float64]:
         return _check_seconds(series, as_numbers)
     text = series.astype("string").str.strip()
     present = (series.notna() & ~text.isin(MISSING_TEXT)).to_numpy()
-    zoned = text.str.contains(_ZONE, regex=True, na=False).to_numpy() & text.str.contains(":", na=False).to_numpy()
+    zoned = text.str.contains(_ZONE, regex=True, na=False).to_numpy()
     parsed = pd.to_datetime(text.where(present), utc=True, format="ISO8601", errors="coerce")
     readable = parsed.notna().to_numpy()
     _refuse(series, present & ~readable, "is not an ISO 8601 time")

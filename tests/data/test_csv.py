@@ -110,6 +110,26 @@ def test_cut_is_seen_even_if_the_last_column_is_not_wanted(tmp_path: Path) -> No
     assert "row 3 (line 4)" in _refusal(_source(tmp_path, WHOLE[: WHOLE.rindex(",")]), ["when"])
 
 
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_no_cut_passes_unseen_but_one_inside_the_very_last_field(tmp_path: Path, quote: str) -> None:
+    rows = [["when", "shop", "amount"], *([str(i), f"{quote}shop {i}{quote}", f"{i}.25"] for i in range(4))]
+    text = "".join(",".join(row) + "\n" for row in rows)
+    whole = pd.DataFrame(
+        {"when": range(4), "shop": [f"shop {i}" for i in range(4)], "amount": [i + 0.25 for i in range(4)]}
+    )
+    refused = 0
+    for cut in range(text.index("\n") + 2, len(text)):
+        try:
+            read = sources.read(_source(tmp_path, text[:cut]))
+        except DataError:
+            refused += 1
+            continue
+        before = len(read) - 1
+        assert read[:before].to_dict("list") == whole[:before].to_dict("list")
+        assert read.loc[before, ["when", "shop"]].tolist() == whole.loc[before, ["when", "shop"]].tolist()
+    assert refused == sum(len(",".join(row[:2])) + 1 for row in rows[1:])
+
+
 def test_short_row_in_the_middle(tmp_path: Path) -> None:
     assert "row 1 (line 2) has 2 fields" in _refusal(_source(tmp_path, "a,b,c\n1,2\n4,5,6\n"))
 
