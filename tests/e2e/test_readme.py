@@ -39,11 +39,12 @@ class Shell:
         lines = [line[2:] if line.startswith("$ ") else line for line in commands.splitlines()]
         script = "\n".join(["set -eu", self.carried, *lines])
         self.carried = "\n".join([self.carried, *(line for line in lines if re.match(r"\w+=\$\(", line))])
-        result = subprocess.run(
-            ["bash", "-c", script], cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, text=True, timeout=120
-        )
-        assert result.returncode == 0, f"{commands}\n{result.stdout}"
-        return result.stdout
+        said = self.folder / "said"  # a file, not a pipe: the daemons keep what they inherit open
+        with said.open("w") as output:
+            command = ["bash", "-c", script]
+            result = subprocess.run(command, cwd=self.folder, env=self.environment, stdout=output, timeout=120)
+        assert result.returncode == 0, f"{commands}\n{said.read_text()}"
+        return said.read_text()
 
     def wait_for_rounds(self) -> None:
         """Until every bank has merged others' models, and bank A has a model to score with."""
