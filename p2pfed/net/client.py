@@ -137,7 +137,7 @@ class HttpTransport:
                 transport, _ = await loop.create_connection(
                     asyncio.Protocol, address.host, address.port, ssl=context, server_hostname=address.host
                 )
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise Unreachable(*_unreachable(address, error)) from None
         certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         transport.close()
@@ -201,21 +201,20 @@ class HttpTransport:
         request: _Request,
         read: Callable[[aiohttp.ClientResponse], Awaitable[T]],
     ) -> T:
-        url = URL.build(
-            scheme="https",
-            host=address.host,
-            port=address.port,
-            path=f"{limits.PREFIX}/{request.path}",
-            query=request.query,
-        )
-        async with self._session.request(
-            request.method,
-            url,
-            ssl=context,
-            data=io.BytesIO(request.body) if request.body else None,
-            expect100=request.expect,
-            allow_redirects=False,
-        ) as response:
+        try:
+            response = await self._session.request(
+                request.method,
+                _url(address, request),
+                ssl=context,
+                data=io.BytesIO(request.body) if request.body else None,
+                expect100=request.expect,
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientError, OSError):  # some of them are ValueErrors too
+            raise
+        except ValueError as error:  # a member may advertise a host name that no resolver takes
+            raise OSError(f"no host name: {_last_line(error)}") from None
+        async with response:
             if response.status not in (200, 204):
                 raise await _refused(address, response)
             return await read(response)
@@ -227,6 +226,12 @@ class HttpTransport:
                 raise Unreachable("certificate", f"{short(peer)} is blocked or the manifest has no certificate of it")
             self._contexts[peer] = client_context(self._pem, certificates)
         return self._contexts[peer]
+
+
+def _url(address: Address, request: _Request) -> URL:
+    """Where to ask; raises ValueError if the host name is none."""
+    path = f"{limits.PREFIX}/{request.path}"
+    return URL.build(scheme="https", host=address.host, port=address.port, path=path, query=request.query)
 
 
 def _read_small(limit: int) -> Callable[[aiohttp.ClientResponse], Awaitable[bytes]]:
@@ -242,7 +247,7 @@ def _read_small(limit: int) -> Callable[[aiohttp.ClientResponse], Awaitable[byte
 
 async def _refused(address: Address, response: aiohttp.ClientResponse) -> Unreachable:
     text = (await response.content.read(limits.MAX_PROBLEM)).decode(errors="replace")
-    said = "".join(c for c in text if c.isprintable())
+    said = _printable(text)
     cause: Cause = "busy" if response.status in (429, 503) else "refused"
     return Unreachable(cause, f"{address} answered {response.status}: {said}")
 
@@ -263,4 +268,9 @@ def _unreachable(address: Address, error: Exception) -> tuple[Cause, str]:
 
 
 def _last_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[-1][:160]
+    return _printable((str(error) or type(error).__name__).splitlines()[-1])
+
+
+def _printable(text: str) -> str:
+    """At most 120 characters that may stand in a log: a peer chose some of them."""
+    return "".join(c for c in text if c.isprintable())[:120]

@@ -41,8 +41,9 @@ class Listener:
 
     def use(self, trust: Trust, blocked: frozenset[NodeId] = frozenset()) -> None:
         """Follow a new manifest or blocklist; connections of members no longer allowed are cut at once."""
-        self._pins: Pins = pins_of(trust.manifest, blocked)
-        self._context = server_context(self._pem, self._pins.certificates)
+        pins = pins_of(trust.manifest, blocked)
+        self._context = server_context(self._pem, pins.certificates)
+        self._pins: Pins = pins
         for connections in list(self._open.values()):
             for connection in list(connections):
                 if self._pins.by_certificate.get(connection.certificate) != connection.member:
@@ -63,7 +64,7 @@ class Listener:
             raise Unavailable(f"cannot listen on {address}: {error.strerror}; {hint}") from None
         self._socket.setblocking(False)
         self._server = web.Server(self._answer)
-        self._accepting = asyncio.create_task(self._accept(), name="accept peers")
+        self._accept_again()
         return Address(address.host, self._socket.getsockname()[1])
 
     async def close(self) -> None:
@@ -78,6 +79,16 @@ class Listener:
         self._socket.close()
         self._server.pre_shutdown()
         await self._server.shutdown(limits.SHUTDOWN_SECONDS)
+
+    def _accept_again(self, ended: asyncio.Task[None] | None = None) -> None:
+        """Begin to accept, or go on after an error that nobody thought of, which is logged."""
+        if ended is not None:
+            if ended.cancelled():
+                return
+            context = {"message": "the listener stumbled and goes on", "exception": ended.exception()}
+            asyncio.get_running_loop().call_exception_handler(context)
+        self._accepting = asyncio.create_task(self._accept(), name="accept peers")
+        self._accepting.add_done_callback(self._accept_again)
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -112,7 +123,7 @@ class Listener:
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             await loop.connect_accepted_socket(
-                lambda: _Connection(self, loop, self._server),
+                lambda: _Connection(self, loop, self._server, host),
                 accepted,
                 ssl=self._context,
                 ssl_handshake_timeout=limits.HANDSHAKE_SECONDS,
@@ -120,16 +131,16 @@ class Listener:
         except (OSError, EOFError) as error:  # ssl's errors are OSErrors; the transport has closed the socket
             self._handler.refused(_cause(error), host)
 
-    def admit(self, connection: _Connection, certificate: bytes, host: str) -> NodeId | None:
+    def admit(self, connection: _Connection) -> NodeId | None:
         """Whose connection this is; None if the certificate is not literally one of the manifest's."""
-        member = self._pins.by_certificate.get(certificate)
+        member = self._pins.by_certificate.get(connection.certificate)
         if member is None:
-            self._handler.refused("unknown_certificate", host)
+            self._handler.refused("unknown_certificate", connection.host)
             return None
         connections = self._open.setdefault(member, [])
         connections.append(connection)
         if len(connections) > limits.MAX_CONNECTIONS_PER_MEMBER:
-            self._handler.refused("too_many_connections", host)
+            self._handler.refused("too_many_connections", connection.host)
             connections[0].abort()
         return member
 
@@ -139,9 +150,9 @@ class Listener:
         if connection in connections:
             connections.remove(connection)
 
-    def overdue(self, connection: _Connection, host: str) -> None:
+    def overdue(self, connection: _Connection) -> None:
         """No whole request came in time."""
-        self._handler.refused("header_deadline", host)
+        self._handler.refused("header_deadline", connection.host)
         connection.abort()
 
     def garbled(self, connection: _Connection) -> None:
@@ -158,7 +169,7 @@ class Listener:
 class _Connection(RequestHandler):
     """aiohttp's connection, which begins only if the certificate is a member's, and ends if no request follows."""
 
-    def __init__(self, listener: Listener, loop: asyncio.AbstractEventLoop, server: web.Server) -> None:
+    def __init__(self, listener: Listener, loop: asyncio.AbstractEventLoop, server: web.Server, host: str) -> None:
         super().__init__(
             server,
             loop=loop,
@@ -171,6 +182,7 @@ class _Connection(RequestHandler):
             read_bufsize=limits.CHUNK,
             auto_decompress=False,
         )
+        self.host = host
         self._listener = listener
         self._deadline: asyncio.TimerHandle | None = None
         self._tls: asyncio.Transport | None = None
@@ -182,13 +194,12 @@ class _Connection(RequestHandler):
         assert isinstance(transport, asyncio.Transport)
         self._tls = transport
         self.certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        host = transport.get_extra_info("peername")[0]
-        member = self._listener.admit(self, self.certificate, host)
+        member = self._listener.admit(self)
         if member is None:
             transport.abort()
             return
         self.member = member
-        self._deadline = self._loop.call_later(limits.HEADER_SECONDS, self._listener.overdue, self, host)
+        self._deadline = self._loop.call_later(limits.HEADER_SECONDS, self._listener.overdue, self)
         super().connection_made(transport)
 
     def heard(self) -> None:

@@ -176,6 +176,34 @@ async def test_identify_meets_strangers_and_silence(asking, tmp_path, monkeypatc
     assert caught.value.cause == "timeout"
 
 
+NO_HOSTS = [
+    "a?b",
+    "a#b",
+    "[",
+    "%zz",
+    "a%00b",
+    "é..x",
+    "a..b",
+    "x" * 70,
+    "a\u2028b",
+    "\u200d",
+    "xn--é",
+    "ß" * 60,
+    "*",
+    ".",
+]
+
+
+@pytest.mark.parametrize("host", NO_HOSTS)
+async def test_an_advertised_host_that_is_no_name_is_only_unreachable(asking, host):
+    """A member chooses what its heartbeat advertises: it must not be able to end the others."""
+    _, b, transport = asking
+    for ask in (transport.hello(b.id, [Address(host, 1)]), transport.identify(Address(host, 1))):
+        with pytest.raises(Unreachable) as caught:
+            await ask
+        assert caught.value.cause == "connect"
+
+
 async def test_the_address_that_answered_is_asked_first_next_time(asking, monkeypatch):
     a, b, transport = asking
     listener, address = await serve(b)

@@ -92,3 +92,21 @@ async def test_ipv6_works_too(banks):
     assert (await transport.hello(b.id, [address])).member == b.id
     assert await transport.identify(address) == b.id
     await listener.close()
+
+
+async def test_an_unforeseen_error_does_not_close_the_door(banks, monkeypatch):
+    b, transport = banks
+    loop, noted, failures = asyncio.get_running_loop(), [], iter([True])
+    sock_accept = loop.sock_accept
+
+    async def stumble(listening):
+        if next(failures, False):
+            raise RuntimeError("a bug")
+        return await sock_accept(listening)
+
+    monkeypatch.setattr(loop, "sock_accept", stumble)
+    loop.set_exception_handler(lambda loop, context: noted.append(context["message"]))
+    listener, address = await serve(b)
+    assert (await transport.hello(b.id, [address])).member == b.id
+    assert noted == ["the listener stumbled and goes on"]
+    await listener.close()
