@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -52,23 +52,18 @@ def load_bank(data: DataSection, contract: FeatureContract, base: Path, now: flo
     if data.leak_alarm:
         check_leaks(table, contract.columns)
     parts = _split(table, data)
-    train = table.numeric[parts.train]
     _check_classes(table, parts, data)
-    scaler = _fit(train, contract)
-    own = _Inputs(table, contract, scaler)
-    pooled = own.none()
+    scaler = _fit(table, parts.train, contract)
+    train, validation, own_test = (
+        _rows(table, index, contract, scaler) for index in (parts.train, parts.validation, parts.test)
+    )
+    pooled = _rows(table, np.empty(0, np.intp), contract, scaler)
     if data.pooled_test is not None:
         source = ParquetSource(kind="parquet", path=data.pooled_test)
         unaged = data.model_copy(update={"label_maturity_days": 0.0})
         held_out = read_table(unaged, contract.columns, base, now, source=source)
-        pooled = _Inputs(held_out, contract, scaler).take(np.arange(len(held_out)))
-    rows = BankRows(
-        own.take(parts.train),
-        own.take(parts.validation),
-        own.take(parts.test),
-        pooled,
-        _legitimate_per_day(table, parts.validation),
-    )
+        pooled = _rows(held_out, np.arange(len(held_out)), contract, scaler)
+    rows = BankRows(train, validation, own_test, pooled, _legitimate_per_day(table, parts.validation))
     return LoadedBank(rows, scaler, _report(table, parts, rows))
 
 
@@ -93,10 +88,9 @@ def moments(data: DataSection, columns: Sequence[FeatureColumn], base: Path, now
     """
     table = read_table(data, columns, base, now)
     parts = _split(table, data)
-    train = table.numeric[parts.train].astype(np.float64)
-    _check_columns_filled(train, columns)
-    means = np.clip(np.nanmean(train, axis=0), -MOMENT_BOUND, MOMENT_BOUND)
-    deviations = np.clip(np.nanstd(train, axis=0), 0, MOMENT_BOUND)
+    own = _statistics(table, parts.train, columns)
+    means = np.clip(own.means, -MOMENT_BOUND, MOMENT_BOUND)
+    deviations = np.clip(own.deviations, 0, MOMENT_BOUND)
     return Moments(tuple(means.tolist()), tuple(deviations.tolist()))
 
 
@@ -137,23 +131,39 @@ def _check_classes(table: Table, parts: Parts, data: DataSection) -> None:
             raise DataError(f"after the {data.split} split all {len(index)} {name} rows are fraud; split otherwise")
 
 
-def _fit(train: NDArray[np.float32], contract: FeatureContract) -> Scaler:
-    """The contract's scale, or the bank's own under `local`; the fill is always the bank's own training median."""
-    values = train.astype(np.float64)
-    _check_columns_filled(values, contract.columns)
-    fill = tuple(np.nanmedian(values, axis=0).tolist())
-    if contract.scaling == "contract":
-        return Scaler(contract.moments.means, contract.moments.deviations, fill)
-    deviations = np.nanstd(values, axis=0)
-    deviations[~(deviations > 1e-9)] = 1.0
-    return Scaler(tuple(np.nanmean(values, axis=0).tolist()), tuple(deviations.tolist()), fill)
+class _Statistics(NamedTuple):
+    """Of each numeric column over the training rows, after its transform."""
+
+    means: NDArray[np.float64]
+    deviations: NDArray[np.float64]
+    medians: NDArray[np.float64]
 
 
-def _check_columns_filled(train: NDArray[np.float64], columns: Sequence[FeatureColumn]) -> None:
+def _statistics(table: Table, train: Index, columns: Sequence[FeatureColumn]) -> _Statistics:
+    """What scaling and imputing need. Raises DataError for a column without a single number."""
     names = [c.name for c in columns if c.kind == "numeric"]
-    for name, values in zip(names, train.T, strict=True):
-        if np.isnan(values).all():
+    found = np.empty((3, len(names)))
+    for i, name in enumerate(names):
+        # column by column: doubles of the whole table would be its largest copy
+        values = table.numeric[train, i].astype(np.float64)
+        values = values[np.isfinite(values)]
+        if not len(values):
             raise DataError(f"column {name!r} is empty in every training row: nothing to impute it from")
+        found[:, i] = values.mean(), values.std(), np.median(values)
+    return _Statistics(*found)
+
+
+def _fit(table: Table, train: Index, contract: FeatureContract) -> Scaler:
+    """The contract's scale, or the bank's own under `local`; the fill is always the bank's own training median."""
+    own = _statistics(table, train, contract.columns)
+    scale = contract.moments
+    if contract.scaling == "local":
+        scale = contract_moments([Moments(tuple(own.means.tolist()), tuple(own.deviations.tolist()))])
+    return Scaler(scale.means, scale.deviations, tuple(own.medians.tolist()))
+
+
+def _rows(table: Table, index: Index, contract: FeatureContract, scaler: Scaler) -> Rows:
+    return Rows(_inputs(table.numeric[index], table.codes[index], contract, scaler), table.labels[index])
 
 
 def _inputs(
@@ -175,22 +185,6 @@ def _inputs(
             c += 1
         at += column.width
     return inputs
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """A table that hands out parts of itself as model inputs."""
-
-    table: Table
-    contract: FeatureContract
-    scaler: Scaler
-
-    def take(self, index: Index) -> Rows:
-        features = _inputs(self.table.numeric[index], self.table.codes[index], self.contract, self.scaler)
-        return Rows(features, self.table.labels[index])
-
-    def none(self) -> Rows:
-        return self.take(np.empty(0, np.intp))
 
 
 def _legitimate_per_day(table: Table, validation: Index) -> float:
@@ -216,12 +210,16 @@ def _report(table: Table, parts: Parts, rows: BankRows) -> dict[str, Any]:
     for name in ("train", "validation", "own_test", "pooled_test"):
         part: Rows = getattr(rows, name)
         report[f"{name}_rows"], report[f"{name}_frauds"] = len(part), part.frauds
-    report["notes"] = _notes(rows)
+    report["notes"] = _notes(table, rows)
     return report
 
 
-def _notes(rows: BankRows) -> list[str]:
-    notes = []
+def _notes(table: Table, rows: BankRows) -> list[str]:
+    notes = [
+        f"column {name!r}: {n} of {len(table)} rows have a level that the contract does not list; check its spelling"
+        for name, n in table.unknown_levels.items()
+        if n > len(table) / 2
+    ]
     if not rows.train.frauds:
         notes.append("no training row is fraud: this bank listens, it learns from the others and publishes nothing")
     for name in ("validation", "own_test"):

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from p2pfed.data import parsing
+from p2pfed.data.sources import check_columns
 from p2pfed.data.split import DAY, newest, row_keys, stratified
 from p2pfed.errors import DataError, UsageError
 
@@ -82,8 +83,7 @@ def partition(frame: pd.DataFrame, label: str, n: int, how: str, seed: int = 0) 
 
 
 def _column(frame: pd.DataFrame, name: str) -> pd.Series:
-    if name not in frame.columns:
-        raise DataError(f"there is no column {name!r}; the columns are {', '.join(map(str, frame.columns))}")
+    check_columns([str(c) for c in frame.columns], [name], "the data")
     return frame[name]
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 50_000
 
+MAP_HINT = ". Map differently named columns under data.columns"
+
 # What an empty number looks like in files; in a text column only the empty field is missing ("NA" is Namibia).
 MISSING_TEXT = ("", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>")
 
@@ -94,8 +96,8 @@ def place(source: Source, base: Path = Path()) -> str:
     return "the SQL query" if isinstance(source, SqlSource) else str(base / source.path)
 
 
-def check_columns(available: Sequence[str], wanted: Sequence[str], where: str) -> None:
-    """Raise DataError for the wanted columns that are not there, each with the nearest name that is."""
+def check_columns(available: Sequence[str], wanted: Sequence[str], where: str, hint: str = "") -> None:
+    """Raise DataError for the wanted columns that are not there, each with the nearest name that is, and the hint."""
     missing = [c for c in wanted if c not in available]
     if not missing:
         return
@@ -105,9 +107,7 @@ def check_columns(available: Sequence[str], wanted: Sequence[str], where: str) -
         near = difflib.get_close_matches(name.casefold(), folded, 1)
         said.append(f"{name!r}" + (f" (did you mean {folded[near[0]]!r}?)" if near else ""))
     there = ", ".join(available[:40]) + (", ..." if len(available) > 40 else "")
-    raise DataError(
-        f"{where} has no column {', '.join(said)}; it has {there}. Map differently named columns under data.columns"
-    )
+    raise DataError(f"{where} has no column {', '.join(said)}; it has {there}{hint}")
 
 
 # --- CSV --------------------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def _csv_chunks(
     path: Path, delimiter: str, columns: Sequence[str] | None, text: Collection[str], chunk_rows: int
 ) -> Generator[pd.DataFrame]:
     names = _csv_header(path, delimiter)
-    check_columns(names, columns or (), str(path))
+    check_columns(names, columns or (), str(path), MAP_HINT)
     wanted = list(columns) if columns is not None else names
     with _reading(path):
         _check_fields(path, delimiter, names)
@@ -219,7 +219,7 @@ def _parquet(path: Path) -> Iterator[Any]:
 def _parquet_chunks(path: Path, columns: Sequence[str] | None, chunk_rows: int) -> Generator[pd.DataFrame]:
     with _parquet(path) as file:
         names = [str(n) for n in file.schema_arrow.names]
-        check_columns(names, columns or (), str(path))
+        check_columns(names, columns or (), str(path), MAP_HINT)
         wanted = list(columns) if columns is not None else names
         for batch in file.iter_batches(batch_size=chunk_rows, columns=wanted):
             yield batch.to_pandas(ignore_metadata=True)[wanted]
@@ -235,7 +235,7 @@ def _sql_chunks(
         names = list(result.keys())
         if twice := next((n for n in names if names.count(n) > 1), None):
             raise DataError(f"the SQL query returns two columns named {twice!r}; rename one with AS")
-        check_columns(names, columns or (), "the SQL query")
+        check_columns(names, columns or (), "the SQL query", MAP_HINT)
         wanted = list(columns) if columns is not None else names
         for rows in result.partitions(chunk_rows):
             by_column = dict(zip(names, zip(*rows, strict=True), strict=True))

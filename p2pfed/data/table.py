@@ -82,7 +82,7 @@ def text_columns(data: DataSection, columns: Sequence[FeatureColumn]) -> set[str
 def read_features(frame: pd.DataFrame, data: DataSection, columns: Sequence[FeatureColumn]) -> Features:
     """Parse the contract's columns of `frame`. Raises DataError on text in a number or a missing column."""
     own_names = bank_columns(data, columns)
-    sources.check_columns([str(c) for c in frame.columns], own_names, "the data")
+    sources.check_columns([str(c) for c in frame.columns], own_names, "the data", sources.MAP_HINT)
     numeric, codes = [], []
     empty = np.zeros(len(frame), bool)
     infinite = np.zeros(len(frame), bool)

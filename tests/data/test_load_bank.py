@@ -180,6 +180,12 @@ def test_unknown_category_is_all_zeros_and_counted(tmp_path: Path) -> None:
     assert not bank.rows.train.features[:3, 1:3].any()
 
 
+def test_levels_spelled_otherwise_are_noted(tmp_path: Path) -> None:
+    bank = _load(tmp_path, payments().assign(channel=lambda f: f.channel.str.upper()))
+    assert bank.report["unknown_levels"] == {"channel": 400}
+    assert "column 'channel': 400 of 400 rows have a level" in bank.report["notes"][0]
+
+
 def test_a_column_without_any_value(tmp_path: Path) -> None:
     frame = payments().assign(age=np.nan)
     said = _refusal(tmp_path, frame)
