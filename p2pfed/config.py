@@ -1,4 +1,4 @@
-"""One bank's configuration, as `node_config/*.yaml` writes it. Units, trade-offs and the meaning of 0 stand with each field.
+"""One bank's configuration, as `node_config/*.yaml` writes it. Units and the meaning of 0 stand with each field.
 
 What all members must agree on (model, contract, training, gossip policy) is the manifest's, not this file's.
 """
@@ -120,7 +120,7 @@ class DataSection(Section):
     label: str
     """This bank's fraud column; 0/1, true/false or yes/no."""
     event_time: str | None = None
-    """This bank's payment-time column: ISO 8601 with zone, or a number of seconds. Orders the split; never a feature."""
+    """This bank's payment-time column: ISO 8601 with zone, or seconds since 1970. Orders the split; never a feature."""
     missing: Literal["drop", "impute"] = "drop"
     """Rows with missing or infinite features: dropped and counted, or imputed (training median, no level)."""
     split: Literal["time", "stratified"] = "time"
@@ -132,7 +132,9 @@ class DataSection(Section):
     gap_days: float = Field(default=0, ge=0)
     """Days left out between the parts of a time split, so that windows and late labels do not leak; 0 is none."""
     label_maturity_days: float = Field(default=0, ge=0)
-    """Rows younger than this neither train nor validate, because chargebacks arrive late; 0 trusts every label, banks set 45."""
+    """Rows younger than this neither train nor validate, because chargebacks arrive late.
+
+    0 trusts every label; banks set 45."""
     leak_alarm: bool = True
     """Stop when one column alone gives AUROC > 0.995 or repeats the label; false accepts it, after a look."""
     pooled_test: Path | None = None
@@ -153,7 +155,7 @@ class ThresholdSection(Section):
     """Above which score a payment is an alert; chosen on validation rows after each evaluation."""
 
     kind: Literal["max_f1", "percentile", "alerts_per_day"] | None = None
-    """`max_f1` (default of the MLP), `percentile` of legitimate scores (default of the autoencoder), or an alert budget."""
+    """`max_f1` (the MLP's default), `percentile` of legitimate scores (the autoencoder's), or an alert budget."""
     value: float | None = None
     """The percentile (default 98) or the alerts a day; nothing for max_f1."""
 

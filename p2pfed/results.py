@@ -12,8 +12,8 @@ from p2pfed.errors import DataError
 SCHEMA = "p2pfed.run/1"
 
 Measures = dict[str, Any]
-"""One evaluation: `auprc`, `auroc`, `precision`, `recall`, `f1`, `recall_at_fpr_0.001`, `confusion` [[tn, fp], [fn, tp]]
-and `loss`; `None` where one class is missing."""
+"""One evaluation: `auprc`, `auroc`, `precision`, `recall`, `f1`, `recall_at_fpr_0.001`, `confusion`
+[[tn, fp], [fn, tp]] and `loss`; `None` where one class is missing."""
 
 
 @dataclass(frozen=True)

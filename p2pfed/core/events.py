@@ -209,7 +209,7 @@ class Checkpoint:
     """The newest own frame, re-sent byte for byte after a restart; empty if none."""
     threshold: float | None
     model: str
-    """`Manifest.model_digest` that vector and optimiser belong to: another generation keeps only the sequence number."""
+    """`Manifest.model_digest` of vector and optimiser: another generation keeps only the sequence number."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A heap of (time, node, input): the smallest interpreter of a node's effects, with a numpy learner under virtual time."""
+"""A heap of (time, node, input): the smallest interpreter of effects, with a numpy learner under virtual time."""
 
 from __future__ import annotations
 
