@@ -26,6 +26,7 @@ class Screen:
         self._last_line = float("-inf")
         self._first: tuple[float, int] | None = None
         self._addressed = False
+        self._said = ""
 
     def step(self, text: str) -> None:
         """Say what happens now."""
@@ -41,9 +42,9 @@ class Screen:
         left = self._seconds_left(progress, rounds)
         if self._live is not None:
             self._live.update(_table(progress, rounds, left), refresh=True)
-        elif self._clock() - self._last_line >= LINE_SECONDS:
-            self._last_line = self._clock()
-            self.step(_line(progress, rounds, left))
+        elif self._clock() - self._last_line >= LINE_SECONDS and (line := _line(progress, rounds, left)) != self._said:
+            self._last_line, self._said = self._clock(), line
+            self.step(line)
 
     def __enter__(self) -> Screen:
         if self._console.is_terminal:

@@ -102,9 +102,10 @@ class RunningCluster:
             raise LocalFault(f"{name} stopped by itself with exit code {code}. The end of its log:\n{said}")
 
     def wait(self, bank: Bank, seconds: float) -> dict[str, Any]:
-        """The status as soon as the daemon answers; raises Unavailable after `seconds`."""
+        """The status as soon as the daemon answers; raises Unavailable after `seconds`, LocalFault if it has died."""
         deadline = time.monotonic() + seconds
         while True:
+            self.check()
             try:
                 return self.status(bank)
             except Unavailable:

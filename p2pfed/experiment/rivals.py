@@ -92,7 +92,6 @@ def _train(request: dict[str, Any], say: Callable[..., None]) -> None:
     from p2pfed.data.features import load_bank
     from p2pfed.experiment import baselines
 
-    make = learner_class("keras")
     manifest = parse_signed(Path(request["manifest"]).read_bytes()).manifest
     banks = {}
     for path in map(Path, request["configurations"]):
@@ -101,6 +100,7 @@ def _train(request: dict[str, Any], say: Callable[..., None]) -> None:
         banks[config.node.name] = baselines.learning_bank(
             rows, manifest.model, manifest.training, config.learning.threshold, config.learning.seed
         )
+    make = learner_class("keras")
     budget = baselines.Budget(
         manifest.model,
         manifest.training,
