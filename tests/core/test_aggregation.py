@@ -114,6 +114,13 @@ def test_the_own_scale_is_a_moving_average_of_local_training() -> None:
     assert norm(far) == pytest.approx(3 * (0.8 * 1 + 0.2 * 6) * far.weights[NodeId("P")], rel=1e-6)
 
 
+def test_an_exploded_local_round_still_gives_a_finite_scale() -> None:
+    rule = clip(1e30)  # its square is beyond float32
+    merged = rule.merge(ZERO, 100, [peer("P", at(1e35, 1))])
+    assert norm(merged) == pytest.approx(3e30 * merged.weights[NodeId("P")], rel=1e-6)
+    Clip().restore(rule.state())
+
+
 def test_before_any_training_peers_do_not_set_the_scale() -> None:
     own = at(100.0, 0)
     merged = Clip().merge(own, 100, [peer(f"FLIPPED{i}", -own) for i in range(5)])
@@ -239,7 +246,10 @@ def test_coordinate_median() -> None:
         coordinate_median([])
 
 
-@given(honest=st.lists(any_vector, min_size=3, max_size=7), evil=any_vector)
+few_numbers = arrays(np.float32, 4, elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
+
+
+@given(honest=st.lists(few_numbers, min_size=3, max_size=7), evil=few_numbers)
 def test_a_minority_cannot_drag_the_median_outside_the_honest_range(honest: list[Vector], evil: Vector) -> None:
     minority = [evil] * ((len(honest) - 1) // 2)
     median = coordinate_median([*honest, *minority])

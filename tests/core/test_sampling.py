@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfed.core.sampling import Graph, GraphSampler, UniformSampler, full, random_regular, ring
+from p2pfed.core.sampling import Graph, GraphSampler, UniformSampler, full, random_regular, ring, sampler_for
 from p2pfed.core.types import NodeId
+from p2pfed.errors import ConfigError
 
 
 def banks(n: int) -> list[NodeId]:
@@ -89,3 +90,40 @@ def test_random_regular_is_random_and_mixes() -> None:
 def test_impossible_degrees_are_refused(degree: int) -> None:
     with pytest.raises(ValueError, match="10 members"):
         random_regular(banks(10), degree, np.random.default_rng(0))
+
+
+# --- by name ----------------------------------------------------------------------------------------------------------
+
+
+def reach(topology: str, members: list[NodeId], me: NodeId, seed: int = 1) -> set[NodeId]:
+    others = [m for m in members if m != me]
+    return set(sampler_for(topology, members, me, seed).choose(others, len(members), np.random.default_rng(0)))
+
+
+def test_a_topology_by_name() -> None:
+    members = banks(9)
+    assert reach("random", members, members[0]) == set(members[1:])
+    assert reach("full", members, members[0]) == set(members[1:])
+    assert reach("ring", members, members[0]) == {members[1], members[8]}
+    assert len(reach("regular:4", members, members[0])) == 4
+
+
+def test_all_members_draw_the_same_regular_graph_in_whatever_order_they_list_each_other() -> None:
+    members = banks(12)
+    graph = {m: reach("regular:4", sorted(members, key=lambda o: (o != m, o)), m) for m in members}
+    assert all(m in graph[n] for m in members for n in graph[m])
+    assert {len(neighbours) for neighbours in graph.values()} == {4}
+    assert graph != {m: reach("regular:4", members, m, seed=2) for m in members}
+
+
+@pytest.mark.parametrize(
+    "topology", ["", "star", "regular", "regular:", "regular:x", "regular:-2", "regular:²", "Ring"]
+)
+def test_an_unknown_topology_is_a_configuration_error(topology: str) -> None:
+    with pytest.raises(ConfigError, match="topology"):
+        sampler_for(topology, banks(6), banks(6)[0], 0)
+
+
+def test_a_degree_that_no_graph_has_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match="'regular:6'.*from 2 to 5"):
+        sampler_for("regular:6", banks(6), banks(6)[0], 0)
