@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from p2pfed.config import CsvSource, ParquetSource, Source, SqlSource
-from p2pfed.errors import ConfigError, DataError, DiskFault, NotPermitted, Unavailable, UsageError
+from p2pfed.errors import ConfigError, DataError, NotPermitted, Unavailable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult
@@ -69,26 +69,6 @@ def read_chunks(
             yield chunk
     if start == 0:
         raise DataError(f"{place(source, base)} has no rows; check that the export or query is the right one")
-
-
-def read(source: Source, columns: Sequence[str] | None = None, base: Path = Path()) -> pd.DataFrame:
-    """All chunks of `read_chunks` as one frame, for files that fit in memory: experiments, not banks."""
-    return pd.concat(read_chunks(source, columns, base), ignore_index=True)
-
-
-def write(frame: pd.DataFrame, path: Path) -> None:
-    """Write `frame` to `path`, as CSV or Parquet by its ending. Raises DiskFault, ConfigError, UsageError."""
-    if path.suffix not in (".csv", ".parquet"):
-        raise UsageError(f"{path}: the name should end in .csv or .parquet")
-    try:
-        if path.suffix == ".csv":
-            frame.to_csv(path, index=False)
-        else:
-            frame.to_parquet(path, index=False, engine="pyarrow")
-    except ImportError:
-        raise ConfigError(f"writing {path} needs the extra: pip install 'p2pfed[parquet]'") from None
-    except OSError as error:
-        raise DiskFault(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def place(source: Source, base: Path = Path()) -> str:

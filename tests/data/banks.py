@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from p2pfed.config import DataSection
+from p2pfed.config import DataSection, Source
 from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments
+from p2pfed.data import sources
 
 COLUMNS = (
     FeatureColumn("amount", "numeric", (), "log"),
@@ -36,6 +37,11 @@ def payments(rows: int = 400, frauds: int = 20, seed: int = 0) -> pd.DataFrame:
             "fraud": fraud,
         }
     )
+
+
+def read(source: Source, base: Path = Path()) -> pd.DataFrame:
+    """All rows of a source."""
+    return pd.concat(sources.read_chunks(source, base=base), ignore_index=True)
 
 
 def section(folder: Path, frame: pd.DataFrame | str, **changes: Any) -> DataSection:

@@ -10,6 +10,7 @@ import pytest
 from p2pfed.config import CsvSource
 from p2pfed.data import sources
 from p2pfed.errors import DataError
+from tests.data.banks import read
 
 WHOLE = "when,amount,fraud\n1,2.5,0\n2,3.5,1\n3,4.5,0\n"
 
@@ -43,13 +44,13 @@ def test_a_relative_path_starts_at_the_base(tmp_path: Path) -> None:
     _source(tmp_path, WHOLE)
     relative = CsvSource(kind="csv", path=Path("rows.csv"))
     assert sources.column_names(relative, tmp_path) == ["when", "amount", "fraud"]
-    assert len(sources.read(relative, base=tmp_path)) == 3
+    assert len(read(relative, tmp_path)) == 3
 
 
 def test_delimiter_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
     source = _source(tmp_path, b"\xef\xbb\xbfwhen;amount\r\n1;2\r\n", ";")
     assert sources.column_names(source) == ["when", "amount"]
-    assert sources.read(source)["when"].tolist() == [1]
+    assert read(source)["when"].tolist() == [1]
 
 
 def test_text_columns_keep_leading_zeros_and_namibia(tmp_path: Path) -> None:
@@ -120,13 +121,13 @@ def test_no_cut_passes_unseen_but_one_inside_the_very_last_field(tmp_path: Path,
     refused = 0
     for cut in range(text.index("\n") + 2, len(text)):
         try:
-            read = sources.read(_source(tmp_path, text[:cut]))
+            seen = read(_source(tmp_path, text[:cut]))
         except DataError:
             refused += 1
             continue
-        before = len(read) - 1
-        assert read[:before].to_dict("list") == whole[:before].to_dict("list")
-        assert read.loc[before, ["when", "shop"]].tolist() == whole.loc[before, ["when", "shop"]].tolist()
+        before = len(seen) - 1
+        assert seen[:before].to_dict("list") == whole[:before].to_dict("list")
+        assert seen.loc[before, ["when", "shop"]].tolist() == whole.loc[before, ["when", "shop"]].tolist()
     assert refused == sum(len(",".join(row[:2])) + 1 for row in rows[1:])
 
 
@@ -149,12 +150,12 @@ def test_every_row_longer_than_the_header(tmp_path: Path) -> None:
 
 
 def test_an_empty_last_column_is_no_cut(tmp_path: Path) -> None:
-    frame = sources.read(_source(tmp_path, "a,note\n1,\n2,x\n3,\n"))
+    frame = read(_source(tmp_path, "a,note\n1,\n2,x\n3,\n"))
     assert frame["note"].isna().tolist() == [True, False, True]
 
 
 def test_no_newline_at_the_end_is_no_cut(tmp_path: Path) -> None:
-    assert len(sources.read(_source(tmp_path, WHOLE.rstrip("\n")))) == 3
+    assert len(read(_source(tmp_path, WHOLE.rstrip("\n")))) == 3
 
 
 def test_other_encoding(tmp_path: Path) -> None:
@@ -164,9 +165,3 @@ def test_other_encoding(tmp_path: Path) -> None:
 
 def test_binary_file(tmp_path: Path) -> None:
     assert "rows.csv" in _refusal(_source(tmp_path, bytes(range(256)) * 20))
-
-
-def test_write_and_read_back(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
-    sources.write(frame, tmp_path / "out.csv")
-    assert sources.read(CsvSource(kind="csv", path=tmp_path / "out.csv")).equals(frame)

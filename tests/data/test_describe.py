@@ -11,7 +11,7 @@ import pytest
 
 from p2pfed.config import ParquetSource
 from p2pfed.core.contract import FeatureColumn
-from p2pfed.data import sources
+from p2pfed.data import files, sources
 from p2pfed.data.describe import MAX_LEVELS, describe, propose_contract
 from p2pfed.errors import DataError
 from tests.data.banks import payments, section
@@ -37,7 +37,7 @@ def test_text_that_is_an_identifier_and_times_want_a_decision(tmp_path: Path) ->
     with pytest.raises(DataError, match=rf"column 'card' is text with more than {MAX_LEVELS} values.*drop it"):
         propose_contract(section(tmp_path, frame).source, "fraud", ["payment"], "when")
     frame = payments().assign(at=pd.date_range("2026-01-01", periods=400, tz="UTC"))
-    sources.write(frame, tmp_path / "rows.parquet")
+    files.write(frame, tmp_path / "rows.parquet")
     source = ParquetSource(kind="parquet", path=tmp_path / "rows.parquet")
     with pytest.raises(DataError, match="column 'at' holds times"):
         propose_contract(source, "fraud", ["payment", "when"])

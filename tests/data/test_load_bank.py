@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from p2pfed.core.contract import FeatureContract, Moments
-from p2pfed.data import sources
+from p2pfed.data import files
 from p2pfed.data.features import LoadedBank, contract_moments, load_bank, moments, transform
 from p2pfed.errors import DataError
 from tests.data.banks import COLUMNS, CONTRACT, LOCAL, NOW, payments, section
@@ -111,7 +111,7 @@ def test_exact_duplicates_stay_on_one_side(tmp_path: Path) -> None:
 
 
 def test_pooled_test_is_read_through_the_same_mapping(tmp_path: Path) -> None:
-    sources.write(payments(50, 5, seed=9), tmp_path / "test.parquet")
+    files.write(payments(50, 5, seed=9), tmp_path / "test.parquet")
     bank = _load(tmp_path, payments(), pooled_test=Path("test.parquet"), label_maturity_days=2)
     assert (len(bank.rows.pooled_test), bank.rows.pooled_test.frauds) == (50, 5)
     np.testing.assert_allclose(bank.rows.pooled_test.features[:, 3], (payments(50, 5, seed=9).age - 40) / 10, atol=1e-5)

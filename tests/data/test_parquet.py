@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from p2pfed.config import ParquetSource
-from p2pfed.data import sources
-from p2pfed.errors import DataError, DiskFault, UsageError
+from p2pfed.data import files, sources
+from p2pfed.errors import DataError
 
 
 def _source(folder: Path, frame: pd.DataFrame) -> ParquetSource:
-    sources.write(frame, folder / "rows.parquet")
+    files.write(frame, folder / "rows.parquet")
     return ParquetSource(kind="parquet", path=folder / "rows.parquet")
 
 
@@ -60,12 +60,3 @@ def test_no_rows_no_file_no_column(tmp_path: Path) -> None:
         list(sources.read_chunks(source, ["Amount"]))
     with pytest.raises(DataError, match=r"gone\.parquet does not exist"):
         sources.column_names(ParquetSource(kind="parquet", path=tmp_path / "gone.parquet"))
-
-
-def test_writing_says_what_is_in_the_way(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"a": [1]})
-    with pytest.raises(UsageError, match=r"\.csv or \.parquet"):
-        sources.write(frame, tmp_path / "rows.xlsx")
-    for name in ("rows.csv", "rows.parquet"):
-        with pytest.raises(DiskFault, match="cannot write"):
-            sources.write(frame, tmp_path / "missing" / name)

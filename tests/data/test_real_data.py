@@ -11,7 +11,7 @@ import pytest
 
 from p2pfed.config import CsvSource, DataSection, ParquetSource
 from p2pfed.core.contract import FeatureContract
-from p2pfed.data import partition, sources
+from p2pfed.data import files, partition
 from p2pfed.data.describe import propose_contract
 from p2pfed.data.features import LoadedBank, contract_moments, load_bank, moments
 from p2pfed.errors import DataError
@@ -63,7 +63,7 @@ def test_account_openings_with_five_categories() -> None:
 
 
 def test_the_handbook_dealt_by_bank_and_time() -> None:
-    frame = sources.read(ParquetSource(kind="parquet", path=_file("handbook_cards.parquet")))
+    frame = files.read(_file("handbook_cards.parquet"))
     rest, test = partition.holdout(frame, "TX_FRAUD", "time", "TX_TIME_SECONDS", 0.25, gap_days=7)
     assert test.TX_TIME_SECONDS.min() - rest.TX_TIME_SECONDS.max() > 6.9 * 86_400
     banks = partition.partition(rest, "TX_FRAUD", 10, "by:BANK")

@@ -11,6 +11,7 @@ import pytest
 from p2pfed.config import SqlSource
 from p2pfed.data import sources
 from p2pfed.errors import ConfigError, DataError, NotPermitted, Unavailable
+from tests.data.banks import read
 
 QUERY = "SELECT amount, note FROM payments ORDER BY amount"
 
@@ -41,7 +42,7 @@ def test_rows_come_in_chunks(tmp_path: Path, url: str) -> None:
 
 def test_percent_and_colon_mean_what_the_database_says(tmp_path: Path, url: str) -> None:
     query = "SELECT amount FROM payments WHERE note LIKE '3 % of :x' AND 7 % 4 = 3"
-    assert sources.read(_source(tmp_path, url, query))["amount"].tolist() == [1.5]
+    assert read(_source(tmp_path, url, query))["amount"].tolist() == [1.5]
 
 
 def test_url_from_the_environment(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
