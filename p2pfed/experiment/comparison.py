@@ -45,7 +45,7 @@ def run(options: ClusterOptions, screen: Screen) -> RunFile:
 
 @contextlib.contextmanager
 def workspace(options: ClusterOptions, screen: Screen) -> Iterator[Path]:
-    """The cluster's directory; a temporary one, or whatever was made in a given one, is removed unless kept."""
+    """The cluster's directory, removed afterwards unless it is to be kept or was there before."""
     if options.directory is not None:
         folder, ours = options.directory.resolve(), not options.directory.exists()
         folder.mkdir(parents=True, exist_ok=True)
