@@ -69,7 +69,10 @@ class AggregationRule(Protocol):
         ...
 
     def restore(self, state: bytes) -> None:
-        """Go on from `state()` of an earlier process; raises StateCorrupt if the bytes are none."""
+        """Go on from `state()` of an earlier process; raises StateCorrupt if the bytes are none.
+
+        Another rule's state is ignored: the manifest may have changed the rule since the checkpoint.
+        """
         ...
 
 
@@ -90,11 +93,17 @@ class Mean:
         return _moved(own, share * _moves(own, candidates).sum(axis=0), {c.member: share for c in candidates})
 
     def state(self) -> bytes:
-        """Empty: there is no memory."""
-        return canonical({})
+        """Only the rule's name: there is no memory."""
+        return canonical(_RuleState(self.name, ""))
 
     def restore(self, state: bytes) -> None:
         """Nothing to restore."""
+
+
+@dataclass(frozen=True)
+class _RuleState:
+    rule: str
+    memory: str
 
 
 @dataclass(frozen=True)
@@ -151,15 +160,18 @@ class Clip:
 
     def state(self) -> bytes:
         """Own scale and remembered distances, as JSON."""
-        return canonical(_ClipState(self._own, tuple(self._ratios)))
+        memory = canonical(_ClipState(self._own, tuple(self._ratios))).decode()
+        return canonical(_RuleState(self.name, memory))
 
     def restore(self, state: bytes) -> None:
-        """Go on from `state()`; raises StateCorrupt."""
+        """Go on from `state()`, unless another rule wrote it; raises StateCorrupt."""
         try:
-            restored = parse(_ClipState, state)
+            written = parse(_RuleState, state)
+            if written.rule == self.name:
+                memory = parse(_ClipState, written.memory.encode())
+                self._own, self._ratios = memory.own, list(memory.ratios)
         except RecordError as error:
             raise StateCorrupt(f"the checkpoint's state of merge rule 'clip' is unreadable: {error}") from None
-        self._own, self._ratios = restored.own, list(restored.ratios)
 
     def _spread(self, ratios: Doubles, candidates: Sequence[Candidate]) -> float:
         """Median distance of recent merges in own scales; each version counts once, and near copies do not."""

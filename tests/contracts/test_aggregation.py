@@ -140,6 +140,14 @@ def test_a_restored_rule_goes_on_bit_for_bit(name: str, merges: int) -> None:
 
 
 @every_rule
+@pytest.mark.parametrize("other", sorted(RULES))
+def test_a_rule_begins_anew_where_the_checkpoint_is_another_rules(name: str, other: str) -> None:
+    rule = rule_from_name(name)
+    rule.restore(trained(other).state())
+    assert rule.state() == (trained(name) if other == name else rule_from_name(name)).state()
+
+
+@every_rule
 def test_a_rule_knows_its_registry_name(name: str) -> None:
     assert rule_from_name(name).name == name
     assert isinstance(rule_from_name(name), AggregationRule)

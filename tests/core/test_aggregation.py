@@ -199,7 +199,16 @@ def test_copies_have_one_vote_together() -> None:
 # --- state and registry -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", [b"", b"{}", b'{"own":"1","ratios":[]}', b'{"own":NaN,"ratios":[]}', b"\xff"])
+@pytest.mark.parametrize(
+    "state",
+    [
+        b"",
+        b"{}",
+        b"\xff",
+        b'{"rule":"clip","memory":""}',
+        b'{"rule":"clip","memory":"{\\"own\\":\\"1\\",\\"ratios\\":[]}"}',
+    ],
+)
 def test_a_corrupt_state_is_told(state: bytes) -> None:
     with pytest.raises(StateCorrupt, match="'clip'"):
         Clip().restore(state)
