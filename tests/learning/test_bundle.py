@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments
@@ -29,6 +29,7 @@ def test_it_reads_what_it_wrote() -> None:
     assert np.array_equal(again.alerts(scores), scores.astype(float) > 0.25)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_any_damage_is_told_as_such(data: st.DataObject) -> None:
     whole = BUNDLE.to_bytes()

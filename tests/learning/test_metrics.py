@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
@@ -9,6 +9,7 @@ from p2pfed.learning.metrics import alerts, curve, evaluate
 scored = st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=1, max_size=60)
 
 
+@settings(deadline=None)
 @given(scored)
 def test_areas_are_those_of_scikit_learn(pairs: list[tuple[int, bool]]) -> None:
     scores, labels = np.array([p[0] / 20 for p in pairs]), np.array([p[1] for p in pairs])
@@ -25,6 +26,7 @@ def test_areas_are_those_of_scikit_learn(pairs: list[tuple[int, bool]]) -> None:
         assert result["auroc"] is None and result["recall_at_fpr_0.001"] is None
 
 
+@settings(deadline=None)
 @given(scored)
 def test_counts_at_the_threshold_are_those_of_scikit_learn(pairs: list[tuple[int, bool]]) -> None:
     scores, labels = np.array([p[0] / 20 for p in pairs]), np.array([p[1] for p in pairs])

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfed.config import ThresholdSection
@@ -11,6 +11,7 @@ from p2pfed.learning.threshold import choose, settle
 scored = st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=1, max_size=60)
 
 
+@settings(deadline=None)
 @given(scored)
 def test_no_threshold_gives_a_higher_f1(pairs: list[tuple[int, bool]]) -> None:
     scores, labels = np.array([p[0] / 20 for p in pairs], np.float32), np.array([p[1] for p in pairs])
@@ -21,6 +22,7 @@ def test_no_threshold_gives_a_higher_f1(pairs: list[tuple[int, bool]]) -> None:
     assert best == pytest.approx(max(others))
 
 
+@settings(deadline=None)
 @given(scored, st.floats(1, 99))
 def test_a_percentile_flags_no_more_than_its_share(pairs: list[tuple[int, bool]], percentile: float) -> None:
     scores, labels = np.array([p[0] / 20 for p in pairs]), np.array([p[1] for p in pairs])

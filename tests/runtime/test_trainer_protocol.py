@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfed.runtime import trainer_protocol as protocol
@@ -33,6 +33,7 @@ async def reading(data: bytes) -> TrainerMessage | None:
     return await read(reader)
 
 
+@settings(deadline=None)
 @given(messages)
 def test_both_ends_read_what_was_sent(message: TrainerMessage) -> None:
     left, right = socket.socketpair()
