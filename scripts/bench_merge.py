@@ -4,7 +4,8 @@
     python scripts/bench_merge.py [--peers 6] [--parameters 150000] [--repeats 50] [--json]
 
 Measures every rule of the registry on three kinds of peers: `honest` (each elsewhere, near enough that all pairs are
-compared), `copies` (all the same model) and `hostile` (numbers as large as float32 allows). Prints milliseconds.
+compared), `copies` (all the same model) and `hostile` (numbers as large as float32 allows). Prints milliseconds: the bar
+is held against CPU time, which a busy machine does not stretch much; the wall clock stands beside it.
 """
 
 from __future__ import annotations
@@ -42,19 +43,21 @@ def peers(kind: str, own: Vector, count: int, rng: np.random.Generator) -> list[
 
 
 def measure(rule_name: str, kind: str, count: int, parameters: int, repeats: int) -> dict[str, float]:
-    """First, median and 90th percentile time of a merge, in milliseconds."""
+    """Median and 90th percentile of a merge's CPU time and its median wall time, after one merge to warm up."""
     rng = np.random.default_rng(0)
     own = rng.standard_normal(parameters, np.float32)
     candidates = peers(kind, own, count, rng)
     rule = rule_from_name(rule_name)
     rule.note_training(own * np.float32(0.99), own)
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
+    rule.merge(own, 1024, candidates)
+    cpu, wall = [], []
+    for _ in range(repeats):
+        cpu_start, wall_start = time.process_time(), time.perf_counter()
         rule.merge(own, 1024, candidates)
-        times.append(1000 * (time.perf_counter() - start))
-    warm = sorted(times[1:])
-    return {"first_ms": times[0], "median_ms": statistics.median(warm), "p90_ms": warm[int(0.9 * (len(warm) - 1))]}
+        cpu.append(1000 * (time.process_time() - cpu_start))
+        wall.append(1000 * (time.perf_counter() - wall_start))
+    p90 = sorted(cpu)[int(0.9 * (repeats - 1))]
+    return {"cpu_median_ms": statistics.median(cpu), "cpu_p90_ms": p90, "wall_median_ms": statistics.median(wall)}
 
 
 def main() -> int:
@@ -67,15 +70,15 @@ def main() -> int:
     given = parser.parse_args()
     size = given.peers, given.parameters, given.repeats
     results = {r: {k: measure(r, k, *size) for k in ("honest", "copies", "hostile")} for r in RULES}
-    worst = max(m["median_ms"] for m in results["clip"].values())
+    worst = max(m["cpu_median_ms"] for m in results["clip"].values())
     if given.json:
         report = {"bench": "merge", "peers": given.peers, "parameters": given.parameters, "blas_threads": 1}
-        print(json.dumps({**report, "rules": results, "bar_ms": BAR_MS, "clip_worst_median_ms": worst}))
+        print(json.dumps({**report, "rules": results, "bar_ms": BAR_MS, "clip_worst_cpu_median_ms": worst}))
     else:
         for rule, kinds in results.items():
             for kind, times in kinds.items():
                 print(f"{rule:6} {kind:8} " + "  ".join(f"{n} {v:7.2f}" for n, v in times.items()))
-        print(f"clip's worst median {worst:.2f} ms, bar {BAR_MS:.0f} ms")
+        print(f"clip's worst median {worst:.2f} ms of CPU, bar {BAR_MS:.0f} ms")
     return 0 if worst <= BAR_MS else 1
 
 
