@@ -4,8 +4,8 @@
     python scripts/bench_merge.py [--peers 6] [--parameters 150000] [--repeats 50] [--json]
 
 Measures every rule of the registry on three kinds of peers: `honest` (each elsewhere, near enough that all pairs are
-compared), `copies` (all the same model) and `hostile` (numbers as large as float32 allows). Prints milliseconds: the bar
-is held against CPU time, which a busy machine does not stretch much; the wall clock stands beside it.
+compared), `copies` (all the same model) and `hostile` (numbers as large as float32 allows). Prints milliseconds:
+the bar is held against CPU time, which a busy machine does not stretch much; the wall clock stands beside it.
 """
 
 from __future__ import annotations
