@@ -222,6 +222,10 @@ def _sql_chunks(
             yield pd.DataFrame({name: list(by_column[name]) for name in wanted})
 
 
+# A server whose network is cut answers nothing, not even an error: without these libpq waits for hours.
+_PATIENCE = {"connect_timeout": "10", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
+
+
 @contextmanager
 def _query(source: SqlSource, base: Path, chunk_rows: int) -> Iterator[CursorResult[Any]]:
     """Run the query on a read-only, streaming connection; a lost server is Unavailable, a refused query DataError."""
@@ -264,7 +268,9 @@ def _engine(source: SqlSource, base: Path) -> tuple[Any, str]:
     where = f"data.source.url_env: {source.url_env}" if source.url_env else f"{base / (source.url_file or '')}"
     try:
         url = sqlalchemy.make_url(_secret_url(source, base))
-        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+        patience = _PATIENCE if url.get_backend_name() == "postgresql" else {}
+        connect_args = {name: value for name, value in patience.items() if name not in url.query}
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=connect_args)
     except (sqlalchemy.exc.NoSuchModuleError, ImportError) as error:
         raise ConfigError(f"{where} names a database without an installed driver: {error}") from None
     except (sqlalchemy.exc.ArgumentError, ValueError):

@@ -31,7 +31,7 @@ FRAUD_SHARE = 0.008
 SPREAD_FROM = 0.75
 """Share of the days after which every kind of fraud strikes every bank."""
 
-START = 1_735_689_600  # 2025-01-01 00:00 UTC
+START = 1_736_121_600  # Monday, 2025-01-06 00:00 UTC
 HOUR = 3600
 DAY = 86400
 REGIONS = 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 from pathlib import Path
 
@@ -99,6 +100,14 @@ def test_query_that_gives_nothing_of_use(tmp_path: Path, url: str, query: str, s
 def test_missing_column(tmp_path: Path, url: str) -> None:
     with pytest.raises(DataError, match=r"the SQL query has no column 'amuont' \(did you mean 'amount'\?\)"):
         list(sources.read_chunks(_source(tmp_path, url), ["amuont"]))
+
+
+def test_a_server_that_never_answers_is_given_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        source = _source(tmp_path, f"postgresql+psycopg://bank:sesame@127.0.0.1:{port}/base?connect_timeout=2")
+        with pytest.raises(Unavailable, match="timeout"):
+            sources.column_names(source)
 
 
 def test_database_that_is_not_there(tmp_path: Path) -> None:

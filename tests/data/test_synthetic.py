@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,6 +94,13 @@ def test_windows_know_only_the_banks_own_past(payments: pd.DataFrame) -> None:
     assert last.terminal_mean_7d == pytest.approx(
         busiest[busiest.event_time >= last.event_time - 7 * 86_400].amount.mean(), rel=1e-4
     )
+
+
+def test_weekends_are_those_of_the_calendar(payments: pd.DataFrame) -> None:
+    for payment in payments[::500].itertuples():
+        moment = datetime.datetime.fromtimestamp(payment.event_time, datetime.UTC)
+        assert payment.weekend == (moment.weekday() >= 5)
+        assert payment.night == (moment.hour < 6 or moment.hour == 23)
 
 
 def test_same_arguments_same_payments() -> None:
