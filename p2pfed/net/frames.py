@@ -18,8 +18,8 @@ class Stream(Protocol):
     async def readexactly(self, n: int) -> bytes:
         """The next `n` bytes; raises IncompleteReadError if the stream ends before."""
 
-    async def readany(self) -> bytes:
-        """Whatever has come, at least a byte; nothing at the end."""
+    async def readchunk(self) -> tuple[bytes, bool]:
+        """The next piece that has come, as it came; nothing at the end."""
 
 
 def check_announced(headers: Mapping[str, str], limit: int) -> int:
@@ -44,22 +44,25 @@ async def read_frame(stream: Stream, length: int, trust: wire.Trust) -> tuple[by
 
     The payload itself is not looked at: that is `wire.open_update`'s.
     """
-    if length < wire.PREFIX.size:
-        raise RemoteFault(Reason.WRONG_LENGTH, f"{length} bytes are no frame")
-    prefix = await stream.readexactly(wire.PREFIX.size)
-    head_length = wire.head_length(prefix)
-    if length < head_length:
-        raise RemoteFault(Reason.WRONG_LENGTH, f"{length} bytes are less than the frame's head")
-    head = prefix + await stream.readexactly(head_length - len(prefix))
-    statement = wire.open_statement(head, trust)
-    signed = head_length + statement.payload_length
+    start = b""
+    while len(start) < wire.PREFIX.size or len(start) < wire.head_length(start):
+        if len(start) == length:
+            raise RemoteFault(Reason.WRONG_LENGTH, f"{length} bytes are less than the head of a frame")
+        start += await _next_piece(stream, length - len(start))
+    statement = wire.open_statement(start, trust)
+    signed = wire.head_length(start) + statement.payload_length
     if length != signed:
         raise RemoteFault(Reason.WRONG_LENGTH, f"{length} bytes are announced, {signed} are signed")
-    pieces, missing = [head], statement.payload_length
+    pieces, missing = [start], length - len(start)
     while missing:
-        piece = await stream.readany()  # never beyond the body, whose length was announced
-        if not piece:
-            raise asyncio.IncompleteReadError(b"", missing)
-        pieces.append(piece)
-        missing -= len(piece)
+        pieces.append(await _next_piece(stream, missing))
+        missing -= len(pieces[-1])
     return b"".join(pieces), statement
+
+
+async def _next_piece(stream: Stream, missing: int) -> bytes:
+    """What has come, as it came; never beyond the body, whose length was announced."""
+    piece, _ = await stream.readchunk()
+    if not piece:
+        raise asyncio.IncompleteReadError(b"", missing)
+    return piece

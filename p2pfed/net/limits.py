@@ -20,9 +20,10 @@ SHUTDOWN_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 2
 
 # connections
-MAX_HANDSHAKES = 64
+MAX_HANDSHAKES = 128
 """Strangers in the middle of a TLS handshake; one more pushes the oldest out."""
-MAX_HANDSHAKES_PER_HOST = 16
+MAX_HANDSHAKES_PER_HOST = 32
+"""A local cluster is one host: nine daemons that start together open some thirty connections to the tenth."""
 MAX_CONNECTIONS_PER_MEMBER = 4
 """One more pushes the member's oldest out, which is probably dead."""
 CLIENT_CONNECTIONS_PER_PEER = 3

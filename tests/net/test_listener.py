@@ -8,6 +8,7 @@ import pytest
 
 from p2pfed.core.messages import HeartbeatTable
 from p2pfed.core.types import Address
+from p2pfed.errors import RemoteFault
 from p2pfed.net import limits
 from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Unreachable
@@ -109,4 +110,17 @@ async def test_an_unforeseen_error_does_not_close_the_door(banks, monkeypatch):
     listener, address = await serve(b)
     assert (await transport.hello(b.id, [address])).member == b.id
     assert noted == ["the listener stumbled and goes on"]
+    await listener.close()
+
+
+async def test_large_updates_are_checked_off_the_event_loop(banks, monkeypatch):
+    monkeypatch.setattr(limits, "OFF_LOOP", 0)
+    b, transport = banks
+    listener, address = await serve(b)
+    assert await transport.pull(b.id, [address], b.id, 0) == b.handler.frames[b.id]
+    frame = bytearray(b.handler.frames[b.id].frame)
+    frame[-1] ^= 1
+    b.handler.answer = bytes(frame)
+    with pytest.raises(RemoteFault):
+        await transport.pull(b.id, [address], b.id, 0)
     await listener.close()
