@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import p2pfed
 from p2pfed.cli.terminal import DEFAULT_CONFIG, AsJson, ConfigPath, Settings, read_config, read_file, show
-from p2pfed.errors import ConfigError, NotPermitted, UsageError
+from p2pfed.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from p2pfed.config import NodeConfig
     from p2pfed.core.consortium import Manifest
     from p2pfed.core.contract import Moments
-    from p2pfed.core.identity import Identity
     from p2pfed.store.state_dir import StateDir
 
 SAMPLE = """\
@@ -56,6 +53,7 @@ def init(
     What exists is kept: run it again, with --contract, once the data and the consortium's draft contract are there.
     """
     from p2pfed.core.identity import grouped
+    from p2pfed.runtime import enrolment
     from p2pfed.store.state_dir import StateDir, write_atomically
 
     made = []
@@ -66,11 +64,11 @@ def init(
         raise UsageError(f"{config} exists: set node.name and peers.advertise there instead of --name and --advertise")
     node = read_config(config, settings)
     state = StateDir(node.node.state_dir).create()
-    identity = _keys(state, node.node.name, made)
+    identity, keys = enrolment.make_keys(state, node.node.name, time.time())
     moments = _moments(node, contract, config.resolve().parent) if contract else None
     request = state.root / "join-request.json"
-    write_atomically(request, _join_request(node, state, identity, moments), 0o644)
-    made.append(request)
+    write_atomically(request, enrolment.join_request(node, state, identity, moments), 0o644)
+    made += [*keys, request]
     lines = [
         *(f"made {path}" for path in made),
         f"{node.node.name} is {grouped(identity.node_id)}",
@@ -96,43 +94,11 @@ def _write_sample(config: Path, name: str | None, advertise: str | None) -> None
     write_atomically(config, SAMPLE.format(name=name, advertise=advertise).encode(), 0o644)
 
 
-def _keys(state: StateDir, name: str, made: list[Path]) -> Identity:
-    from p2pfed.net import tls
-    from p2pfed.store import credentials
-    from p2pfed.store.lock import StateLock
-
-    if not state.member_key.exists() or not state.tls.exists():
-        with StateLock(state, p2pfed.__version__, time.time()):
-            if not state.member_key.exists():
-                credentials.create_member_key(state)
-                made.append(state.member_key)
-            if not state.tls.exists():
-                tls.write_pem(state.tls, tls.make_certificate(name))
-                made.append(state.tls)
-    return credentials.load_member_key(state)
-
-
 def _moments(node: NodeConfig, contract: Path, base: Path) -> Moments:
     from p2pfed.cli.consortium import read_contract
     from p2pfed.data import features
 
     return features.moments(node.data, read_contract(contract).columns, base, time.time())
-
-
-def _join_request(node: NodeConfig, state: StateDir, identity: Identity, moments: Moments | None) -> bytes:
-    from p2pfed.core.consortium import JoinRequest
-    from p2pfed.core.joining import seal_join_request
-    from p2pfed.core.types import Address
-    from p2pfed.net.tls import certificate_of
-
-    endpoints = node.peers.advertise
-    if not endpoints and node.peers.listen is not None:
-        listen = Address.parse(node.peers.listen)
-        if listen.host not in ("0.0.0.0", "::") and listen.port:
-            endpoints = (node.peers.listen,)
-    certificate = base64.b64encode(certificate_of(state.tls)).decode()
-    request = JoinRequest(node.node.name, identity.public_key.hex(), certificate, endpoints, moments)
-    return seal_join_request(identity, request)
 
 
 def join(
@@ -147,6 +113,7 @@ def join(
     """Trust a manifest: the first by its fingerprint, later versions by the signatures of the admins before them."""
     from p2pfed.api.client import AdminClient
     from p2pfed.core.consortium import parse_signed, verify_root, verify_succession
+    from p2pfed.runtime.enrolment import check_member
     from p2pfed.store import credentials
     from p2pfed.store.state_dir import StateDir
 
@@ -181,21 +148,6 @@ def trusted_manifest(state: StateDir) -> Manifest | None:
 
     chain = [parse_signed(data) for data in state.manifests()]
     return newest(chain[0].manifest, chain[1:]) if chain else None
-
-
-def check_member(manifest: Manifest, identity: Identity, node: NodeConfig, state: StateDir) -> None:
-    """Raise NotPermitted or ConfigError unless `manifest` lists this bank's key, name and certificate."""
-    from p2pfed.core.consortium import members_by_id
-    from p2pfed.net.tls import certificate_of
-
-    member = members_by_id(manifest).get(identity.node_id)
-    where = f"version {manifest.version} of {manifest.name}"
-    if member is None:
-        raise NotPermitted(f"this bank's key is not in {where}: send join-request.json to an admin")
-    if member.name != node.node.name:
-        raise ConfigError(f"node.name is {node.node.name!r}, but {where} lists this key as {member.name!r}")
-    if base64.b64encode(certificate_of(state.tls)).decode() not in member.certificates:
-        raise NotPermitted(f"{state.tls} holds another certificate than {where}: send a new join request to an admin")
 
 
 def check(

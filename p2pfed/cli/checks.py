@@ -80,7 +80,8 @@ def _keys(state: StateDir) -> tuple[str, bool]:
 
 
 def _manifest(state: StateDir, node: NodeConfig) -> tuple[str, Manifest]:
-    from p2pfed.cli.bank import check_member, trusted_manifest
+    from p2pfed.cli.bank import trusted_manifest
+    from p2pfed.runtime.enrolment import check_member
     from p2pfed.store.credentials import load_member_key
 
     manifest = trusted_manifest(state)

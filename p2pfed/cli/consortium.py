@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,16 +14,12 @@ from p2pfed.cli.terminal import AsJson, naming, numbers, plural, read_file, show
 from p2pfed.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from p2pfed.core.consortium import Admin, GossipPolicy, JoinRequest, Member, SignedManifest
+    from p2pfed.core.consortium import Admin, JoinRequest, Member, SignedManifest
     from p2pfed.core.contract import FeatureContract
     from p2pfed.core.identity import Identity
-    from p2pfed.core.model import ModelSpec, TrainingPolicy
 
 HIDDEN = {"mlp": (64, 32), "autoencoder": (16, 8, 4, 8, 16)}
 DAY = 86400
-POSITIVE_WEIGHT_CAP = 10.0
-ADOPTION_SECONDS = 60.0
-PUBLISH_MIN_FRAUDS = 5
 
 ManifestPath = Annotated[Path, typer.Argument(help="The manifest file.")]
 RequestPaths = Annotated[list[Path], typer.Option("--request", help="A bank's join request; repeatable.")]
@@ -101,59 +96,24 @@ def create(
     out: Out = None,
 ) -> None:
     """Found a consortium: version 1 of its manifest, from the banks' join requests and the admins' public keys."""
-    from p2pfed.core.consortium import GossipPolicy
+    from p2pfed.core.consortium import GossipPolicy, SignedManifest
     from p2pfed.core.model import ModelSpec, TrainingPolicy
+    from p2pfed.runtime import enrolment as e
 
     joining = [_request(path) for path in requests]
     agreed = _agree(read_contract(contract), joining, scaling)
     try:
         spec = ModelSpec(model, agreed.width, numbers(hidden, "--hidden") or HIDDEN[model], dropout)
         decay = numbers(decay_rounds, "--decay-rounds")
-        training = TrainingPolicy(local_steps, batch, learning_rate, decay, imbalance, POSITIVE_WEIGHT_CAP)
+        training = TrainingPolicy(local_steps, batch, learning_rate, decay, imbalance, e.POSITIVE_WEIGHT_CAP)
     except ValueError as error:
         raise UsageError(str(error)) from None
     gossip = GossipPolicy(
-        rule, fanout, heartbeat, round_interval, encoding, ADOPTION_SECONDS, PUBLISH_MIN_FRAUDS, topology
+        rule, fanout, heartbeat, round_interval, encoding, e.ADOPTION_SECONDS, e.PUBLISH_MIN_FRAUDS, topology
     )
-    founding = (joining, [_admin(path) for path in admins], threshold)
-    _write(_found(name, *founding, agreed, spec, training, gossip, seed, days), keys, out)
-
-
-def _found(
-    name: str,
-    joining: Sequence[JoinRequest],
-    admins: Sequence[Admin],
-    threshold: int,
-    contract: FeatureContract,
-    spec: ModelSpec,
-    training: TrainingPolicy,
-    gossip: GossipPolicy,
-    seed: int,
-    days: int,
-) -> SignedManifest:
-    from p2pfed.core.consortium import Manifest, SignedManifest
-    from p2pfed.core.joining import as_member
-
-    now = int(time.time())
-    manifest = Manifest(
-        consortium=secrets.token_hex(16),
-        name=name,
-        version=1,
-        previous="",
-        issued=now,
-        expires=now + days * DAY,
-        admins=tuple(admins),
-        threshold=threshold,
-        members=tuple(as_member(request) for request in joining),
-        model=spec,
-        generation=1,
-        seed=seed,
-        initial_sha256=spec.initial_weights(seed).digest,
-        contract=contract,
-        training=training,
-        gossip=gossip,
-    )
-    return SignedManifest.unsigned(manifest)
+    people = (name, joining, [_admin(path) for path in admins], threshold)
+    first = e.first_manifest(*people, agreed, spec, training, gossip, seed=seed, now=time.time(), days=days)
+    _write(SignedManifest.unsigned(first), keys, out)
 
 
 def add(

@@ -11,8 +11,6 @@ import typer
 from p2pfed.cli.terminal import DEFAULT_CONFIG, AsJson, ConfigPath, names, plural, read_config, show, table
 from p2pfed.errors import UsageError
 
-CLIP = 10.0
-
 Drop = Annotated[str, typer.Option(help="Columns that are no features, such as customer_id,card_id.")]
 
 
@@ -82,10 +80,11 @@ def describe(
 def _write_contract(path: Path, columns: Any, label: str) -> None:
     from p2pfed.core import record
     from p2pfed.core.contract import FeatureContract, Moments
+    from p2pfed.runtime.enrolment import CONTRACT_CLIP
     from p2pfed.store.state_dir import write_atomically
 
     # a draft: `consortium create` puts in the scaling that the banks' moments give
-    draft = FeatureContract(tuple(columns), label, "local", Moments((), ()), CLIP)
+    draft = FeatureContract(tuple(columns), label, "local", Moments((), ()), CONTRACT_CLIP)
     write_atomically(path, record.readable(draft), 0o644)
 
 

@@ -5,9 +5,7 @@ The steps are those of banks that found a real one; the only admin is the launch
 
 from __future__ import annotations
 
-import base64
 import random
-import secrets
 import socket
 import time
 from collections.abc import Collection, Sequence
@@ -17,7 +15,6 @@ from typing import Literal
 
 import yaml
 
-from p2pfed import __version__
 from p2pfed.cluster.options import ClusterOptions
 from p2pfed.config import (
     AdminSection,
@@ -38,7 +35,7 @@ from p2pfed.core.consortium import (
 )
 from p2pfed.core.contract import FeatureColumn, FeatureContract
 from p2pfed.core.identity import Identity
-from p2pfed.core.joining import as_member, open_join_request, seal_join_request
+from p2pfed.core.joining import open_join_request
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.types import NodeId
 from p2pfed.data.describe import propose_contract
@@ -46,16 +43,11 @@ from p2pfed.data.features import contract_moments, moments
 from p2pfed.data.leaks import check_leaks
 from p2pfed.data.table import read_table
 from p2pfed.errors import UsageError
-from p2pfed.net import tls
-from p2pfed.store.credentials import create_member_key
-from p2pfed.store.lock import StateLock
+from p2pfed.runtime import enrolment
 from p2pfed.store.state_dir import StateDir, write_atomically
 
 HEARTBEAT_SECONDS = 1.0
-ADOPTION_SECONDS = 60.0
 MANIFEST_DAYS = 365
-CLIP = 10.0
-PUBLISH_MIN_FRAUDS = 5
 LONGEST_SOCKET_PATH = 100
 """Unix socket addresses hold 107 bytes."""
 PORTS = range(20_000, 32_000)
@@ -207,19 +199,11 @@ def _join(config: NodeConfig, columns: tuple[FeatureColumn, ...], folder: Path, 
     """What `p2pfed init` does at one bank; returns its join request as an admin reads it."""
     name = config.node.name
     state = StateDir(config.node.state_dir).create()
-    with StateLock(state, f"p2pfed {__version__}", now):
-        identity = create_member_key(state)
-        tls.write_pem(state.tls, tls.make_certificate(name))
+    identity, _ = enrolment.make_keys(state, name, now)
     path = folder / "node.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_defaults=True), sort_keys=False))
-    request = JoinRequest(
-        name=name,
-        key=identity.public_key.hex(),
-        certificate=base64.b64encode(tls.certificate_of(state.tls)).decode(),
-        endpoints=(config.peers.listen,) if config.peers.listen else (),
-        moments=moments(config.data, columns, folder, now),
-    )
-    sealed = seal_join_request(identity, request)
+    told = moments(config.data, columns, folder, now)
+    sealed = enrolment.join_request(config, state, identity, told)
     (folder / "join-request.json").write_bytes(sealed)
     return Bank(name, identity.node_id, path, state, config.data), open_join_request(sealed)
 
@@ -236,34 +220,20 @@ def _manifest(
     admin = Identity.generate()
     write_atomically(folder / "admin.key", admin.seed.hex().encode() + b"\n")
     centres = contract_moments([request.moments for request in requests if request.moments is not None])
-    contract = FeatureContract(columns, shards.label, "contract", centres, CLIP)
+    contract = FeatureContract(columns, shards.label, "contract", centres, enrolment.CONTRACT_CLIP)
     model = ModelSpec(options.model, contract.width, options.layers, options.dropout)
     topology, fanout = options.graph
-    manifest = Manifest(
-        consortium=secrets.token_hex(16),
-        name="local cluster",
-        version=1,
-        previous="",
-        issued=int(now),
-        expires=int(now) + MANIFEST_DAYS * 86_400,
-        admins=(Admin("launcher", admin.public_key.hex()),),
-        threshold=1,
-        members=tuple(as_member(request) for request in requests),
-        model=model,
-        generation=1,
-        seed=options.seed,
-        initial_sha256=model.initial_weights(options.seed).digest,
-        contract=contract,
-        training=options.policy(),
-        gossip=GossipPolicy(
-            rule=options.rule,
-            fanout=fanout,
-            heartbeat_seconds=HEARTBEAT_SECONDS,
-            round_interval_seconds=options.round_interval,
-            encoding="float32",
-            adoption_seconds=ADOPTION_SECONDS,
-            publish_min_frauds=PUBLISH_MIN_FRAUDS,
-            topology=topology,
-        ),
+    gossip = GossipPolicy(
+        rule=options.rule,
+        fanout=fanout,
+        heartbeat_seconds=HEARTBEAT_SECONDS,
+        round_interval_seconds=options.round_interval,
+        encoding="float32",
+        adoption_seconds=enrolment.ADOPTION_SECONDS,
+        publish_min_frauds=enrolment.PUBLISH_MIN_FRAUDS,
+        topology=topology,
     )
+    people = ("local cluster", requests, [Admin("launcher", admin.public_key.hex())], 1)
+    agreed = (contract, model, options.policy(), gossip)
+    manifest = enrolment.first_manifest(*people, *agreed, seed=options.seed, now=now, days=MANIFEST_DAYS)
     return SignedManifest.unsigned(manifest).sign(admin)

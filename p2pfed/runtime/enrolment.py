@@ -1,0 +1,117 @@
+"""How banks and admins come together: a bank's keys and join request, and the first manifest made of the requests."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from p2pfed import __version__
+from p2pfed.config import NodeConfig
+from p2pfed.core.consortium import Admin, GossipPolicy, JoinRequest, Manifest, members_by_id
+from p2pfed.core.contract import FeatureContract, Moments
+from p2pfed.core.identity import Identity
+from p2pfed.core.joining import as_member, seal_join_request
+from p2pfed.core.model import ModelSpec, TrainingPolicy
+from p2pfed.core.types import Address
+from p2pfed.errors import ConfigError, NotPermitted
+from p2pfed.net import tls
+from p2pfed.store import credentials
+from p2pfed.store.lock import StateLock
+from p2pfed.store.state_dir import StateDir
+
+CONTRACT_CLIP = 10.0
+POSITIVE_WEIGHT_CAP = 10.0
+ADOPTION_SECONDS = 60.0
+PUBLISH_MIN_FRAUDS = 5
+DAY = 86_400
+EVERY_INTERFACE = ("0.0.0.0", "::")
+
+
+def make_keys(state: StateDir, name: str, now: float) -> tuple[Identity, list[Path]]:
+    """The bank's identity, and the files made for it: member key and TLS certificate, where they are not there yet.
+
+    Raises StateLocked while a daemon runs and something is missing, and what reading the key raises.
+    """
+    made = []
+    if not state.member_key.exists() or not state.tls.exists():
+        with StateLock(state, __version__, now):
+            if not state.member_key.exists():
+                credentials.create_member_key(state)
+                made.append(state.member_key)
+            if not state.tls.exists():
+                tls.write_pem(state.tls, tls.make_certificate(name))
+                made.append(state.tls)
+    return credentials.load_member_key(state), made
+
+
+def join_request(config: NodeConfig, state: StateDir, identity: Identity, moments: Moments | None) -> bytes:
+    """The signed file to send to an admin; raises ManifestError if the configuration's words do not fit a manifest."""
+    request = JoinRequest(
+        name=config.node.name,
+        key=identity.public_key.hex(),
+        certificate=_certificate(state),
+        endpoints=config.peers.advertise or _listening(config.peers.listen),
+        moments=moments,
+    )
+    return seal_join_request(identity, request)
+
+
+def check_member(manifest: Manifest, identity: Identity, config: NodeConfig, state: StateDir) -> None:
+    """Raise NotPermitted or ConfigError unless `manifest` lists this bank's key, name and certificate."""
+    member = members_by_id(manifest).get(identity.node_id)
+    where = f"version {manifest.version} of {manifest.name}"
+    if member is None:
+        raise NotPermitted(f"this bank's key is not in {where}: send join-request.json to an admin")
+    if member.name != config.node.name:
+        raise ConfigError(f"node.name is {config.node.name!r}, but {where} lists this key as {member.name!r}")
+    if _certificate(state) not in member.certificates:
+        raise NotPermitted(f"{state.tls} holds another certificate than {where}: send a new join request to an admin")
+
+
+def first_manifest(
+    name: str,
+    requests: Sequence[JoinRequest],
+    admins: Sequence[Admin],
+    threshold: int,
+    contract: FeatureContract,
+    model: ModelSpec,
+    training: TrainingPolicy,
+    gossip: GossipPolicy,
+    *,
+    seed: int,
+    now: float,
+    days: int,
+) -> Manifest:
+    """Version 1 of a new consortium, not signed and not checked yet."""
+    return Manifest(
+        consortium=secrets.token_hex(16),
+        name=name,
+        version=1,
+        previous="",
+        issued=int(now),
+        expires=int(now) + days * DAY,
+        admins=tuple(admins),
+        threshold=threshold,
+        members=tuple(as_member(request) for request in requests),
+        model=model,
+        generation=1,
+        seed=seed,
+        initial_sha256=model.initial_weights(seed).digest,
+        contract=contract,
+        training=training,
+        gossip=gossip,
+    )
+
+
+def _certificate(state: StateDir) -> str:
+    return base64.b64encode(tls.certificate_of(state.tls)).decode()
+
+
+def _listening(listen: str | None) -> tuple[str, ...]:
+    """The listener's own address, if others can dial it."""
+    address = Address.parse(listen) if listen is not None else None
+    if address is None or not address.port or address.host in EVERY_INTERFACE:
+        return ()
+    return (str(address),)
