@@ -181,13 +181,13 @@ class GossipNode:
         self.manifest, self.members = new, members_by_id(new)
         self.presence.follow(new)
         self.exchange.follow(new)
-        if _learns_alike(new, old):
+        if (new.model_digest, new.gossip.rule) == (old.model_digest, old.gossip.rule):
             self.rounds.manifest = new
             return []
         return self.problems.raise_(
             "RESTART_NEEDED",
             "error",
-            f"manifest {new.version} changes the model, contract, training policy or merge rule",
+            f"manifest {new.version} changes the model or the merge rule",
             "restart the daemon to train under the new version",
         )
 
@@ -218,12 +218,3 @@ class GossipNode:
         TroubleSeen: _trouble_seen,
         StopRequested: _stop,
     }
-
-
-def _learns_alike(new: Manifest, old: Manifest) -> bool:
-    return (new.model_digest, new.contract, new.training, new.gossip.rule) == (
-        old.model_digest,
-        old.contract,
-        old.training,
-        old.gossip.rule,
-    )

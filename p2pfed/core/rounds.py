@@ -146,6 +146,7 @@ class Rounds:
         self.train_rows, self.train_frauds = got.train_rows, got.train_frauds
         restarted, self._trainer_ready = self._trainer_ready, True
         self._hand_over = bool(self.optimiser)
+        self._evaluating.clear()  # whatever was asked of the trainer before is lost
         effects = self._problems.clear("TRAINER_LOST")
         if self.listener and not restarted:
             effects.append(Emit(Listening(self.train_frauds, self.manifest.gossip.publish_min_frauds)))
@@ -336,7 +337,6 @@ class Rounds:
 
     def trainer_lost(self, got: TrainerLost) -> list[Effect]:
         """The node goes on without training until TrainerReady comes again."""
-        self._evaluating.clear()
         if self.phase in (Phase.TRAINING, Phase.PAUSED, Phase.CATCHING_UP):
             self.phase = Phase.LOADING
         return self._problems.raise_(

@@ -305,6 +305,8 @@ class Daemon:
             self._listener.use(trust, self._blocked)
         for discovery in self._discoveries:
             discovery.use(members_by_id(trust.manifest))
+        if trust.model_digest == self._node.manifest.model_digest:
+            self._trainer.use(trust.manifest)
 
 
 def _live_peers(new: NodeConfig) -> dict[str, tuple[str, ...]]:
