@@ -28,7 +28,7 @@ MAX_CONNECTIONS_PER_MEMBER = 4
 """One more pushes the member's oldest out, which is probably dead."""
 CLIENT_CONNECTIONS_PER_PEER = 3
 BACKLOG = 128
-CHUNK = 256 * 1024
+CHUNK = 1024 * 1024
 """Bytes written or buffered at once."""
 OFF_LOOP = 4 * 1024 * 1024
 """Frames above this are hashed and decoded in a thread, so that heartbeats go on."""
