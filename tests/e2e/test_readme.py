@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.postgres import Server, find_binaries
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PART = re.compile(
@@ -24,13 +26,13 @@ PATIENCE_SECONDS = 240
 class Shell:
     """One shell for all commands, so that variables last; stops at the first that fails."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str) -> None:
         self.folder = folder
         bin_folder = str(Path(sys.executable).parent)
         self.environment = {
             **os.environ,
             "PATH": f"{bin_folder}:{os.environ['PATH']}",
-            "DATABASE_URL": os.environ.get("P2PFED_TEST_DATABASE", f"sqlite:///{folder}/bank-c/payments.db"),
+            "DATABASE_URL": database,
         }
         self.carried = ""
 
@@ -64,10 +66,22 @@ class Shell:
         return learning["merged_total"] >= 2 and learning["metrics"] != {}
 
 
+@pytest.fixture
+def database():
+    if (binaries := find_binaries()) is None:
+        pytest.skip("no PostgreSQL server on this machine (Debian: apt-get install postgresql)")
+    server = Server(binaries)
+    try:
+        server.start()
+        yield server.url
+    finally:
+        server.remove()
+
+
 @pytest.mark.e2e
 @pytest.mark.slow
-def test_three_banks_by_the_readme_alone(tmp_path):
-    shell, said = Shell(tmp_path), []
+def test_three_banks_by_the_readme_alone(tmp_path, database):
+    shell, said = Shell(tmp_path, database), []
     try:
         for part in PART.finditer(README):
             if part["commands"]:
