@@ -17,14 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from p2pfed.api.schemas import MemberRow, Status
 from p2pfed.api.view import NodeView
-from p2pfed.core.events import (
-    Event,
-    ExchangeEnded,
-    ModelEvaluated,
-    RoundCompleted,
-    UpdateAccepted,
-    UpdateRefused,
-)
+from p2pfed.core.events import Event, ExchangeEnded, ModelEvaluated, RoundCompleted, UpdateAccepted, UpdateRefused
 from p2pfed.core.types import NodeId
 
 ROUND_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)

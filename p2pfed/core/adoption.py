@@ -10,8 +10,9 @@ from __future__ import annotations
 from enum import Enum
 
 from p2pfed.core.aggregation import coordinate_median
-from p2pfed.core.events import Effect, EvaluationFinished, StartEvaluation
+from p2pfed.core.effects import Effect, StartEvaluation
 from p2pfed.core.inbox import Slot
+from p2pfed.core.inputs import EvaluationFinished
 from p2pfed.core.membership import PeerTable
 from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector

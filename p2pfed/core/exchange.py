@@ -6,18 +6,10 @@ import numpy as np
 
 from p2pfed.core.aggregation import Candidate
 from p2pfed.core.consortium import Manifest, members_by_id
-from p2pfed.core.events import (
-    Effect,
-    Emit,
-    Publish,
-    Pull,
-    Push,
-    Save,
-    UpdateAccepted,
-    UpdateReceived,
-    UpdateRefused,
-)
+from p2pfed.core.effects import Effect, Emit, Publish, Pull, Push, Save
+from p2pfed.core.events import UpdateAccepted, UpdateRefused
 from p2pfed.core.inbox import Inbox, Slot
+from p2pfed.core.inputs import UpdateReceived
 from p2pfed.core.membership import PeerTable
 from p2pfed.core.sampling import PeerSampler, sampler_for
 from p2pfed.core.settings import Memory

@@ -12,20 +12,20 @@ from typing import Any, ClassVar
 import numpy as np
 
 from p2pfed.core.consortium import Manifest, members_by_id
-from p2pfed.core.events import (
+from p2pfed.core.effects import Effect, Emit, Halt
+from p2pfed.core.events import NodeStarted, UpdateRefused
+from p2pfed.core.exchange import Exchange
+from p2pfed.core.identity import Signer, node_id
+from p2pfed.core.inputs import (
     BlocklistChanged,
-    Effect,
-    Emit,
     EndpointFound,
     EvaluationFinished,
     ExchangeFailed,
-    Halt,
     HeartbeatsReceived,
     HelloReceived,
     Input,
     LoopLagged,
     ManifestChanged,
-    NodeStarted,
     Offended,
     PullEnded,
     Started,
@@ -36,10 +36,7 @@ from p2pfed.core.events import (
     TrainingFinished,
     TroubleSeen,
     UpdateReceived,
-    UpdateRefused,
 )
-from p2pfed.core.exchange import Exchange
-from p2pfed.core.identity import Signer, node_id
 from p2pfed.core.membership import PeerTable
 from p2pfed.core.messages import HeartbeatTable, Hello
 from p2pfed.core.presence import Presence

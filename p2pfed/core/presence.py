@@ -5,17 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from p2pfed.core.consortium import Manifest, members_by_id
-from p2pfed.core.events import (
-    Effect,
-    Emit,
-    ExchangeEnded,
-    ExchangeHeartbeats,
-    FetchManifest,
-    HeartbeatsReceived,
-    SayHello,
-    SetTimer,
-)
+from p2pfed.core.effects import Effect, Emit, ExchangeHeartbeats, FetchManifest, SayHello, SetTimer
+from p2pfed.core.events import ExchangeEnded
 from p2pfed.core.identity import Signer, node_id
+from p2pfed.core.inputs import HeartbeatsReceived
 from p2pfed.core.membership import PeerTable
 from p2pfed.core.messages import (
     PROTOCOL_MAX,

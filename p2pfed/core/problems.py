@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from p2pfed.core.events import Effect, Emit, ProblemCleared, ProblemRaised
+from p2pfed.core.effects import Effect, Emit
+from p2pfed.core.events import ProblemCleared, ProblemRaised
 
 
 class Problems:

@@ -12,29 +12,21 @@ import numpy as np
 from p2pfed.core.adoption import Adoption, Stage
 from p2pfed.core.aggregation import AggregationRule, rule_from_name
 from p2pfed.core.consortium import Manifest
-from p2pfed.core.events import (
+from p2pfed.core.effects import (
     Checkpoint,
     Effect,
     Emit,
-    EvaluationFinished,
     KeepModel,
-    Listening,
-    ModelAdopted,
-    ModelEvaluated,
     Publish,
-    RoundCompleted,
-    RunFinished,
     Save,
     SetTimer,
     StartEvaluation,
     StartTraining,
-    TrainerLost,
-    TrainerReady,
-    TrainingAlone,
-    TrainingFinished,
 )
+from p2pfed.core.events import Listening, ModelAdopted, ModelEvaluated, RoundCompleted, RunFinished, TrainingAlone
 from p2pfed.core.exchange import Exchange
 from p2pfed.core.identity import Signer, node_id
+from p2pfed.core.inputs import EvaluationFinished, TrainerLost, TrainerReady, TrainingFinished
 from p2pfed.core.membership import PeerTable
 from p2pfed.core.messages import ModelUpdate
 from p2pfed.core.problems import Problems

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from p2pfed.core.events import Checkpoint
+from p2pfed.core.effects import Checkpoint
 from p2pfed.core.messages import ModelUpdate
 from p2pfed.core.types import NodeId
 

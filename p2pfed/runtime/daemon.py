@@ -20,9 +20,10 @@ from p2pfed.api.metrics import NodeMetrics
 from p2pfed.api.stream import EventLog
 from p2pfed.api.summary import Summary
 from p2pfed.config import NodeConfig
-from p2pfed.core import events as e
 from p2pfed.core import wire
 from p2pfed.core.consortium import Manifest, Member, SignedManifest, members_by_id, newest, parse_signed
+from p2pfed.core.effects import KeepModel
+from p2pfed.core.inputs import BlocklistChanged, EndpointFound, StopRequested, TroubleSeen
 from p2pfed.core.messages import Endpoint
 from p2pfed.core.node import GossipNode
 from p2pfed.core.settings import Memory, NodeSettings
@@ -190,7 +191,7 @@ class Daemon:
             from p2pfed.net.lan import ZeroconfDiscovery
 
             def failed(code: str, message: str, hint: str) -> None:
-                self._driver.put(e.TroubleSeen(code, message, hint))
+                self._driver.put(TroubleSeen(code, message, hint))
 
             node = self._driver.node
             lan = ZeroconfDiscovery(node.me, self._listen, node.peers.members, failed)
@@ -209,7 +210,7 @@ class Daemon:
         await seeds.start(self._found)
 
     def _found(self, member: NodeId, endpoint: Endpoint) -> None:
-        self._driver.put(e.EndpointFound(member, endpoint))
+        self._driver.put(EndpointFound(member, endpoint))
 
     async def _serve(self, driver: Driver, trainer: Trainer) -> None:
         interpreting = asyncio.create_task(driver.run(), name="driver")
@@ -229,7 +230,7 @@ class Daemon:
             systemd.notify("WATCHDOG=1")
             await asyncio.sleep(period)
 
-    async def _keep_model(self, keep: e.KeepModel) -> None:
+    async def _keep_model(self, keep: KeepModel) -> None:
         """Write the model that `p2pfed score` uses."""
         loaded, node = self._trainer.loaded, self._driver.node
         if loaded is None:
@@ -259,7 +260,7 @@ class Daemon:
             raise SystemExit(1)  # asked a second time: the operator does not want to wait for good-byes
         self._log.info("stopping")
         self._view.serving = False
-        self._driver.put(e.StopRequested())
+        self._driver.put(StopRequested())
 
     def _hang_up(self) -> None:
         try:
@@ -280,7 +281,7 @@ class Daemon:
         if blocked != self._blocked:
             self._blocked = blocked
             self._follow(self._driver.trust())
-            self._driver.put(e.BlocklistChanged(blocked))
+            self._driver.put(BlocklistChanged(blocked))
             changes.append(f"{len(blocked)} members blocked")
         live = {"log": new.log, "peers": old.peers.model_copy(update=_live_peers(new))}
         self._config = old.model_copy(update=live)

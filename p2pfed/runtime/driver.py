@@ -12,9 +12,41 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
-from p2pfed.core import events as e
 from p2pfed.core import wire
 from p2pfed.core.consortium import Manifest, SignedManifest, parse_signed, verify_succession
+from p2pfed.core.effects import (
+    Effect,
+    Emit,
+    ExchangeHeartbeats,
+    FetchManifest,
+    Halt,
+    KeepModel,
+    Publish,
+    Pull,
+    Push,
+    Save,
+    SayHello,
+    SetTimer,
+    StartEvaluation,
+    StartTraining,
+)
+from p2pfed.core.events import Event
+from p2pfed.core.inputs import (
+    ExchangeFailed,
+    HeartbeatsReceived,
+    HelloReceived,
+    Input,
+    LoopLagged,
+    ManifestChanged,
+    Offended,
+    PullEnded,
+    Started,
+    StopRequested,
+    TimerFired,
+    TrainingFinished,
+    TroubleSeen,
+    UpdateReceived,
+)
 from p2pfed.core.messages import Hello
 from p2pfed.core.node import GossipNode
 from p2pfed.core.types import NodeId
@@ -36,7 +68,7 @@ LAST_WORDS_SECONDS = 3.0
 class Trains(Protocol):
     """What the driver asks of the trainer."""
 
-    def submit(self, job: e.StartTraining | e.StartEvaluation) -> None:
+    def submit(self, job: StartTraining | StartEvaluation) -> None:
         """Queue a job."""
 
 
@@ -59,8 +91,8 @@ class Driver:
         node: GossipNode,
         chain: list[SignedManifest],
         store: Store,
-        emit: Callable[[e.Event], None],
-        keep_model: Callable[[e.KeepModel], Awaitable[None]],
+        emit: Callable[[Event], None],
+        keep_model: Callable[[KeepModel], Awaitable[None]],
         clock: Callable[[], float],
     ) -> None:
         """`chain` is every known signed manifest, the one in force last."""
@@ -73,7 +105,7 @@ class Driver:
         self._trust = wire.trust_of(node.manifest, previous.manifest if previous else None)
         self._store, self._emit, self._keep_model = store, emit, keep_model
         self._shelf: dict[NodeId, tuple[int, bytes]] = {}
-        self._queue: asyncio.Queue[tuple[e.Input, asyncio.Future[None] | None]] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[Input, asyncio.Future[None] | None]] = asyncio.Queue()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._requests: set[asyncio.Task[None]] = set()
         self._halted = asyncio.Event()
@@ -85,13 +117,13 @@ class Driver:
 
     # --- running ------------------------------------------------------------------------------------------------------
 
-    def put(self, given: e.Input) -> None:
+    def put(self, given: Input) -> None:
         """Hand the node an input; from the event loop only."""
         self._queue.put_nowait((given, None))
 
     async def run(self) -> None:
         """Interpret until the node halts; raises what made it impossible to go on (a full disk, a bug)."""
-        self.put(e.Started())
+        self.put(Started())
         tasks = [
             asyncio.create_task(self._interpret(), name="node"),
             asyncio.create_task(self._watch_lag(), name="loop lag"),
@@ -112,7 +144,7 @@ class Driver:
 
     async def stop(self) -> None:
         """Ask the node to stop and wait for its last words."""
-        self.put(e.StopRequested())
+        self.put(StopRequested())
         await self._halted.wait()
 
     async def _interpret(self) -> None:
@@ -123,9 +155,9 @@ class Driver:
             if done is not None and not done.done():
                 done.set_result(None)
 
-    async def _decide(self, given: e.Input) -> list[e.Effect]:
+    async def _decide(self, given: Input) -> list[Effect]:
         now = self.clock()
-        if isinstance(given, e.TrainingFinished) and given.vector.size > LARGE_MODEL:
+        if isinstance(given, TrainingFinished) and given.vector.size > LARGE_MODEL:
             return await asyncio.to_thread(self.node.handle, given, now)
         return self.node.handle(given, now)
 
@@ -136,7 +168,7 @@ class Driver:
             lag = max(0.0, time.monotonic() - before - LAG_PERIOD)
             self._lags.append(lag)
             if lag > LAG_WORTH_TELLING:
-                self.put(e.LoopLagged(lag))
+                self.put(LoopLagged(lag))
 
     @property
     def loop_lag_p99(self) -> float:
@@ -146,21 +178,21 @@ class Driver:
 
     # --- effects ------------------------------------------------------------------------------------------------------
 
-    async def _carry_out(self, effect: e.Effect) -> None:
+    async def _carry_out(self, effect: Effect) -> None:
         match effect:
-            case e.Save():
+            case Save():
                 await self._store.save(effect)
-            case e.Publish(member, seq, frame):
+            case Publish(member, seq, frame):
                 self._shelf[member] = (seq, frame)
-            case e.StartTraining() | e.StartEvaluation():
+            case StartTraining() | StartEvaluation():
                 self.trainer.submit(effect)
-            case e.KeepModel():
+            case KeepModel():
                 await self._keep_model(effect)
-            case e.SetTimer(name, at):
+            case SetTimer(name, at):
                 self._set_timer(name, at)
-            case e.Emit(event):
+            case Emit(event):
                 self._emit(event)
-            case e.Halt():
+            case Halt():
                 await self._finish_requests()
                 self._halted.set()
             case _:
@@ -170,7 +202,7 @@ class Driver:
         if name in self._timers:
             self._timers[name].cancel()
         delay = max(0.0, at - self.clock())
-        self._timers[name] = asyncio.get_running_loop().call_later(delay, self.put, e.TimerFired(name))
+        self._timers[name] = asyncio.get_running_loop().call_later(delay, self.put, TimerFired(name))
 
     def _request(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -186,45 +218,45 @@ class Driver:
         if self._requests:
             await asyncio.wait(self._requests, timeout=LAST_WORDS_SECONDS)
 
-    async def _pull(self, ask: e.Pull) -> None:
+    async def _pull(self, ask: Pull) -> None:
         try:
             update = await self.transport.pull(ask.peer, ask.addresses, ask.member, ask.after)
         except Unreachable as error:
-            self.put(e.PullEnded(ask.peer, ask.member, str(error)))
+            self.put(PullEnded(ask.peer, ask.member, str(error)))
         except RemoteFault as fault:
-            self.put(e.Offended(ask.peer, fault.reason, fault.detail, ask.member, fault.signer))
+            self.put(Offended(ask.peer, fault.reason, fault.detail, ask.member, fault.signer))
         else:
-            self.put(e.UpdateReceived(update, ask.peer) if update else e.PullEnded(ask.peer, ask.member))
+            self.put(UpdateReceived(update, ask.peer) if update else PullEnded(ask.peer, ask.member))
 
-    async def _asked(self, peer: NodeId, answer: Awaitable[e.Input | None]) -> None:
+    async def _asked(self, peer: NodeId, answer: Awaitable[Input | None]) -> None:
         try:
             given = await answer
         except Unreachable as error:
-            self.put(e.ExchangeFailed(peer, str(error)))
+            self.put(ExchangeFailed(peer, str(error)))
         except RemoteFault as fault:
-            self.put(e.Offended(peer, fault.reason, fault.detail, signer=fault.signer))
+            self.put(Offended(peer, fault.reason, fault.detail, signer=fault.signer))
         else:
             if given is not None:
                 self.put(given)
 
-    async def _push(self, offer: e.Push) -> None:
+    async def _push(self, offer: Push) -> None:
         await self._asked(offer.peer, self.transport.push(offer.peer, offer.addresses, offer.frame))
 
-    async def _exchange(self, ask: e.ExchangeHeartbeats) -> None:
-        async def answer() -> e.Input:
+    async def _exchange(self, ask: ExchangeHeartbeats) -> None:
+        async def answer() -> Input:
             table = await self.transport.exchange(ask.peer, ask.addresses, ask.table)
-            return e.HeartbeatsReceived(table, ask.peer, answered=True)
+            return HeartbeatsReceived(table, ask.peer, answered=True)
 
         await self._asked(ask.peer, answer())
 
-    async def _say_hello(self, ask: e.SayHello) -> None:
-        async def answer() -> e.Input:
-            return e.HelloReceived(await self.transport.hello(ask.peer, ask.addresses))
+    async def _say_hello(self, ask: SayHello) -> None:
+        async def answer() -> Input:
+            return HelloReceived(await self.transport.hello(ask.peer, ask.addresses))
 
         await self._asked(ask.peer, answer())
 
-    async def _fetch_manifest(self, ask: e.FetchManifest) -> None:
-        async def answer() -> e.Input | None:
+    async def _fetch_manifest(self, ask: FetchManifest) -> None:
+        async def answer() -> Input | None:
             data = await self.transport.manifest(ask.peer, ask.addresses, ask.version)
             return await self.follow(parse_signed(data)) if data else None
 
@@ -232,7 +264,7 @@ class Driver:
             await self._asked(ask.peer, answer())
         except ValueError as error:
             self.put(
-                e.TroubleSeen(
+                TroubleSeen(
                     "MANIFEST_REFUSED",
                     f"manifest {ask.version} does not follow the one in force: {error}",
                     "compare fingerprints with the admins; the present manifest stays in force",
@@ -240,16 +272,16 @@ class Driver:
             )
 
     _REQUESTS: dict[type, Callable[[Driver, Any], Coroutine[Any, Any, None]]] = {
-        e.Pull: _pull,
-        e.Push: _push,
-        e.ExchangeHeartbeats: _exchange,
-        e.SayHello: _say_hello,
-        e.FetchManifest: _fetch_manifest,
+        Pull: _pull,
+        Push: _push,
+        ExchangeHeartbeats: _exchange,
+        SayHello: _say_hello,
+        FetchManifest: _fetch_manifest,
     }
 
     # --- the manifest -------------------------------------------------------------------------------------------------
 
-    async def follow(self, successor: SignedManifest) -> e.ManifestChanged | None:
+    async def follow(self, successor: SignedManifest) -> ManifestChanged | None:
         """Verify and store a successor of the manifest in force, and trust by it; raises ManifestError.
 
         Nothing for one that is not newer.
@@ -262,7 +294,7 @@ class Driver:
         self._signed[manifest.version] = successor
         self._trust = wire.trust_of(manifest, current)
         self.on_trust(self._trust)
-        return e.ManifestChanged(manifest)
+        return ManifestChanged(manifest)
 
     # --- answering peers (net.transport.PeerHandler) ------------------------------------------------------------------
 
@@ -280,14 +312,14 @@ class Driver:
         self._check_backlog()
         update = wire.open_update(frame, self._trust)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((e.UpdateReceived(update, asking, pushed=True), done))
+        self._queue.put_nowait((UpdateReceived(update, asking, pushed=True), done))
         await done
 
     async def heartbeats(self, asking: NodeId, table: bytes) -> bytes:
         """Take a peer's table and answer ours."""
         self._check_backlog()
         received = wire.decode_table(table, self._trust, self.node.peers.known())
-        self.put(e.HeartbeatsReceived(received, asking, answered=False))
+        self.put(HeartbeatsReceived(received, asking, answered=False))
         return wire.encode_table(self.node.heartbeats())
 
     def manifest(self, version: int) -> bytes | None:
@@ -297,7 +329,7 @@ class Driver:
 
     def offended(self, peer: NodeId, fault: RemoteFault) -> None:
         """A member sent something that broke a rule."""
-        self.put(e.Offended(peer, fault.reason, fault.detail, signer=fault.signer))
+        self.put(Offended(peer, fault.reason, fault.detail, signer=fault.signer))
 
     def refused(self, cause: str, host: str) -> None:
         """Somebody was turned away at the door."""

@@ -22,15 +22,8 @@ from p2pfed import errors
 from p2pfed.config import NodeConfig
 from p2pfed.core import record
 from p2pfed.core.consortium import Manifest
-from p2pfed.core.events import (
-    EvaluationFinished,
-    Input,
-    StartEvaluation,
-    StartTraining,
-    TrainerLost,
-    TrainerReady,
-    TrainingFinished,
-)
+from p2pfed.core.effects import StartEvaluation, StartTraining
+from p2pfed.core.inputs import EvaluationFinished, Input, TrainerLost, TrainerReady, TrainingFinished
 from p2pfed.runtime.trainer_process import TrainerProcess, from_spawner, resident_bytes, start_own
 from p2pfed.runtime.trainer_protocol import BrokenMessage, TrainerMessage
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from p2pfed.core.events import Checkpoint, Save
+from p2pfed.core.effects import Checkpoint, Save
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt
 

@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 
-from p2pfed.core.events import Checkpoint, Save
+from p2pfed.core.effects import Checkpoint, Save
 from p2pfed.core.types import NodeId
 from p2pfed.errors import DiskFault, LocalFault, StateCorrupt, StateLocked
 from p2pfed.store.base import (

@@ -11,10 +11,38 @@ from typing import Any
 
 import numpy as np
 
-from p2pfed.core import events as e
 from p2pfed.core.consortium import Admin, GossipPolicy, Manifest, Member
 from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments
+from p2pfed.core.effects import (
+    Checkpoint,
+    Effect,
+    Emit,
+    ExchangeHeartbeats,
+    Halt,
+    Publish,
+    Pull,
+    Push,
+    Save,
+    SayHello,
+    SetTimer,
+    StartEvaluation,
+    StartTraining,
+)
+from p2pfed.core.events import Event
 from p2pfed.core.identity import Identity, node_id
+from p2pfed.core.inputs import (
+    EvaluationFinished,
+    ExchangeFailed,
+    HeartbeatsReceived,
+    HelloReceived,
+    Input,
+    PullEnded,
+    Started,
+    TimerFired,
+    TrainerReady,
+    TrainingFinished,
+    UpdateReceived,
+)
 from p2pfed.core.messages import ModelUpdate
 from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.node import GossipNode
@@ -79,7 +107,7 @@ class Disk:
     """What survives a crash of one node."""
 
     epoch: int = 0
-    checkpoint: e.Checkpoint | None = None
+    checkpoint: Checkpoint | None = None
     marks: dict[NodeId, tuple[int, str]] = field(default_factory=dict)
     frames: dict[NodeId, bytes] = field(default_factory=dict)
 
@@ -92,14 +120,14 @@ class Network:
         self.rounds, self.loss, self.seed = rounds, loss, seed
         self.frauds = [50] * len(manifest.members)
         self.rng = np.random.default_rng(seed)
-        self.heap: list[tuple[float, int, NodeId, int, e.Input]] = []
+        self.heap: list[tuple[float, int, NodeId, int, Input]] = []
         self.order, self.now = count(), 0.0
         self.ids = [node_id(bytes.fromhex(m.key)) for m in manifest.members]
         self.disks: dict[NodeId, Disk] = {i: Disk() for i in self.ids}
         self.nodes: dict[NodeId, GossipNode] = {}
         self.shelves: dict[NodeId, dict[NodeId, tuple[int, bytes]]] = defaultdict(dict)
-        self.journals: dict[NodeId, list[tuple[e.Input, float]]] = defaultdict(list)
-        self.events: dict[NodeId, list[e.Event]] = defaultdict(list)
+        self.journals: dict[NodeId, list[tuple[Input, float]]] = defaultdict(list)
+        self.events: dict[NodeId, list[Event]] = defaultdict(list)
         self.timers: dict[tuple[NodeId, str], float] = {}
         self.cut: set[NodeId] = set()
         """Nodes nobody can talk to for the moment."""
@@ -117,11 +145,11 @@ class Network:
         self.nodes[me] = GossipNode(identity(i), self.manifest, settings, memory, rng)
         self.shelves.pop(me, None)
         self.journals[me] = []
-        self.push(me, 0.0, e.Started())
-        self.push(me, 1.0, e.TrainerReady(1000, self.frauds[i]))
+        self.push(me, 0.0, Started())
+        self.push(me, 1.0, TrainerReady(1000, self.frauds[i]))
         return self.nodes[me]
 
-    def push(self, node: NodeId, delay: float, given: e.Input) -> None:
+    def push(self, node: NodeId, delay: float, given: Input) -> None:
         """Give `node` an input after `delay`; lost if it has been restarted by then."""
         heapq.heappush(self.heap, (self.now + delay, next(self.order), node, self.disks[node].epoch, given))
 
@@ -131,7 +159,7 @@ class Network:
             self.now, _, node, epoch, given = heapq.heappop(self.heap)
             if node not in self.nodes or epoch != self.disks[node].epoch:
                 continue
-            if isinstance(given, e.TimerFired) and self.timers.get((node, given.name)) != self.now:
+            if isinstance(given, TimerFired) and self.timers.get((node, given.name)) != self.now:
                 continue
             self.journals[node].append((given, self.now))
             for effect in self.nodes[node].handle(given, self.now):
@@ -145,37 +173,37 @@ class Network:
     def reachable(self, a: NodeId, b: NodeId) -> bool:
         return b in self.nodes and not {a, b} & self.cut and self.rng.random() >= self.loss
 
-    def carry_out(self, me: NodeId, effect: e.Effect) -> None:
+    def carry_out(self, me: NodeId, effect: Effect) -> None:
         delay = float(self.rng.uniform(0.01, 0.1))
         match effect:
-            case e.Save(checkpoint, marks, frames):
+            case Save(checkpoint, marks, frames):
                 disk = self.disks[me]
                 disk.checkpoint = checkpoint or disk.checkpoint
                 disk.marks.update(marks)
                 disk.frames.update(frames)
-            case e.Publish(member, seq, frame):
+            case Publish(member, seq, frame):
                 self.shelves[me][member] = (seq, frame)
-            case e.Pull(peer, _, member, after):
+            case Pull(peer, _, member, after):
                 seq, frame = self.shelves[peer].get(member, (0, b""))
                 if not self.reachable(me, peer):
-                    self.push(me, 5.0, e.PullEnded(peer, member, "no answer"))
+                    self.push(me, 5.0, PullEnded(peer, member, "no answer"))
                 elif seq > after:
-                    self.push(me, delay, e.UpdateReceived(open_update(frame, self.trust), peer))
+                    self.push(me, delay, UpdateReceived(open_update(frame, self.trust), peer))
                 else:
-                    self.push(me, delay, e.PullEnded(peer, member))
-            case e.Push(peer, _, frame):
+                    self.push(me, delay, PullEnded(peer, member))
+            case Push(peer, _, frame):
                 if self.reachable(me, peer):
-                    self.push(peer, delay, e.UpdateReceived(open_update(frame, self.trust), me, pushed=True))
-            case e.ExchangeHeartbeats(peer, _, table):
+                    self.push(peer, delay, UpdateReceived(open_update(frame, self.trust), me, pushed=True))
+            case ExchangeHeartbeats(peer, _, table):
                 if self.reachable(me, peer):
-                    self.push(me, delay, e.HeartbeatsReceived(self.nodes[peer].heartbeats(), peer, answered=True))
-                    self.push(peer, delay, e.HeartbeatsReceived(table, me, answered=False))
+                    self.push(me, delay, HeartbeatsReceived(self.nodes[peer].heartbeats(), peer, answered=True))
+                    self.push(peer, delay, HeartbeatsReceived(table, me, answered=False))
                 else:
-                    self.push(me, 5.0, e.ExchangeFailed(peer, "no answer"))
-            case e.SayHello(peer, _):
+                    self.push(me, 5.0, ExchangeFailed(peer, "no answer"))
+            case SayHello(peer, _):
                 if self.reachable(me, peer):
-                    self.push(me, delay, e.HelloReceived(self.nodes[peer].hello(me)))
-            case e.StartTraining(number, vector, _):
+                    self.push(me, delay, HelloReceived(self.nodes[peer].hello(me)))
+            case StartTraining(number, vector, _):
                 i = self.ids.index(me)
                 target = self.optimum(i)
                 trained = train(vector, target, 1000 * i + number)
@@ -183,18 +211,18 @@ class Network:
                 self.push(
                     me,
                     self.training_seconds,
-                    e.TrainingFinished(number, trained, b"adam", loss, 10, self.training_seconds),
+                    TrainingFinished(number, trained, b"adam", loss, 10, self.training_seconds),
                 )
-            case e.StartEvaluation(purpose, vector):
+            case StartEvaluation(purpose, vector):
                 distance = float(np.linalg.norm(vector - self.optimum(0)))
                 metrics = {"validation": {"auprc": 1 / (1 + distance), "loss": distance}}
-                self.push(me, 0.1, e.EvaluationFinished(purpose, metrics, 0.5))
-            case e.SetTimer(name, at):
+                self.push(me, 0.1, EvaluationFinished(purpose, metrics, 0.5))
+            case SetTimer(name, at):
                 due = self.timers[(me, name)] = max(at, self.now)
-                heapq.heappush(self.heap, (due, next(self.order), me, self.disks[me].epoch, e.TimerFired(name)))
-            case e.Emit(event):
+                heapq.heappush(self.heap, (due, next(self.order), me, self.disks[me].epoch, TimerFired(name)))
+            case Emit(event):
                 self.events[me].append(event)
-            case e.Halt():
+            case Halt():
                 self.crash(self.ids.index(me))
 
     def optimum(self, i: int) -> Vector:

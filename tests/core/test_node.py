@@ -8,7 +8,28 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from p2pfed.core import events as e
+from p2pfed.core.effects import Emit, Publish, Pull, Save, StartTraining
+from p2pfed.core.events import (
+    Listening,
+    ModelAdopted,
+    RoundCompleted,
+    RunFinished,
+    TrainingAlone,
+    UpdateAccepted,
+    UpdateRefused,
+)
+from p2pfed.core.inputs import (
+    BlocklistChanged,
+    ManifestChanged,
+    Offended,
+    Started,
+    StopRequested,
+    TimerFired,
+    TrainerLost,
+    TrainerReady,
+    TrainingFinished,
+    UpdateReceived,
+)
 from p2pfed.core.messages import ModelUpdate
 from p2pfed.core.node import GossipNode
 from p2pfed.core.rounds import Phase
@@ -35,8 +56,8 @@ def test_twenty_nodes_learn_together() -> None:
     alone = np.stack([network.optimum(i) for i in range(20)])
     assert all(node.rounds.phase is Phase.FINISHED for node in network.nodes.values())
     assert spread(network) < 0.3 * float(np.linalg.norm(alone - alone.mean(0), axis=1).mean())
-    assert all(len(of_kind(network, i, e.RoundCompleted)) == 20 for i in range(20))
-    assert all(len(of_kind(network, i, e.RunFinished)) == 1 for i in range(20))
+    assert all(len(of_kind(network, i, RoundCompleted)) == 20 for i in range(20))
+    assert all(len(of_kind(network, i, RunFinished)) == 1 for i in range(20))
 
 
 def test_same_seed_same_run_and_other_seed_another() -> None:
@@ -67,13 +88,13 @@ def test_a_save_with_the_new_sequence_number_precedes_its_publication() -> None:
     network = started(3, rounds=3)
     network.run(1.5)
     for node in network.nodes.values():
-        done = e.TrainingFinished(1, node.rounds.vector + 1, b"adam", 0.1, 10, 1.0)
+        done = TrainingFinished(1, node.rounds.vector + 1, b"adam", 0.1, 10, 1.0)
         effects = node.handle(done, 1.6)
         kinds = [type(x) for x in effects]
-        assert kinds.index(e.Save) < kinds.index(e.Publish) < kinds.index(e.StartTraining)
-        save = next(x for x in effects if isinstance(x, e.Save))
+        assert kinds.index(Save) < kinds.index(Publish) < kinds.index(StartTraining)
+        save = next(x for x in effects if isinstance(x, Save))
         assert save.checkpoint is not None and save.checkpoint.seq == 1
-        assert save.checkpoint.published == next(x for x in effects if isinstance(x, e.Publish)).frame
+        assert save.checkpoint.published == next(x for x in effects if isinstance(x, Publish)).frame
 
 
 def test_crashes_never_reuse_a_sequence_number_for_other_weights() -> None:
@@ -99,8 +120,8 @@ def test_a_restart_goes_on_from_the_checkpoint_and_publishes_the_same_bytes() ->
     network.crash(0)
     node = network.start(0)
     assert (node.rounds.round, node.rounds.seq) == (before.round, before.seq)
-    effects = node.handle(e.Started(), network.now)
-    assert e.Publish(node.me, before.seq, before.frame) in effects
+    effects = node.handle(Started(), network.now)
+    assert Publish(node.me, before.seq, before.frame) in effects
 
 
 def test_a_node_that_was_away_merges_before_it_publishes() -> None:
@@ -108,11 +129,11 @@ def test_a_node_that_was_away_merges_before_it_publishes() -> None:
     network.run(10)
     node = network.nodes[network.ids[0]]
     seq = node.rounds.seq
-    node.handle(e.TimerFired("heartbeat"), network.now + 100)
+    node.handle(TimerFired("heartbeat"), network.now + 100)
     effects = node.handle(
-        e.TrainingFinished(node.rounds.round + 1, node.rounds.vector, b"", 0.1, 10, 1.0), network.now + 101
+        TrainingFinished(node.rounds.round + 1, node.rounds.vector, b"", 0.1, 10, 1.0), network.now + 101
     )
-    assert node.rounds.seq == seq and not any(isinstance(x, e.Publish) for x in effects)
+    assert node.rounds.seq == seq and not any(isinstance(x, Publish) for x in effects)
     assert node.rounds.phase is Phase.CATCHING_UP
 
 
@@ -136,7 +157,7 @@ def test_two_that_can_only_dial_out_learn_from_each_other_through_a_third() -> N
         network.start(i)
     network.run(20)
     for a, b in ((0, 1), (1, 0)):
-        accepted = {(x.member, x.via) for x in of_kind(network, a, e.UpdateAccepted)}
+        accepted = {(x.member, x.via) for x in of_kind(network, a, UpdateAccepted)}
         assert (network.ids[b], network.ids[2]) in accepted
 
 
@@ -148,9 +169,9 @@ def test_a_bank_without_fraud_listens() -> None:
     network.run(30)
     node = network.nodes[network.ids[2]]
     assert node.rounds.listener and node.rounds.seq == 0 and node.rounds.round == 5
-    assert of_kind(network, 2, e.Listening) == [e.Listening(2, 5)]
+    assert of_kind(network, 2, Listening) == [Listening(2, 5)]
     assert all(network.ids[2] not in shelf for shelf in network.shelves.values())
-    assert any(x.merged for x in of_kind(network, 2, e.RoundCompleted))
+    assert any(x.merged for x in of_kind(network, 2, RoundCompleted))
 
 
 def test_a_bank_with_no_peer_trains_alone_and_says_so() -> None:
@@ -160,7 +181,7 @@ def test_a_bank_with_no_peer_trains_alone_and_says_so() -> None:
     assert network.nodes[network.ids[0]].rounds.round == 0, "it first waits for members to adopt from"
     network.run(20)
     assert network.nodes[network.ids[0]].rounds.round >= 5
-    assert len(of_kind(network, 0, e.TrainingAlone)) == 1
+    assert len(of_kind(network, 0, TrainingAlone)) == 1
     assert "ALONE" in network.nodes[network.ids[0]].problems
     network.start(1)
     network.run(40)
@@ -174,7 +195,7 @@ def test_a_late_joiner_adopts_the_median_of_those_who_are_further() -> None:
     network.run(30)
     network.start(5)
     network.run(33)
-    [adopted] = of_kind(network, 5, e.ModelAdopted)
+    [adopted] = of_kind(network, 5, ModelAdopted)
     assert adopted.sources >= 3
     network.run(60)
     assert spread(network) < 1.0
@@ -188,7 +209,7 @@ def test_a_late_joiner_keeps_the_initial_weights_if_the_median_is_worse() -> Non
     network.optimum = lambda i: network.manifest.model.initial_weights(7).vector  # type: ignore[method-assign]
     network.start(5)
     network.run(40)
-    assert not of_kind(network, 5, e.ModelAdopted)
+    assert not of_kind(network, 5, ModelAdopted)
     assert network.nodes[network.ids[5]].rounds.round > 0
 
 
@@ -228,8 +249,8 @@ def test_a_round_that_diverged_is_not_published(value: float) -> None:
     node = network.nodes[network.ids[0]]
     good = node.rounds.vector
     vector = np.full_like(good, value)
-    effects = node.handle(e.TrainingFinished(node.rounds.round + 1, vector, b"", 0.1, 10, 1.0), network.now)
-    assert not any(isinstance(x, e.Publish) for x in effects)
+    effects = node.handle(TrainingFinished(node.rounds.round + 1, vector, b"", 0.1, 10, 1.0), network.now)
+    assert not any(isinstance(x, Publish) for x in effects)
     assert "TRAINING_DIVERGED" in node.problems and node.rounds.vector is good
 
 
@@ -237,12 +258,12 @@ def test_a_lost_trainer_is_a_problem_and_the_node_goes_on_answering() -> None:
     network = started(3, rounds=0)
     network.run(6)
     node = network.nodes[network.ids[0]]
-    node.handle(e.TrainerLost("killed by signal 9"), network.now)
+    node.handle(TrainerLost("killed by signal 9"), network.now)
     assert "TRAINER_LOST" in node.problems and node.rounds.phase is Phase.LOADING
     network.run(9)
     assert len(node.heartbeats().rows) == 3
-    effects = node.handle(e.TrainerReady(1000, 50), network.now)
-    [training] = [x for x in effects if isinstance(x, e.StartTraining)]
+    effects = node.handle(TrainerReady(1000, 50), network.now)
+    [training] = [x for x in effects if isinstance(x, StartTraining)]
     assert training.optimiser == b"adam", "the fresh trainer is handed the optimiser's state"
     assert "TRAINER_LOST" not in node.problems
 
@@ -266,10 +287,10 @@ def test_equivocation_is_blamed_on_the_signer_and_not_on_the_relay() -> None:
     node = network.nodes[network.ids[0]]
     seq = node.exchange.inbox.newest_seq(network.ids[1])
     other = forged(network, 1, seq, np.zeros_like(node.rounds.vector))
-    effects = node.handle(e.UpdateReceived(other, network.ids[2]), network.now)
-    [refused] = [x.event for x in effects if isinstance(x, e.Emit) and isinstance(x.event, e.UpdateRefused)]
+    effects = node.handle(UpdateReceived(other, network.ids[2]), network.now)
+    [refused] = [x.event for x in effects if isinstance(x, Emit) and isinstance(x.event, UpdateRefused)]
     assert (refused.reason, refused.blamed) == (Reason.EQUIVOCATION, network.ids[1])
-    assert not any(isinstance(x, e.Publish) for x in effects)
+    assert not any(isinstance(x, Publish) for x in effects)
 
 
 def test_bad_content_is_blamed_on_its_signer_and_bad_bytes_on_who_handed_them_over() -> None:
@@ -277,10 +298,10 @@ def test_bad_content_is_blamed_on_its_signer_and_bad_bytes_on_who_handed_them_ov
     network.run(5)
     node = network.nodes[network.ids[0]]
     relay, signer = network.ids[1], network.ids[2]
-    offence = e.Offended(relay, Reason.NOT_FINITE, "", pulled=signer, signer=signer)
-    [refused] = [x.event for x in node.handle(offence, network.now) if isinstance(x, e.Emit)]
+    offence = Offended(relay, Reason.NOT_FINITE, "", pulled=signer, signer=signer)
+    [refused] = [x.event for x in node.handle(offence, network.now) if isinstance(x, Emit)]
     assert refused.blamed == signer and node.peers.dialable(relay, network.now)
-    node.handle(e.Offended(relay, Reason.MALFORMED), network.now)
+    node.handle(Offended(relay, Reason.MALFORMED), network.now)
     assert node.peers.benched(relay, network.now)
 
 
@@ -289,10 +310,10 @@ def test_one_huge_update_moves_the_model_no_further_than_the_clip() -> None:
     network.run(8)
     node = network.nodes[network.ids[0]]
     huge = forged(network, 1, 10**6, np.full_like(node.rounds.vector, 1e6))
-    node.handle(e.UpdateReceived(huge, network.ids[1]), network.now)
+    node.handle(UpdateReceived(huge, network.ids[1]), network.now)
     before = node.rounds.vector
     trained = before + np.float32(0.01)
-    node.handle(e.TrainingFinished(node.rounds.round + 1, trained, b"", 0.1, 10, 1.0), network.now)
+    node.handle(TrainingFinished(node.rounds.round + 1, trained, b"", 0.1, 10, 1.0), network.now)
     assert float(np.linalg.norm(node.rounds.vector - trained)) < 100
 
 
@@ -301,24 +322,24 @@ def test_a_pushed_update_is_saved_before_it_is_relayed_and_survives_a_crash() ->
     network.run(5)
     node = network.nodes[network.ids[0]]
     update = forged(network, 1, 500, np.zeros_like(node.rounds.vector))
-    effects = node.handle(e.UpdateReceived(update, network.ids[1], pushed=True), network.now)
+    effects = node.handle(UpdateReceived(update, network.ids[1], pushed=True), network.now)
     kinds = [type(x) for x in effects]
-    assert kinds.index(e.Save) < kinds.index(e.Publish)
+    assert kinds.index(Save) < kinds.index(Publish)
     for effect in effects:
         network.carry_out(node.me, effect)
     network.crash(0)
     again = network.start(0)
-    assert e.Publish(network.ids[1], 500, update.frame) in again.handle(e.Started(), network.now)
+    assert Publish(network.ids[1], 500, update.frame) in again.handle(Started(), network.now)
 
 
 def test_a_blocked_member_is_neither_pulled_nor_merged() -> None:
     network = started(3, rounds=0)
     network.run(5)
     node = network.nodes[network.ids[0]]
-    node.handle(e.BlocklistChanged(frozenset({network.ids[1]})), network.now)
-    effects = node.handle(e.TrainingFinished(node.rounds.round + 1, node.rounds.vector, b"", 0, 1, 1.0), network.now)
-    assert network.ids[1] not in {x.peer for x in effects if isinstance(x, e.Pull)}
-    [completed] = [x.event for x in effects if isinstance(x, e.Emit) and isinstance(x.event, e.RoundCompleted)]
+    node.handle(BlocklistChanged(frozenset({network.ids[1]})), network.now)
+    effects = node.handle(TrainingFinished(node.rounds.round + 1, node.rounds.vector, b"", 0, 1, 1.0), network.now)
+    assert network.ids[1] not in {x.peer for x in effects if isinstance(x, Pull)}
+    [completed] = [x.event for x in effects if isinstance(x, Emit) and isinstance(x.event, RoundCompleted)]
     assert network.ids[1] not in completed.merged
 
 
@@ -327,10 +348,10 @@ def test_a_new_manifest_drops_who_left_and_asks_for_a_restart_if_the_model_chang
     network.run(5)
     node = network.nodes[network.ids[0]]
     smaller = dataclasses.replace(network.manifest, version=2, members=network.manifest.members[:3])
-    assert node.handle(e.ManifestChanged(smaller), network.now) == []
+    assert node.handle(ManifestChanged(smaller), network.now) == []
     assert network.ids[3] not in node.peers.members
     other = dataclasses.replace(smaller, version=3, generation=2)
-    node.handle(e.ManifestChanged(other), network.now)
+    node.handle(ManifestChanged(other), network.now)
     assert "RESTART_NEEDED" in node.problems
 
 
@@ -345,7 +366,7 @@ def test_the_round_interval_is_kept() -> None:
 def test_stopping_says_good_bye() -> None:
     network = started(3, rounds=0)
     network.run(5)
-    network.push(network.ids[0], 0.0, e.StopRequested())
+    network.push(network.ids[0], 0.0, StopRequested())
     network.run(10)
     assert network.ids[0] not in network.nodes
     assert network.nodes[network.ids[1]].peers.state(network.ids[0]) is PeerState.LEFT

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from p2pfed.core import events as e
 from p2pfed.core import wire
 from p2pfed.core.consortium import SignedManifest
+from p2pfed.core.effects import Effect, FetchManifest, KeepModel, Save, StartEvaluation, StartTraining
+from p2pfed.core.events import Event, RoundCompleted, RunFinished
+from p2pfed.core.inputs import EvaluationFinished, Input, LoopLagged, TrainerReady, TrainingFinished
 from p2pfed.core.node import GossipNode
 from p2pfed.core.rounds import Phase
 from p2pfed.core.settings import Memory, NodeSettings
@@ -28,20 +30,20 @@ from tests.consortia import GOSSIP, Consortium, consortium, next_version, sign
 class EchoTrainer:
     """Answers every job on the next turn of the loop; can be held up."""
 
-    put: Callable[[e.Input], None]
+    put: Callable[[Input], None]
     held: bool = False
-    jobs: list[e.Effect] = field(default_factory=list)
+    jobs: list[Effect] = field(default_factory=list)
 
-    def submit(self, job: e.StartTraining | e.StartEvaluation) -> None:
+    def submit(self, job: StartTraining | StartEvaluation) -> None:
         self.jobs.append(job)
         if not self.held:
             asyncio.get_running_loop().call_later(0.005, self.put, self.answer(job))
 
     @staticmethod
-    def answer(job: e.StartTraining | e.StartEvaluation) -> e.Input:
-        if isinstance(job, e.StartEvaluation):
-            return e.EvaluationFinished(job.purpose, {"validation": {"auprc": 0.5, "loss": 1.0}}, 0.5)
-        return e.TrainingFinished(job.round, job.vector + np.float32(0.1), b"adam", 0.5, 10, 0.005)
+    def answer(job: StartTraining | StartEvaluation) -> Input:
+        if isinstance(job, StartEvaluation):
+            return EvaluationFinished(job.purpose, {"validation": {"auprc": 0.5, "loss": 1.0}}, 0.5)
+        return TrainingFinished(job.round, job.vector + np.float32(0.1), b"adam", 0.5, 10, 0.005)
 
 
 class SlowStore(MemoryStore):
@@ -52,14 +54,14 @@ class SlowStore(MemoryStore):
         self.release = asyncio.Event()
         self.asked = asyncio.Event()
 
-    async def save(self, save: e.Save) -> None:
+    async def save(self, save: Save) -> None:
         self.asked.set()
         await self.release.wait()
         await super().save(save)
 
 
 class FullDisk(MemoryStore):
-    async def save(self, save: e.Save) -> None:
+    async def save(self, save: Save) -> None:
         raise DiskFault("cannot write node.sqlite: no space left on device; free some space")
 
 
@@ -73,8 +75,8 @@ class Bank:
         settings = NodeSettings(rounds, 1, (str(address),), "test")
         memory = Memory(restored.epoch, restored.instance, restored.checkpoint, restored.marks)
         node = GossipNode(members.members[i], members.manifest, settings, memory, np.random.default_rng(i))
-        self.told: list[e.Event] = []
-        self.kept: list[e.KeepModel] = []
+        self.told: list[Event] = []
+        self.kept: list[KeepModel] = []
         self.store = store
         self.driver = Driver(node, [signed], store, self.told.append, self.keep, SteadyClock())
         self.transport = MemoryTransport(node.me, network, self.driver.trust())
@@ -85,7 +87,7 @@ class Bank:
         network.serve(address, node.me, self.driver)
         self.id = node.me
 
-    async def keep(self, model: e.KeepModel) -> None:
+    async def keep(self, model: KeepModel) -> None:
         self.kept.append(model)
 
     async def until(self, done: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -102,7 +104,7 @@ async def running(
     banks = [Bank(members, i, network, store, rounds) for i, store in enumerate(stores)]
     tasks = [asyncio.create_task(b.driver.run()) for b in banks]
     for bank in banks:
-        bank.driver.put(e.TrainerReady(1000, 50))
+        bank.driver.put(TrainerReady(1000, 50))
     try:
         yield banks, network
     finally:
@@ -120,9 +122,9 @@ def quick(n: int) -> Consortium:
 async def test_banks_learn_from_each_other_and_keep_their_models() -> None:
     async with running(quick(4), *(MemoryStore() for _ in range(4)), rounds=40) as (banks, _):
         for bank in banks:
-            await bank.until(lambda b=bank: any(isinstance(x, e.RunFinished) for x in b.told))
+            await bank.until(lambda b=bank: any(isinstance(x, RunFinished) for x in b.told))
         for bank in banks:
-            merged = {m for x in bank.told if isinstance(x, e.RoundCompleted) for m in x.merged}
+            merged = {m for x in bank.told if isinstance(x, RoundCompleted) for m in x.merged}
             assert merged == {b.id for b in banks} - {bank.id}
             assert bank.kept[-1].round == 40
             assert bank.store.restore() is not None
@@ -141,7 +143,7 @@ async def test_nothing_is_served_before_it_is_durable() -> None:
 async def test_a_full_disk_ends_the_driver_before_anything_leaves_the_node() -> None:
     members = quick(2)
     bank = Bank(members, 0, MemoryNetwork(), FullDisk(), 0)
-    bank.driver.put(e.TrainerReady(1000, 50))
+    bank.driver.put(TrainerReady(1000, 50))
     with pytest.raises(DiskFault, match="no space left"):
         await asyncio.wait_for(bank.driver.run(), 10)
     assert bank.driver.update(bank.id, bank.id, 0) is None
@@ -172,7 +174,7 @@ async def test_a_forged_push_raises_and_an_overfull_queue_sends_peers_away() -> 
         await bank.driver.pushed(members.members[1].node_id, b"P2F1" + bytes(100))
     assert caught.value.reason is Reason.MALFORMED
     for _ in range(BACKLOG + 1):
-        bank.driver.put(e.LoopLagged(0.0))
+        bank.driver.put(LoopLagged(0.0))
     with pytest.raises(Unavailable):
         await bank.driver.heartbeats(members.members[1].node_id, b"")
 
@@ -216,7 +218,7 @@ async def test_a_manifest_that_is_not_a_successor_is_refused_and_reported() -> N
         banks[1].driver._signed[2] = rogue
         banks[0].driver._request(
             banks[0].driver._fetch_manifest(
-                e.FetchManifest(banks[1].id, banks[0].driver.node.peers.endpoints(banks[1].id), 2)
+                FetchManifest(banks[1].id, banks[0].driver.node.peers.endpoints(banks[1].id), 2)
             ),
             "fetch",
         )

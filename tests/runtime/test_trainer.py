@@ -14,15 +14,8 @@ import numpy as np
 import pytest
 
 from p2pfed import errors
-from p2pfed.core.events import (
-    EvaluationFinished,
-    Input,
-    StartEvaluation,
-    StartTraining,
-    TrainerLost,
-    TrainerReady,
-    TrainingFinished,
-)
+from p2pfed.core.effects import StartEvaluation, StartTraining
+from p2pfed.core.inputs import EvaluationFinished, Input, TrainerLost, TrainerReady, TrainingFinished
 from p2pfed.runtime import trainer as module
 from p2pfed.runtime.trainer import Trainer, TrainerState
 from tests.runtime.bank import FRAUDS, ROWS, config, manifest, write_bank

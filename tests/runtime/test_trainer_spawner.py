@@ -14,15 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2pfed.core.events import (
-    EvaluationFinished,
-    Input,
-    StartEvaluation,
-    StartTraining,
-    TrainerLost,
-    TrainerReady,
-    TrainingFinished,
-)
+from p2pfed.core.effects import StartEvaluation, StartTraining
+from p2pfed.core.inputs import EvaluationFinished, Input, TrainerLost, TrainerReady, TrainingFinished
 from p2pfed.learning import forward
 from p2pfed.runtime.trainer import Trainer
 from tests.runtime.bank import config, manifest, write_bank
@@ -128,7 +121,6 @@ DAEMON = """
 import asyncio, sys
 from dataclasses import replace
 from pathlib import Path
-from p2pfed.core.events import StartTraining
 from p2pfed.runtime.trainer import Trainer
 from tests.runtime.bank import config, manifest
 

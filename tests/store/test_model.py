@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from p2pfed.core.events import Checkpoint, Save
+from p2pfed.core.effects import Checkpoint, Save
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt
 from p2pfed.store.base import MemoryDisk, MemoryStore, Restored, StoredEvent

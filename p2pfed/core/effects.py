@@ -1,0 +1,161 @@
+"""What a node asks its interpreter for.
+
+Effects are carried out in list order: a `Save` is durable before anything after it leaves the node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from p2pfed.core.events import Event, Metrics
+from p2pfed.core.messages import HeartbeatTable
+from p2pfed.core.types import Address, NodeId
+from p2pfed.core.weights import Vector
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All a node needs to go on after `kill -9`: one commit a round."""
+
+    round: int
+    seq: int
+    statement_digest: str
+    """Digest of the newest own statement, which the next one names as `previous`."""
+    vector: Vector
+    optimiser: bytes
+    aggregation: bytes
+    """The aggregation rule's state, as JSON."""
+    published: bytes
+    """The newest own frame, re-sent byte for byte after a restart; empty if none."""
+    threshold: float | None
+    model: str
+    """`Manifest.model_digest` of vector and optimiser: another generation keeps only the sequence number."""
+
+
+@dataclass(frozen=True)
+class Save:
+    """Make durable, in one commit, before the next effect: a checkpoint and replay marks, or a pushed frame."""
+
+    checkpoint: Checkpoint | None = None
+    marks: dict[NodeId, tuple[int, str]] = field(default_factory=dict)
+    """Highest admitted (seq, statement digest) per member: the replay window."""
+    frames: dict[NodeId, bytes] = field(default_factory=dict)
+    """Frames of others that a push was acknowledged for."""
+
+
+@dataclass(frozen=True)
+class Publish:
+    """From now on answer pulls for `member` with this frame."""
+
+    member: NodeId
+    seq: int
+    frame: bytes
+
+
+@dataclass(frozen=True)
+class Pull:
+    """Ask `peer` for `member`'s newest update above `after`; ends in UpdateReceived or PullEnded."""
+
+    peer: NodeId
+    addresses: tuple[Address, ...]
+    member: NodeId
+    after: int
+
+
+@dataclass(frozen=True)
+class Push:
+    """Offer our own newest frame to `peer`, who cannot dial us."""
+
+    peer: NodeId
+    addresses: tuple[Address, ...]
+    frame: bytes
+
+
+@dataclass(frozen=True)
+class ExchangeHeartbeats:
+    """Send our table to `peer` and take its own."""
+
+    peer: NodeId
+    addresses: tuple[Address, ...]
+    table: HeartbeatTable
+
+
+@dataclass(frozen=True)
+class SayHello:
+    """Ask `peer` for its Hello."""
+
+    peer: NodeId
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True)
+class FetchManifest:
+    """Ask `peer` for manifest `version`; ends in ManifestChanged if it verifies."""
+
+    peer: NodeId
+    addresses: tuple[Address, ...]
+    version: int
+
+
+@dataclass(frozen=True)
+class StartTraining:
+    """Train round `round` from `vector`; `optimiser` is empty where the trainer's own state goes on."""
+
+    round: int
+    vector: Vector
+    optimiser: bytes
+
+
+@dataclass(frozen=True)
+class StartEvaluation:
+    """Evaluate `vector` on every row set; queued behind training, in order."""
+
+    purpose: str
+    vector: Vector
+
+
+@dataclass(frozen=True)
+class KeepModel:
+    """Keep `vector` as the model the bank scores with: it has just been evaluated."""
+
+    round: int
+    vector: Vector
+    threshold: float
+    metrics: dict[str, Metrics]
+
+
+@dataclass(frozen=True)
+class SetTimer:
+    """Fire `name` at `at` (seconds on the node's clock); replaces a timer of that name."""
+
+    name: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Emit:
+    """Tell the operator."""
+
+    event: Event
+
+
+@dataclass(frozen=True)
+class Halt:
+    """The node is done: the good-byes before this effect were its last words."""
+
+
+Effect = (
+    Save
+    | Publish
+    | Pull
+    | Push
+    | ExchangeHeartbeats
+    | SayHello
+    | FetchManifest
+    | StartTraining
+    | StartEvaluation
+    | KeepModel
+    | SetTimer
+    | Emit
+    | Halt
+)

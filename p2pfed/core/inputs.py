@@ -1,0 +1,181 @@
+"""What a node is given: everything that can happen to it, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2pfed.core.consortium import Manifest
+from p2pfed.core.events import Metrics
+from p2pfed.core.messages import Endpoint, HeartbeatTable, Hello, ModelUpdate
+from p2pfed.core.types import NodeId, Reason
+from p2pfed.core.weights import Vector
+
+
+@dataclass(frozen=True)
+class Started:
+    """The interpreter is ready to carry out effects."""
+
+
+@dataclass(frozen=True)
+class TrainerReady:
+    """The bank's rows are loaded in the trainer."""
+
+    train_rows: int
+    train_frauds: int
+
+
+@dataclass(frozen=True)
+class TimerFired:
+    """A timer asked for by `SetTimer` is due."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class UpdateReceived:
+    """A frame that decoded and verified; `via` handed it over, which need not be its sender."""
+
+    update: ModelUpdate
+    via: NodeId
+    pushed: bool = False
+
+
+@dataclass(frozen=True)
+class PullEnded:
+    """A pull from `peer` for `member` brought nothing new (`error` is empty) or failed (why)."""
+
+    peer: NodeId
+    member: NodeId
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class HeartbeatsReceived:
+    """A peer's table, each row verified; `answered` if it came as the answer to our own exchange."""
+
+    table: HeartbeatTable
+    via: NodeId
+    answered: bool
+
+
+@dataclass(frozen=True)
+class ExchangeFailed:
+    """A heartbeat exchange or hello with `peer` failed."""
+
+    peer: NodeId
+    error: str
+
+
+@dataclass(frozen=True)
+class HelloReceived:
+    """`hello.member` answered our hello."""
+
+    hello: Hello
+
+
+@dataclass(frozen=True)
+class Offended:
+    """`peer` handed over something that broke a rule before it could become a message."""
+
+    peer: NodeId
+    reason: Reason
+    detail: str = ""
+    pulled: NodeId | None = None
+    """Whose update was asked for, if it was the answer to a pull."""
+    signer: NodeId | None = None
+    """Who signed the offending content, where the signature held: then the blame is theirs and not the relay's."""
+
+
+@dataclass(frozen=True)
+class EndpointFound:
+    """Discovery or configuration names a place where `member` may answer."""
+
+    member: NodeId
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True)
+class TrainingFinished:
+    """The trainer evaluated the round's starting weights and trained on from them."""
+
+    round: int
+    vector: Vector
+    optimiser: bytes
+    """The optimiser's state, opaque, for the checkpoint."""
+    loss: float
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EvaluationFinished:
+    """Metrics of the model that `StartEvaluation(purpose)` named, with the threshold chosen on validation rows."""
+
+    purpose: str
+    metrics: dict[str, Metrics]
+    """By row set: `validation`, `own_test`, `test` (pooled); absent where the node has no such rows."""
+    threshold: float
+
+
+@dataclass(frozen=True)
+class TrainerLost:
+    """The trainer died or hung; the interpreter restarts it and will send TrainerReady again."""
+
+    error: str
+
+
+@dataclass(frozen=True)
+class LoopLagged:
+    """The event loop answered `seconds` late: deadlines missed now may be our own fault."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BlocklistChanged:
+    """The operator's blocklist, after a reload."""
+
+    blocked: frozenset[NodeId]
+
+
+@dataclass(frozen=True)
+class ManifestChanged:
+    """A newer manifest has been verified and stored by the interpreter."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class TroubleSeen:
+    """The interpreter met something that the operator should know; raised as a problem once."""
+
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class StopRequested:
+    """Say good-bye; no more rounds."""
+
+
+Input = (
+    Started
+    | TrainerReady
+    | TimerFired
+    | UpdateReceived
+    | PullEnded
+    | HeartbeatsReceived
+    | ExchangeFailed
+    | HelloReceived
+    | Offended
+    | EndpointFound
+    | TrainingFinished
+    | EvaluationFinished
+    | TrainerLost
+    | LoopLagged
+    | BlocklistChanged
+    | ManifestChanged
+    | TroubleSeen
+    | StopRequested
+)
