@@ -18,7 +18,7 @@ class ClusterOptions:
 
     nodes: int = 4
     """Banks, each one a daemon of its own."""
-    rounds: int = 20
+    rounds: int = 40
     data: Path | None = None
     """CSV or Parquet file of payments; `None` generates some."""
     label: str = "is_fraud"
