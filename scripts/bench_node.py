@@ -171,6 +171,7 @@ def bench_rounds(rounds: int = 20) -> Figures:
         "s to the first merged exchange (bar 2 imports)": min(merged) - wall,
         "first merged exchange, in imports (bar 2)": (min(merged) - wall) / importing,
         "resident MB of a daemon, largest (bar 80)": max(c["daemon"] for c in costs) / 1e6,
+        "private MB of a daemon, largest": max(c["alone"] for c in costs) / 1e6,
         "private MB of daemon and trainer, largest (bar 250)": max(c["private"] for c in costs) / 1e6,
         "peak resident MB of a daemon, largest": max(c["peak"] for c in costs) / 1e6,
     }
@@ -200,6 +201,7 @@ def _memory(running: RunningCluster, bank: Bank) -> dict[str, int]:
     return {
         "daemon": costs["rss_bytes"],
         "peak": costs["peak_rss_bytes"],
+        "alone": private_bytes(daemon),
         "private": private_bytes(daemon) + private_bytes(costs["trainer"]["pid"]),
     }
 
