@@ -96,7 +96,7 @@ class EndpointFound:
 
 @dataclass(frozen=True)
 class TrainingFinished:
-    """The trainer evaluated the round's starting weights and trained on from them."""
+    """The trainer did the round's local steps; `vector` is what came of them, not merged with anything."""
 
     round: int
     vector: Vector

@@ -178,10 +178,11 @@ class GossipNode:
         self.manifest, self.members = new, members_by_id(new)
         self.presence.follow(new)
         self.exchange.follow(new)
+        effects = self.problems.clear("MANIFEST_REFUSED")
         if (new.model_digest, new.gossip.rule) == (old.model_digest, old.gossip.rule):
             self.rounds.manifest = new
-            return []
-        return self.problems.raise_(
+            return effects
+        return effects + self.problems.raise_(
             "RESTART_NEEDED",
             "error",
             f"manifest {new.version} changes the model or the merge rule",

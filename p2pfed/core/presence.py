@@ -126,6 +126,8 @@ class Presence:
                 f"manifest {self.manifest.version} has expired; work goes on",
                 "ask the consortium's admins for a new version",
             )
+        else:
+            effects += self._problems.clear("MANIFEST_EXPIRED")
         return effects
 
     def heard(self, got: HeartbeatsReceived, now: float) -> list[Effect]:

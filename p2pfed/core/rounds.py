@@ -227,6 +227,7 @@ class Rounds:
         update = None if self.listener else self._seal_update()
         merged, displacement = self._merge()
         effects: list[Effect] = [Save(self._checkpoint(), self._exchange.inbox.marks)]
+        effects += self._problems.clear("TRAINING_DIVERGED")
         if update is not None:
             effects.append(Publish(self._me, self.seq, update.frame))
             if not self._settings.endpoints:

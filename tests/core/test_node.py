@@ -28,6 +28,7 @@ from p2pfed.core.inputs import (
     TrainerLost,
     TrainerReady,
     TrainingFinished,
+    TroubleSeen,
     UpdateReceived,
 )
 from p2pfed.core.messages import ModelUpdate
@@ -252,6 +253,9 @@ def test_a_round_that_diverged_is_not_published(value: float) -> None:
     effects = node.handle(TrainingFinished(node.rounds.round + 1, vector, b"", 0.1, 10, 1.0), network.now)
     assert not any(isinstance(x, Publish) for x in effects)
     assert "TRAINING_DIVERGED" in node.problems and node.rounds.vector is good
+    node.handle(TimerFired("round"), network.now + 10)
+    node.handle(TrainingFinished(node.rounds.round + 1, good, b"", 0.1, 10, 1.0), network.now + 11)
+    assert "TRAINING_DIVERGED" not in node.problems, "a round that went well ends the problem"
 
 
 def test_a_lost_trainer_is_a_problem_and_the_node_goes_on_answering() -> None:
@@ -353,6 +357,19 @@ def test_a_new_manifest_drops_who_left_and_asks_for_a_restart_if_the_model_chang
     other = dataclasses.replace(smaller, version=3, generation=2)
     node.handle(ManifestChanged(other), network.now)
     assert "RESTART_NEEDED" in node.problems
+
+
+def test_a_newer_manifest_ends_what_was_wrong_with_the_one_before() -> None:
+    network = Network(dataclasses.replace(make_manifest(3), expires=3), rounds=0)
+    for i in range(3):
+        network.start(i)
+    network.run(10)
+    node = network.nodes[network.ids[0]]
+    node.handle(TroubleSeen("MANIFEST_REFUSED", "another version 1", "compare fingerprints"), network.now)
+    assert "MANIFEST_EXPIRED" in node.problems and "MANIFEST_REFUSED" in node.problems
+    node.handle(ManifestChanged(dataclasses.replace(network.manifest, version=2, expires=10**9)), network.now)
+    node.handle(TimerFired("heartbeat"), network.now)
+    assert "MANIFEST_EXPIRED" not in node.problems and "MANIFEST_REFUSED" not in node.problems
 
 
 def test_the_round_interval_is_kept() -> None:
