@@ -26,7 +26,9 @@ MAX_HANDSHAKES_PER_HOST = 32
 """A local cluster is one host: nine daemons that start together open some thirty connections to the tenth."""
 MAX_CONNECTIONS_PER_MEMBER = 4
 """One more pushes the member's oldest out, which is probably dead."""
-CLIENT_CONNECTIONS_PER_PEER = 3
+CLIENT_CONNECTIONS_PER_PEER = 2
+TLS_BUFFER = 64 * 1024
+"""Of each connection: asyncio's own 256 KiB are tens of megabytes at two hundred members, and records hold 16 KiB."""
 BACKLOG = 128
 CHUNK = 1024 * 1024
 """Bytes written or buffered at once."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import ssl
+from asyncio import sslproto
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from typing import Literal
 from p2pfed.core.consortium import Manifest, members_by_id
 from p2pfed.core.types import NodeId
 from p2pfed.errors import NotPermitted, StateCorrupt, UsageError
+from p2pfed.net import limits
 
 VALID_FROM = datetime(2024, 1, 1, tzinfo=UTC)
 VALID_UNTIL = datetime(2049, 12, 31, tzinfo=UTC)
@@ -119,6 +121,11 @@ def certificate_of(path: Path) -> bytes:
         return ssl.PEM_cert_to_DER_cert(text[start : end + len(ssl.PEM_FOOTER)])
     except ValueError:
         raise StateCorrupt(f"the certificate in {path} is damaged; restore it from a backup") from None
+
+
+def bound_buffers() -> None:
+    """Let every TLS connection of this process have a read buffer of `limits.TLS_BUFFER`."""
+    sslproto.SSLProtocol.max_size = limits.TLS_BUFFER
 
 
 def server_context(pem: Path, certificates: Iterable[bytes]) -> ssl.SSLContext:

@@ -29,7 +29,8 @@ from p2pfed.core.node import GossipNode
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.types import Address, NodeId
 from p2pfed.errors import ConfigError, NotPermitted, RemoteFault
-from p2pfed.learning.bundle import BundleScaler, ModelBundle
+from p2pfed.learning.bundle import ModelBundle
+from p2pfed.net import tls
 from p2pfed.net.client import HttpTransport
 from p2pfed.net.discovery import Discovery, SeedDiscovery
 from p2pfed.net.listener import Listener
@@ -44,7 +45,7 @@ from p2pfed.store.base import Restored
 from p2pfed.store.credentials import admin_token, load_member_key
 from p2pfed.store.lock import StateLock
 from p2pfed.store.sqlite import SqliteStore
-from p2pfed.store.state_dir import StateDir, disk_faults
+from p2pfed.store.state_dir import StateDir, write_atomically
 
 
 def run(config: NodeConfig, base: Path, reread: Callable[[], NodeConfig] | None = None) -> int:
@@ -53,6 +54,7 @@ def run(config: NodeConfig, base: Path, reread: Callable[[], NodeConfig] | None 
     `base` is where the configuration's relative paths start; `reread` reads it again on SIGHUP.
     """
     faulthandler.enable()
+    tls.bound_buffers()
     logs.setup(config.log.level, config.log.format)
     state = StateDir(config.node.state_dir).create()
     with StateLock(state, __version__, time.time()):
@@ -238,7 +240,7 @@ class Daemon:
         bundle = ModelBundle(
             spec=node.manifest.model,
             contract=node.manifest.contract,
-            scaler=BundleScaler(**{k: tuple(v) for k, v in loaded.scaler.items()}),
+            scaler=loaded.scaler,
             threshold=keep.threshold,
             vector=keep.vector,
             lineage={
@@ -249,9 +251,7 @@ class Daemon:
                 "metrics": keep.metrics,
             },
         )
-        path = self._state.root / "model.p2pfed"
-        with disk_faults(path):
-            await asyncio.to_thread(bundle.write, path)
+        await asyncio.to_thread(write_atomically, self._state.model, bundle.to_bytes())
 
     # --- stopping and reloading ---------------------------------------------------------------------------------------
 
