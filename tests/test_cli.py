@@ -12,8 +12,8 @@ import pytest
 import p2pfed
 from p2pfed.cli import COMMANDS, run
 from p2pfed.core.consortium import parse_signed
-from p2pfed.core.contract import FeatureContract
-from p2pfed.learning.bundle import BundleScaler, ModelBundle
+from p2pfed.core.contract import FeatureContract, Scaler
+from p2pfed.learning.bundle import ModelBundle
 
 BANKS = ("bank-a", "bank-b", "bank-c")
 
@@ -282,10 +282,10 @@ def scoring_bank(town, said):
     create(said)
     manifest = parse_signed((town / "manifest-1.json").read_bytes()).manifest
     contract: FeatureContract = manifest.contract
-    scaler = BundleScaler(contract.moments.means, contract.moments.deviations, contract.moments.means)
+    scaler = Scaler(contract.moments.means, contract.moments.deviations, contract.moments.means)
     vector = manifest.model.initial_weights(7).vector
     bundle = ModelBundle(manifest.model, contract, scaler, 0.5, vector, {"round": 3})
-    bundle.write(town / "bank-a/state/model.p2pfed")
+    (town / "bank-a/state/model.p2pfed").write_bytes(bundle.to_bytes())
     return town
 
 

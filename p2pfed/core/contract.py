@@ -39,6 +39,16 @@ class Moments:
 
 
 @dataclass(frozen=True)
+class Scaler:
+    """How one bank scales the numeric columns, in contract order: (x - centre) / scale."""
+
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    fill: tuple[float, ...]
+    """What a missing number is taken for, before scaling, where the bank imputes: its training median."""
+
+
+@dataclass(frozen=True)
 class FeatureContract:
     """The columns in model-input order and how numeric ones are scaled: (x - centre) / scale, clipped to +-`clip`."""
 

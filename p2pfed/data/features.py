@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from p2pfed.config import DataSection, ParquetSource
-from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments
+from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments, Scaler
 from p2pfed.core.rows import BankRows, Rows
 from p2pfed.data.leaks import check_leaks
 from p2pfed.data.split import DAY, Index, Parts, by_time, row_keys, stratified
@@ -21,16 +21,6 @@ from p2pfed.errors import DataError
 
 MOMENT_BOUND = 1e12
 """Means and deviations in a join request stay within this, whatever the rows hold."""
-
-
-@dataclass(frozen=True)
-class Scaler:
-    """How the numeric columns are scaled, in contract order: (x - centre) / scale."""
-
-    centre: tuple[float, ...]
-    scale: tuple[float, ...]
-    fill: tuple[float, ...]
-    """What a missing number is taken for, before scaling, where the bank imputes: its training median."""
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pfed.core import record
-from p2pfed.core.contract import FeatureContract
+from p2pfed.core.contract import FeatureContract, Scaler
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.weights import Vector
 from p2pfed.errors import StateCorrupt
@@ -30,20 +28,11 @@ MAX_HEADER = 16 * 2**20
 
 
 @dataclass(frozen=True)
-class BundleScaler:
-    """How the numeric columns are scaled, in contract order: the fields of `data.features.Scaler`."""
-
-    centre: tuple[float, ...]
-    scale: tuple[float, ...]
-    fill: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class _Header:
     format: int
     model: ModelSpec
     contract: FeatureContract
-    scaler: BundleScaler
+    scaler: Scaler
     threshold: float
     weights_sha256: str
 
@@ -54,7 +43,7 @@ class ModelBundle:
 
     spec: ModelSpec
     contract: FeatureContract
-    scaler: BundleScaler
+    scaler: Scaler
     threshold: float
     """Payments scored strictly above it are alerts."""
     vector: Vector
@@ -102,18 +91,3 @@ class ModelBundle:
             return cls(header.model, header.contract, header.scaler, header.threshold, vector, lineage)
         except (ValueError, KeyError, AttributeError) as error:
             raise StateCorrupt(f"the header of the model bundle cannot be read: {error}") from None
-
-    def write(self, path: Path) -> None:
-        """Replace the file at `path` in one step, durably, readable by this user only; raises OSError."""
-        temporary = path.with_name(path.name + ".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(self.to_bytes())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

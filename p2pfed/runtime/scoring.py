@@ -10,7 +10,7 @@ import numpy as np
 
 from p2pfed.config import DataSection, Source
 from p2pfed.data import files, sources
-from p2pfed.data.features import Scaler, transform
+from p2pfed.data.features import transform
 from p2pfed.data.table import bank_columns, text_columns
 from p2pfed.errors import StateCorrupt, UsageError
 from p2pfed.learning.bundle import ModelBundle
@@ -51,14 +51,13 @@ def score_file(
     files raise.
     """
     columns = bundle.contract.columns
-    scaler = Scaler(bundle.scaler.centre, bundle.scaler.scale, bundle.scaler.fill)
     wanted = list(dict.fromkeys([*bank_columns(data, columns), *keep]))
     if taken := sorted({"row", "score", "alert"} & set(keep)):
         raise UsageError(f"the output has a column {taken[0]!r} of its own; leave it out of the columns to keep")
     rows = alerts = unscored = 0
     with files.writing(out) as writer:
         for frame in sources.read_chunks(payments, wanted, text=text_columns(data, columns)):
-            inputs = transform(frame, data, bundle.contract, scaler)
+            inputs = transform(frame, data, bundle.contract, bundle.scaler)
             scores = bundle.scores(inputs)
             known = ~np.isnan(inputs).any(axis=1)
             alert = bundle.alerts(scores) & known

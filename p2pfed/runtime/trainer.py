@@ -7,7 +7,6 @@ only hears `TrainerLost` and `TrainerReady`.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import statistics
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -22,6 +21,7 @@ from p2pfed import errors
 from p2pfed.config import NodeConfig
 from p2pfed.core import record
 from p2pfed.core.consortium import Manifest
+from p2pfed.core.contract import Scaler
 from p2pfed.core.effects import StartEvaluation, StartTraining
 from p2pfed.core.inputs import EvaluationFinished, Input, TrainerLost, TrainerReady, TrainingFinished
 from p2pfed.runtime.trainer_process import TrainerProcess, from_spawner, resident_bytes, start_own
@@ -60,8 +60,7 @@ class Loaded:
 
     train_rows: int
     train_frauds: int
-    scaler: dict[str, Any]
-    """The fields of the fitted `data.features.Scaler`, as a model bundle needs them."""
+    scaler: Scaler
     report: dict[str, Any]
 
 
@@ -186,7 +185,9 @@ class Trainer:
         while (message := await child.hear()) is not None:
             self._silent = 0.0
             if message.kind == "ready":
-                self.loaded = Loaded(**{f.name: message.fields[f.name] for f in dataclasses.fields(Loaded)})
+                told = message.fields
+                scaler = record.build(Scaler, told["scaler"])
+                self.loaded = Loaded(told["train_rows"], told["train_frauds"], scaler, told["report"])
                 if not quiet:
                     # whatever was asked for meanwhile, the node asks again
                     self._jobs.clear()

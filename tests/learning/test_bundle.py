@@ -1,21 +1,19 @@
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments
+from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments, Scaler
 from p2pfed.core.model import ModelSpec
 from p2pfed.errors import StateCorrupt
-from p2pfed.learning.bundle import BundleScaler, ModelBundle
+from p2pfed.learning.bundle import ModelBundle
 
 SPEC = ModelSpec("mlp", 3, (4,), 0.5)
 COLUMNS = (FeatureColumn("amount", "numeric", (), "log"), FeatureColumn("type", "categorical", ("a", "b"), "none"))
 CONTRACT = FeatureContract(COLUMNS, "fraud", "local", Moments((), ()), 8.0)
-SCALER = BundleScaler((0.1,), (2.0,), (0.3,))
+SCALER = Scaler((0.1,), (2.0,), (0.3,))
 BUNDLE = ModelBundle(SPEC, CONTRACT, SCALER, 0.25, SPEC.initial_weights(3).vector, {"round": 7, "auprc": None})
 
 
@@ -46,27 +44,6 @@ def test_any_damage_is_told_as_such(data: st.DataObject) -> None:
 
 def test_parts_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="do not fit"):
-        replace(BUNDLE, scaler=BundleScaler((), (), ()))
+        replace(BUNDLE, scaler=Scaler((), (), ()))
     with pytest.raises(ValueError, match="expected a vector"):
         replace(BUNDLE, vector=BUNDLE.vector[1:])
-
-
-def test_writing_replaces_the_file_in_one_step(tmp_path: Path) -> None:
-    path = tmp_path / "model.p2fb"
-    BUNDLE.write(path)
-    replace(BUNDLE, threshold=0.75).write(path)
-    assert ModelBundle.from_bytes(path.read_bytes()).threshold == 0.75
-    assert os.listdir(tmp_path) == ["model.p2fb"] and path.stat().st_mode & 0o777 == 0o600
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "model.p2fb"
-    BUNDLE.write(path)
-
-    def full_disk(_descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space"):
-        replace(BUNDLE, threshold=0.75).write(path)
-    assert ModelBundle.from_bytes(path.read_bytes()).threshold == 0.25

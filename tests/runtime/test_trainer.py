@@ -83,7 +83,7 @@ async def test_it_loads_trains_and_evaluates_in_order(tmp_path: Path) -> None:
         evaluated = await bank.next(EvaluationFinished)
         assert evaluated.purpose == "round" and set(evaluated.metrics) == {"validation", "own_test"}
         assert bank.trainer.state is TrainerState.IDLE and bank.trainer.rss > 0
-        assert bank.trainer.loaded is not None and len(bank.trainer.loaded.scaler["centre"]) == 3
+        assert bank.trainer.loaded is not None and len(bank.trainer.loaded.scaler.centre) == 3
 
 
 async def test_stop_leaves_no_process_even_while_training(tmp_path: Path) -> None:

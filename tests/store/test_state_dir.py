@@ -53,6 +53,18 @@ def test_a_file_is_replaced_whole_with_its_mode(tmp_path):
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    write_atomically(tmp_path / "file", b"old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(DiskFault, match="No space left"):
+        patch.setattr(os, "fsync", full)
+        write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
 def test_a_write_that_fails_names_the_file(tmp_path):
     with pytest.raises(DiskFault, match="missing/file"):
         write_atomically(tmp_path / "missing" / "file", b"x")
