@@ -7,6 +7,7 @@ waiting time is over, it starts from the initial weights.
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 
 from p2pfed.core.aggregation import coordinate_median
@@ -72,7 +73,7 @@ class Adoption:
         """After both evaluations: the adopted vector and its AUPRC, or None if the initial weights are better."""
         metrics = result.metrics.get("validation", {})
         auprc, loss = metrics.get("auprc"), metrics.get("loss")
-        quality = (auprc if auprc is not None else 0.0, -loss if loss is not None else 0.0)
+        quality = (0.0 if auprc is None else _ordered(auprc), 0.0 if loss is None else _ordered(-loss))
         if result.purpose == "adoption:initial":
             self._initial_quality = quality
             return None
@@ -80,3 +81,8 @@ class Adoption:
         if self._median is None or self._initial_quality is None or quality < self._initial_quality:
             return None
         return self._median, auprc
+
+
+def _ordered(figure: float) -> float:
+    """NaN, which compares with nothing, as the worst figure there is."""
+    return float("-inf") if math.isnan(figure) else figure

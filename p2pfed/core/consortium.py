@@ -245,8 +245,8 @@ def verify_succession(current: Manifest, successor: SignedManifest) -> Manifest:
         raise ManifestError(f"this is version {new.version}: after {current.version} comes {current.version + 1}")
     if new.previous != SignedManifest.unsigned(current).sha256:
         raise ManifestError(f"version {new.version} was made from another version {current.version} than ours")
+    _check_threshold(successor, current)  # first: checking a model costs time that no stranger to the admins may take
     check_manifest(new)
-    _check_threshold(successor, current)
     _check_threshold(successor, new)
     return new
 

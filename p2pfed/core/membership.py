@@ -9,7 +9,6 @@ says nothing about others meanwhile.
 from __future__ import annotations
 
 import ipaddress
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -32,7 +31,7 @@ ZEROCONF_ENDPOINTS = 4
 BENCH_FIRST, BENCH_LONGEST = 0.1, 30.0
 """Limits of the back-off after a first and a repeated failure, in heartbeat periods (1 s and 5 min at 10 s)."""
 LAG_SECONDS = 1.0
-EXCHANGES_KEPT, EXCHANGES_JUDGED, HEALTHY_SHARE = 10, 5, 0.2
+MEMBERS_JUDGED, EXCHANGES_JUDGED, HEALTHY_SHARE = 10, 5, 0.2
 STALEST_EVERY = 4
 
 Source = Literal["config", "heartbeat", "manifest", "zeroconf"]
@@ -63,7 +62,8 @@ class PeerTable:
         self._period = period
         self._peers: dict[NodeId, _Peer] = {m: _Peer() for m in sorted(members) if m != me}
         self._blocked: frozenset[NodeId] = frozenset()
-        self._exchanges: deque[bool] = deque(maxlen=EXCHANGES_KEPT)
+        self._exchanges = 0
+        self._outcomes: dict[NodeId, bool] = {}
         self._lagged_at: float | None = None
         self._ticked_at: float | None = None
 
@@ -98,8 +98,8 @@ class PeerTable:
         """Whether silence is more likely this node's fault: a late loop lately, or failing with nearly everybody."""
         if self._lagged_at is not None and now - self._lagged_at <= GAP_PERIODS * self._period:
             return True
-        enough = len(self._peers) >= 2 and len(self._exchanges) >= EXCHANGES_JUDGED
-        return enough and sum(self._exchanges) < HEALTHY_SHARE * len(self._exchanges)
+        enough = len(self._peers) >= 2 and self._exchanges >= EXCHANGES_JUDGED
+        return enough and sum(self._outcomes.values()) < HEALTHY_SHARE * len(self._outcomes)
 
     def state(self, peer: NodeId) -> PeerState:
         """What the table says of `peer`."""
@@ -141,7 +141,7 @@ class PeerTable:
 
     def succeeded(self, peer: NodeId, now: float) -> None:
         """An exchange with `peer` worked, in either direction: its back-off ends."""
-        self._exchanges.append(True)
+        self._note(peer, True)
         entry = self._find(peer)
         entry.failures, entry.benched_until = 0, now
 
@@ -151,7 +151,7 @@ class PeerTable:
         Full jitter: uniform below a limit that doubles with each failure. What fails while it is benched was under way
         before and says nothing new.
         """
-        self._exchanges.append(False)
+        self._note(peer, False)
         entry = self._find(peer)
         if now >= entry.benched_until:
             limit = min(BENCH_FIRST * 2.0 ** min(entry.failures, 20), BENCH_LONGEST) * self._period
@@ -211,6 +211,14 @@ class PeerTable:
             peer.addresses.pop("manifest", None)
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _note(self, peer: NodeId, worked: bool) -> None:
+        """Remember how the exchange with each of the last few members ended: nobody counts twice by talking more."""
+        self._exchanges += 1
+        self._outcomes.pop(peer, None)
+        self._outcomes[peer] = worked
+        if len(self._outcomes) > MEMBERS_JUDGED:
+            del self._outcomes[next(iter(self._outcomes))]
 
     def _find(self, peer: NodeId) -> _Peer:
         return self._peers.get(peer) or _Peer()

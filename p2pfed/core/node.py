@@ -43,7 +43,10 @@ from p2pfed.core.presence import Presence
 from p2pfed.core.problems import Problems
 from p2pfed.core.rounds import Phase, Rounds
 from p2pfed.core.settings import Memory, NodeSettings
-from p2pfed.core.types import NodeId, Verdict, short
+from p2pfed.core.types import NodeId, Reason, Verdict, short
+
+HELLO_JUMP = 2**32
+"""By so much one hello may raise the sequence number: a member may lie, and sequence numbers must never run out."""
 
 
 class GossipNode:
@@ -104,8 +107,11 @@ class GossipNode:
         return [*effects, *self.rounds.adopt(now)] if got.answered else effects
 
     def _hello_received(self, got: HelloReceived, now: float) -> list[Effect]:
-        self.peers.succeeded(got.hello.member, now)
-        return self._jump_above(got.hello.your_newest_seq, got.hello.member)
+        witness, seq = got.hello.member, got.hello.your_newest_seq
+        if seq > self.rounds.seq + HELLO_JUMP:
+            return self._offended(Offended(witness, Reason.MALFORMED, f"it claims to hold update {seq} of us"), now)
+        self.peers.succeeded(witness, now)
+        return self._jump_above(seq, witness)
 
     def _jump_above(self, seq: int, witness: NodeId) -> list[Effect]:
         """Never sign a sequence number again that somebody has already seen."""

@@ -28,6 +28,8 @@ FIRST_PARTNERS = 3
 """Partners a tick until somebody has answered, and members told of a good-bye."""
 HELLO_MEMBERS = 5
 """Members asked at the start what they have of us: a restored backup learns what it forgot."""
+MANIFEST_PERIODS = 6
+"""A member whose newer manifest did not come, or did not follow from ours, is asked for it again after so many."""
 ABSENT_PERIODS = 15
 """A node whose own heartbeat is late by so many periods was away."""
 
@@ -59,6 +61,7 @@ class Presence:
     def follow(self, manifest: Manifest) -> None:
         """Take members and their endpoints from `manifest`."""
         self.manifest = manifest
+        self._ask_again: dict[NodeId, float] = {}
         members = members_by_id(manifest)
         self._peers.set_members([m for m in members if m != self.me])
         for member, entry in members.items():
@@ -140,7 +143,7 @@ class Presence:
         if own is not None and own.epoch > self.epoch:
             effects += self.forgotten_past(f"its heartbeats of start {own.epoch}, while this is start {self.epoch}")
             self.epoch, self._counter = own.epoch + 1, 0
-        return [*effects, *self._problems.clear("ALONE"), *self._newer_manifest(got.via)]
+        return [*effects, *self._problems.clear("ALONE"), *self._newer_manifest(got.via, now)]
 
     def forgotten_past(self, what: str) -> list[Effect]:
         """Others remember more of this node than its own state does."""
@@ -198,10 +201,12 @@ class Presence:
             your_newest_seq=asking_newest_seq,
         )
 
-    def _newer_manifest(self, via: NodeId) -> list[Effect]:
-        """Fetch the next manifest version from `via` if its heartbeat says it has one."""
+    def _newer_manifest(self, via: NodeId, now: float) -> list[Effect]:
+        """Fetch the next manifest version from `via` if its heartbeat says it has one; not too often: it may lie."""
         heartbeat = self._peers.heartbeat(via)
-        addresses: tuple[Address, ...] = self._peers.endpoints(via)
-        if heartbeat is None or heartbeat.manifest_version <= self.manifest.version or not addresses:
+        if heartbeat is None or heartbeat.manifest_version <= self.manifest.version:
             return []
-        return [FetchManifest(via, addresses, self.manifest.version + 1)]
+        if not self._peers.dialable(via, now) or now < self._ask_again.get(via, now):
+            return []
+        self._ask_again[via] = now + MANIFEST_PERIODS * self.manifest.gossip.heartbeat_seconds
+        return [FetchManifest(via, self._peers.endpoints(via), self.manifest.version + 1)]

@@ -67,10 +67,12 @@ def build(record: type[T], value: Any) -> T:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [k for k, _ in pairs]
-    if len(set(keys)) != len(keys):
-        raise ValueError(f"key {next(k for k in keys if keys.count(k) > 1)[:40]!r} is given twice")
-    return dict(pairs)
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"key {key[:40]!r} is given twice")
+        result[key] = value
+    return result
 
 
 def _no_constant(text: str) -> Any:

@@ -149,8 +149,8 @@ class Rounds:
         if self.adoption.stage is Stage.DECIDED:
             return [*effects, *self._catch_up(now)]
         self.phase = Phase.MEETING
-        if self.adoption.stage is Stage.JUDGING:
-            return [*effects, *self._judge_adoption(now)]
+        if self.adoption.stage is Stage.JUDGING:  # a model of others may be what the trainer died of: not again
+            self.adoption.stage = Stage.DECIDED
         return [*effects, *self.adopt(now)]
 
     def adopt(self, now: float, waited: bool = False) -> list[Effect]:

@@ -195,7 +195,7 @@ def _padded(length: int) -> int:
 def _check_belongs(trust: Trust, statement: Statement) -> None:
     sender, ours = statement.sender, trust.manifest
     if statement.consortium != ours.consortium:
-        raise RemoteFault(Reason.OTHER_CONSORTIUM, statement.consortium, sender)
+        raise RemoteFault(Reason.OTHER_CONSORTIUM, statement.consortium)  # its signer may well have said it there
     if statement.manifest_version not in trust.accepted_versions:
         raise RemoteFault(Reason.OTHER_GENERATION, f"{statement.manifest_version}, ours is {ours.version}", sender)
     if statement.model != trust.model_digest:
@@ -290,7 +290,7 @@ def _check_heartbeat(row: SignedHeartbeat, trust: Trust) -> None:
     heartbeat, signed = row.heartbeat, row.signed
     _check_signature(trust, heartbeat.member, HEARTBEAT_DOMAIN + signed[SIGNATURE_BYTES:], signed[:SIGNATURE_BYTES])
     if heartbeat.consortium != trust.manifest.consortium:
-        raise RemoteFault(Reason.OTHER_CONSORTIUM, heartbeat.consortium, heartbeat.member)
+        raise RemoteFault(Reason.OTHER_CONSORTIUM, heartbeat.consortium)
 
 
 # --- Hello ------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from p2pfed.core import wire
 from p2pfed.core.consortium import MAX_MANIFEST
+from p2pfed.core.fields import MAX_NUMBER
 from p2pfed.core.types import NodeId, Reason, Verdict
 from p2pfed.errors import LocalFault, RemoteFault
 from p2pfed.net import limits
@@ -160,7 +161,7 @@ def _query(request: web.BaseRequest, name: str) -> str:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= MAX_NUMBER):
         raise RemoteFault(Reason.MALFORMED, "a number in the query is not one")
     return int(text)
 

@@ -49,7 +49,7 @@ from p2pfed.core.inputs import (
 )
 from p2pfed.core.messages import Hello
 from p2pfed.core.node import GossipNode
-from p2pfed.core.types import NodeId
+from p2pfed.core.types import NodeId, Reason
 from p2pfed.errors import RemoteFault, Unavailable
 from p2pfed.net.transport import Transport, Unreachable
 from p2pfed.store.base import Store
@@ -263,10 +263,11 @@ class Driver:
         try:
             await self._asked(ask.peer, answer())
         except ValueError as error:
+            self.put(Offended(ask.peer, Reason.MALFORMED, f"manifest {ask.version} that it claims to have"))
             self.put(
                 TroubleSeen(
                     "MANIFEST_REFUSED",
-                    f"manifest {ask.version} does not follow the one in force: {error}",
+                    f"manifest {ask.version} of {self.node.name_of(ask.peer)} does not follow ours: {error}",
                     "compare fingerprints with the admins; the present manifest stays in force",
                 )
             )

@@ -109,12 +109,6 @@ def test_a_wrong_heartbeat_is_refused_by_name(changes, reason):
     assert refusal(wire.open_heartbeat, signed_beat(**changes), TRUST) is reason
 
 
-def test_a_signed_heartbeat_of_another_consortium_is_blamed_on_its_signer():
-    with pytest.raises(RemoteFault) as caught:
-        wire.open_heartbeat(signed_beat(consortium="00" * 16), TRUST)
-    assert caught.value.signer == SENDER.node_id
-
-
 @given(st.integers(0, len(ROW.signed) * 8 - 1))
 def test_any_flipped_bit_of_a_heartbeat_is_refused(bit):
     signed = bytearray(ROW.signed)

@@ -182,7 +182,6 @@ def test_a_statement_nobody_could_honestly_make_is_blamed_on_who_hands_it_over(c
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"consortium": "00" * 16}, Reason.OTHER_CONSORTIUM),
         ({"manifest_version": 2}, Reason.OTHER_GENERATION),
         ({"model": "00" * 32}, Reason.WRONG_SCHEMA),
         ({"payload_length": SIZE * 4 + 1}, Reason.WRONG_LENGTH),

@@ -1,0 +1,178 @@
+"""What one lying member says must never stop, wedge or lastingly harm a node that believes in the protocol."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+
+from p2pfed.core import record, wire
+from p2pfed.core.adoption import Stage
+from p2pfed.core.consortium import parse_signed, verify_succession
+from p2pfed.core.effects import Effect, Emit, FetchManifest, Publish, SayHello, StartEvaluation, StartTraining
+from p2pfed.core.events import UpdateRefused
+from p2pfed.core.fields import MAX_NUMBER
+from p2pfed.core.inputs import (
+    EvaluationFinished,
+    HeartbeatsReceived,
+    HelloReceived,
+    Offended,
+    TrainerLost,
+    TrainerReady,
+    TrainingFinished,
+)
+from p2pfed.core.messages import Heartbeat, HeartbeatTable, Hello
+from p2pfed.core.node import HELLO_JUMP, GossipNode
+from p2pfed.core.presence import MANIFEST_PERIODS
+from p2pfed.core.rounds import Phase
+from p2pfed.core.types import Reason
+from p2pfed.core.wire import seal_heartbeat
+from p2pfed.errors import RemoteFault
+from tests.consortia import consortium, next_version, sign
+from tests.core.heap import Network, identity, make_manifest
+
+LIAR = 1
+
+
+def learning(n: int = 3) -> tuple[Network, GossipNode]:
+    """A network that has learned for some rounds, and its node 0."""
+    network = Network(make_manifest(n), rounds=0)
+    for i in range(n):
+        network.start(i)
+    network.run(6)
+    return network, network.nodes[network.ids[0]]
+
+
+def hello(network: Network, seq: int) -> HelloReceived:
+    m = network.manifest
+    return HelloReceived(Hello(m.consortium, network.ids[LIAR], 1, 1, m.version, m.model_digest, "liar", seq))
+
+
+def row(network: Network, **changes: object) -> HeartbeatTable:
+    """The liar's own, validly signed heartbeat."""
+    fields = Heartbeat(
+        network.manifest.consortium, network.ids[LIAR], MAX_NUMBER, 1, 1, 5, ("10.0.0.2:7443",), False, 1, 1, "liar"
+    )
+    return HeartbeatTable((seal_heartbeat(identity(LIAR), dataclasses.replace(fields, **changes)),))  # type: ignore[arg-type]
+
+
+def trained(node: GossipNode, now: float) -> list[Effect]:
+    vector = node.rounds.vector + np.float32(0.01)
+    return node.handle(TrainingFinished(node.rounds.round + 1, vector, b"", 0.1, 10, 1.0), now)
+
+
+@pytest.mark.parametrize("claim", [MAX_NUMBER, 2**62, HELLO_JUMP + 1_000])
+def test_a_hello_cannot_use_up_the_sequence_numbers(claim: int) -> None:
+    network, node = learning()
+    before = node.rounds.seq
+    effects = node.handle(hello(network, claim), network.now)
+    [refused] = [x.event for x in effects if isinstance(x, Emit) and isinstance(x.event, UpdateRefused)]
+    assert (refused.blamed, refused.reason) == (network.ids[LIAR], Reason.MALFORMED)
+    assert node.rounds.seq == before and "STATE_ROLLED_BACK" not in node.problems
+    assert any(isinstance(x, Publish) for x in trained(node, network.now))
+
+
+def test_hellos_at_every_start_for_a_thousand_years_leave_sequence_numbers() -> None:
+    assert 1_000 * 366 * 24 * HELLO_JUMP < MAX_NUMBER // 100, "five hellos at a start, a start an hour"
+    network, node = learning()
+    node.handle(hello(network, node.rounds.seq + HELLO_JUMP), network.now)
+    assert any(isinstance(x, Publish) for x in trained(node, network.now))
+    assert not any(isinstance(x, SayHello) for x in node.handle(hello(network, 0), network.now))
+
+
+def test_a_lying_epoch_and_sequence_of_its_own_row_harm_nobody_else() -> None:
+    network, node = learning()
+    table = row(network, seq=MAX_NUMBER, counter=MAX_NUMBER, manifest_version=MAX_NUMBER)
+    node.handle(HeartbeatsReceived(table, network.ids[LIAR], answered=False), network.now)
+    epoch = node.presence.epoch
+    network.crash(LIAR)  # the honest code under its name would believe its own words
+    network.run(20)
+    assert node.presence.epoch == epoch and node.rounds.phase is Phase.TRAINING
+    assert wire.decode_table(wire.encode_table(node.heartbeats()), network.trust, {})
+
+
+def test_a_manifest_that_never_comes_is_not_asked_for_at_every_word_of_it() -> None:
+    network, node = learning()
+    period = network.manifest.gossip.heartbeat_seconds
+    asked = []
+    for i in range(1000):
+        table = row(network, counter=i + 1, manifest_version=MAX_NUMBER)
+        effects = node.handle(HeartbeatsReceived(table, network.ids[LIAR], answered=False), network.now + i * 0.01)
+        asked += [x for x in effects if isinstance(x, FetchManifest)]
+    assert len(asked) == 1 + int(10 / (MANIFEST_PERIODS * period))
+
+
+def test_one_that_offends_again_and_again_does_not_make_a_node_doubt_itself() -> None:
+    network, node = learning(4)
+    for _ in range(100):
+        node.handle(Offended(network.ids[LIAR], Reason.MALFORMED), network.now)
+    assert not node.peers.self_doubt(network.now)
+
+
+def test_a_model_that_kills_the_trainer_is_judged_once() -> None:
+    """Of two or three members one decides what the median is; its weights may be finite and their scores not."""
+    network = Network(make_manifest(2), rounds=0)
+    network.start(LIAR)
+    network.run(20)
+    node = network.start(0)
+    while node.rounds.adoption.stage is not Stage.JUDGING:
+        network.run(network.now + 0.05)
+    node.handle(TrainerLost("the model's scores are not finite numbers"), network.now)
+    effects = node.handle(TrainerReady(1000, 50), network.now)
+    assert not any(isinstance(x, StartEvaluation) for x in effects)
+    [training] = [x for x in effects if isinstance(x, StartTraining)]
+    np.testing.assert_array_equal(training.vector, network.manifest.model.initial_weights(7).vector)
+
+
+@pytest.mark.parametrize("lie", [{"auprc": float("nan")}, {"auprc": 0.0, "loss": float("nan")}])
+def test_a_model_without_measurable_quality_is_not_adopted(lie: dict[str, float]) -> None:
+    network = Network(make_manifest(2), rounds=0)
+    network.start(LIAR)
+    network.run(20)
+    node = network.start(0)
+    while node.rounds.adoption.stage is not Stage.JUDGING:
+        network.run(network.now + 0.05)
+    node.handle(EvaluationFinished("adoption:initial", {"validation": {"auprc": 0.0, "loss": 0.7}}, 0.5), network.now)
+    effects = node.handle(EvaluationFinished("adoption:median", {"validation": lie}, 0.5), network.now)
+    [training] = [x for x in effects if isinstance(x, StartTraining)]
+    np.testing.assert_array_equal(training.vector, network.manifest.model.initial_weights(7).vector)
+
+
+def test_a_manifest_with_a_repeated_key_among_many_is_refused_quickly() -> None:
+    """Two megabytes of keys: a search for the repeated one that looks at every pair takes minutes."""
+    keys = ",".join(f'"{i:06d}":0' for i in range(150_000))
+    data = f'{{{keys},"149999":1}}'.encode()
+    begin = time.process_time()
+    with pytest.raises(record.RecordError, match="149999"):
+        record.load(data)
+    assert time.process_time() - begin < 5
+
+
+def test_an_unsigned_manifest_is_refused_before_its_model_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = consortium(3)
+    monkeypatch.setattr("p2pfed.core.consortium.check_manifest", lambda manifest: pytest.fail("its model was built"))
+    forged = sign(next_version(house.manifest, name="mine now"), house.members[0], house.members[1])
+    with pytest.raises(ValueError, match="signed by 0 of 2"):
+        verify_succession(house.manifest, parse_signed(forged.to_bytes()))
+
+
+def test_words_of_another_consortium_are_blamed_on_who_brings_them_here() -> None:
+    """A bank may belong to two consortia with one key: what it says there is no offence of its own here."""
+    network, _ = learning()
+    elsewhere = dataclasses.replace(network.manifest, consortium="ff" * 16)
+    update = wire.seal_update(
+        identity(2), manifest=elsewhere, instance="00", seq=9, previous="", round=9, rows=8,
+        vector=np.zeros(elsewhere.model.schema().size, np.float32),
+    )  # fmt: skip
+    with pytest.raises(RemoteFault) as caught:
+        wire.open_update(update.frame, network.trust)
+    assert (caught.value.reason, caught.value.signer) == (Reason.OTHER_CONSORTIUM, None)
+    beat = seal_heartbeat(
+        identity(2),
+        Heartbeat("ff" * 16, network.ids[2], 1, 1, 1, 0, (), False, 1, 1, "honest"),
+    )
+    with pytest.raises(RemoteFault) as caught:
+        wire.decode_table(wire.encode_table(HeartbeatTable((beat,))), network.trust, {})
+    assert (caught.value.reason, caught.value.signer) == (Reason.OTHER_CONSORTIUM, None)
