@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
+from p2pfed.api.allowance import Allowances
 from p2pfed.api.sentences import sentence
 from p2pfed.core.events import Event, ProblemCleared, ProblemRaised
 from p2pfed.core.types import NodeId, Reason
@@ -103,14 +104,16 @@ class EventLog:
         self._pending: list[StoredEvent] = []
         self._subscriptions: list[Subscription] = []
         self._writing: asyncio.Task[None] | None = None
+        self._allowances = Allowances()
         self.dropped = 0
+        """Events that observers heard of and the history did not take: a full disk, or one member's flood."""
 
     def emit(self, event: Event) -> None:
         """Tell everybody; never waits and never fails for a slow reader or disk."""
         now = self._clock()
         for observe in self._observers:
             observe(now, event)
-        if len(self._pending) >= MAX_PENDING:
+        if len(self._pending) >= MAX_PENDING or not self._allowances.allow(event, now):
             self.dropped += 1
             return
         self._newest += 1

@@ -44,6 +44,10 @@ PUSH_MEMORY = 64 * 1024 * 1024
 """Updates being received at once: as many as fit this many bytes, at least `MIN_PUSHES`, each member one."""
 REQUESTS_PER_SECOND = 50.0
 REQUEST_BURST = 200.0
+TABLE_BYTES_PER_REQUEST = 4096
+"""A heartbeat table costs its sender a request more for every so many bytes: reading 200 rows takes milliseconds."""
+PUSH_COST = 10.0
+"""Requests that a push costs besides: each one taken is a commit to the disk."""
 MAX_PROBLEM = 512
 """Bytes of a refusal's explanation that are read."""
 

@@ -37,13 +37,13 @@ class Bucket:
     tokens: float = limits.REQUEST_BURST
     at: float = 0.0
 
-    def take(self, now: float) -> bool:
-        """Whether one more request at `now` (seconds) is within the rate."""
+    def take(self, now: float, cost: float = 1.0) -> bool:
+        """Whether what costs as much as `cost` small requests is within the rate at `now` (seconds)."""
         refilled = self.tokens + (now - self.at) * limits.REQUESTS_PER_SECOND
         self.tokens, self.at = min(limits.REQUEST_BURST, refilled), now
-        if self.tokens < 1:
+        if self.tokens < cost:
             return False
-        self.tokens -= 1
+        self.tokens -= cost
         return True
 
 
@@ -95,16 +95,20 @@ class PeerServer:
             return _refuse(400, "")
 
     async def _dispatch(self, asking: NodeId, request: web.BaseRequest) -> bytes | None:
-        now = asyncio.get_running_loop().time()
-        if not self._buckets.setdefault(asking, Bucket(at=now)).take(now):
-            self.handler.refused("rate", request.remote or "")
-            raise Refusal(429, f"more than {limits.REQUESTS_PER_SECOND:.0f} requests a second")
+        self._charge(asking, request, 1)
         route = self._routes.get((request.method, request.path))
         if route is None:
             raise Refusal(404, "no such request in this version of the protocol")
         if request.method == "GET" and request.body_exists:
             raise RemoteFault(Reason.MALFORMED, "a GET request with a body")
         return await route(asking, request)
+
+    def _charge(self, asking: NodeId, request: web.BaseRequest, cost: float) -> None:
+        """Take `cost` from the member's allowance; raises Refusal when it is used up."""
+        now = asyncio.get_running_loop().time()
+        if not self._buckets.setdefault(asking, Bucket(at=now)).take(now, cost):
+            self.handler.refused("rate", request.remote or "")
+            raise Refusal(429, f"more than {limits.REQUESTS_PER_SECOND:.0f} requests a second, or large ones too often")
 
     async def _hello(self, asking: NodeId, request: web.BaseRequest) -> bytes:
         return wire.encode_hello(self.handler.hello(asking))
@@ -120,12 +124,15 @@ class PeerServer:
         return body
 
     async def _heartbeats(self, asking: NodeId, request: web.BaseRequest) -> bytes:
+        announced = check_announced(request.headers, wire.MAX_TABLE)
+        self._charge(asking, request, announced / limits.TABLE_BYTES_PER_REQUEST)
         length = _begin_body(request, wire.MAX_TABLE)
         return await self.handler.heartbeats(asking, await _read(read_body(request.content, length)))
 
     async def _pushed(self, asking: NodeId, request: web.BaseRequest) -> None:
         trust = self.handler.trust()
         largest = wire.frame_limit(trust.schema)
+        self._charge(asking, request, limits.PUSH_COST)
         if asking in self._pushing or len(self._pushing) >= max(limits.MIN_PUSHES, limits.PUSH_MEMORY // largest):
             raise Refusal(503, "another update is being received")
         self._pushing.add(asking)

@@ -12,12 +12,13 @@ from p2pfed.core.events import (
     Event,
     ExchangeEnded,
     ModelEvaluated,
+    PeerChanged,
     ProblemRaised,
     RoundCompleted,
     UpdateAccepted,
     UpdateRefused,
 )
-from p2pfed.core.types import NodeId, Verdict
+from p2pfed.core.types import NodeId, PeerState, Verdict
 from p2pfed.logs import NodeLogger
 
 REPEAT_SECONDS = 900.0
@@ -62,4 +63,6 @@ def _repeats(event: Event) -> tuple[str, ...] | None:
         return ("refused", event.blamed, event.reason.code)
     if isinstance(event, ProblemRaised):
         return ("problem", event.code, event.subject)
+    if isinstance(event, PeerChanged) and PeerState.LEFT in (event.before, event.after):
+        return ("good-bye", event.member, event.after.value)  # it can say so as often as it likes
     return None

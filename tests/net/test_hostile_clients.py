@@ -8,11 +8,14 @@ import re
 import resource
 import socket
 import ssl
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from p2pfed.core import wire
+from p2pfed.core.identity import Identity
+from p2pfed.core.messages import Heartbeat, HeartbeatTable
 from p2pfed.core.types import Reason
 from p2pfed.net import limits, listener
 from p2pfed.net.tls import client_context, make_certificate, write_pem
@@ -324,6 +327,27 @@ async def test_a_flood_of_requests_is_slowed_down(node):
     other = transport_of(node.c)
     assert (await other.hello(node.b.id, [node.address])).member == node.b.id
     await other.close()
+
+
+async def test_a_push_costs_more_than_a_request(node):
+    """Each one taken is a commit to the disk."""
+    frame = node.a.handler.frames[node.a.id].frame
+    answer = await node.say(request(f"Content-Length: {len(frame)}\r\n", frame) * 40)
+    assert 1 <= answer.count(b"HTTP/1.1 204") <= limits.REQUEST_BURST / limits.PUSH_COST
+    assert b"HTTP/1.1 429" in answer
+
+
+async def test_a_long_table_costs_more_than_a_short_one(node):
+    """Rows of nobody are read too before they are left out."""
+    manifest = node.handler.trusted.manifest
+    beat = Heartbeat(manifest.consortium, node.a.id, 1, 1, 1, 0, (), False, 1, 1, "x" * 64)
+    strangers = [Identity.generate() for _ in range(50)]
+    rows = [wire.seal_heartbeat(s, replace(beat, member=s.node_id)) for s in strangers]
+    table = wire.encode_table(HeartbeatTable(tuple(rows)))
+    answer = await node.say(request(f"Content-Length: {len(table)}\r\n", table, "POST", "heartbeats") * 100)
+    most = limits.REQUEST_BURST / (1 + len(table) / limits.TABLE_BYTES_PER_REQUEST)
+    assert 1 <= answer.count(b"HTTP/1.1 200") <= most + 2
+    assert b"HTTP/1.1 429" in answer
 
 
 async def test_one_update_of_a_member_is_received_at_a_time(node):
