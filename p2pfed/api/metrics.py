@@ -118,7 +118,8 @@ class _Read:
         yield bytes_moved
         yield _counts("p2pfed_handshakes_refused", "Strangers and peers turned away", "reason", process.refused)
         yield _counts("p2pfed_task_restarts", "Background tasks started again", "task", process.task_restarts)
-        yield CounterMetricFamily("p2pfed_events_dropped", "Events not recorded: a full disk, or a member's flood", self._events_dropped)
+        dropped = "Events not recorded: a full disk, or a member's flood"
+        yield CounterMetricFamily("p2pfed_events_dropped", dropped, self._events_dropped)
         yield CounterMetricFamily("p2pfed_trainer_restarts", "Trainers started again", process.trainer.restarts)
         yield GaugeMetricFamily("p2pfed_connections", "Open connections of peers", process.connections)
         yield GaugeMetricFamily(
