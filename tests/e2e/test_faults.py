@@ -9,19 +9,15 @@ import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from p2pfed.api.client import AdminClient
-from p2pfed.cluster.founding import Bank, LocalCluster, found
+from p2pfed.cluster.founding import Bank, found
 from p2pfed.cluster.options import ClusterOptions
 from p2pfed.cluster.running import RunningCluster
-from p2pfed.core.consortium import SignedManifest
-from p2pfed.core.identity import Identity
 from p2pfed.experiment.shards import deal
 from p2pfed.store.sqlite import SqliteStore
 
@@ -35,25 +31,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
     """Five daemons that train for ever, two of which can only dial out."""
     folder = tmp_path_factory.mktemp("faults")
     options = ClusterOptions(nodes=5, rounds=ENDLESS, round_interval=0.25, evaluate_every=20, partition="iid")
-    cluster = found(options, deal(options, folder / "data"), folder)
-    _only_dial_out(cluster)
+    cluster = found(options, deal(options, folder / "data"), folder, dial_out=DIAL_OUT)
     with RunningCluster(cluster) as running:
         for bank in cluster.banks:
             _until(lambda b=bank: _round(running, b) >= 3, 120)
         yield running
-
-
-def _only_dial_out(cluster: LocalCluster) -> None:
-    manifest = cluster.manifest
-    members = tuple(replace(m, endpoints=()) if m.name in DIAL_OUT else m for m in manifest.members)
-    admin = Identity.from_seed(bytes.fromhex((cluster.folder / "admin.key").read_text()))
-    signed = SignedManifest.unsigned(replace(manifest, members=members)).sign(admin)
-    for bank in cluster.banks:
-        bank.state.save_manifest(1, signed.to_bytes())
-        if bank.name in DIAL_OUT:
-            config = yaml.safe_load(bank.config.read_text())
-            config["peers"]["listen"] = None
-            bank.config.write_text(yaml.safe_dump(config))
 
 
 def _until(done: Callable[[], bool], seconds: float) -> None:
