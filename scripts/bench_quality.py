@@ -124,7 +124,7 @@ def _run(name: str, seed: int, arguments: argparse.Namespace) -> tuple[RunFile, 
 def _trees(folder: Path) -> dict[str, Any]:
     configurations = sorted(folder.glob("bank-*/node.yaml"))
     manifest = parse_signed(next(folder.glob("bank-1/state/manifests/1.json")).read_bytes()).manifest
-    banks = [load_bank(configfile.load(p).data, manifest.contract, p.parent, time.time()).rows for p in configurations]
+    banks = [load_bank(configfile.load(p).data, manifest.contract, time.time()).rows for p in configurations]
     return dataclasses.asdict(boosted_trees(banks))
 
 

@@ -25,17 +25,16 @@ def config(tmp_path):
 def test_start_hands_the_daemon_its_configuration_and_a_way_to_read_it_again(config, monkeypatch):
     seen = []
 
-    def daemon(node: NodeConfig, base: Path, reread) -> int:
+    def daemon(node: NodeConfig, reread) -> int:
         config.write_text(CONFIG + "log: {level: debug}\n")
-        seen.extend([node, base, reread()])
+        seen.extend([node, reread()])
         return 7
 
     monkeypatch.setattr("p2pfed.runtime.daemon.run", daemon)
     assert run(["start", str(config), "--set", "learning.rounds=3"]) == 7
-    node, base, again = seen
+    node, again = seen
     assert (node.learning.rounds, again.learning.rounds) == (3, 3)
     assert (node.log.level, again.log.level) == ("info", "debug")
-    assert base == config.parent
 
 
 def test_start_ends_with_the_exit_code_of_what_stopped_it(config, monkeypatch, capsys):

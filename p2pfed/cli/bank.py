@@ -65,7 +65,7 @@ def init(
     node = read_config(config, settings)
     state = StateDir(node.node.state_dir).create()
     identity, keys = enrolment.make_keys(state, node.node.name, time.time())
-    moments = _moments(node, contract, config.resolve().parent) if contract else None
+    moments = _moments(node, contract) if contract else None
     request = state.root / "join-request.json"
     write_atomically(request, enrolment.join_request(node, state, identity, moments), 0o644)
     made += [*keys, request]
@@ -94,11 +94,11 @@ def _write_sample(config: Path, name: str | None, advertise: str | None) -> None
     write_atomically(config, SAMPLE.format(name=name, advertise=advertise).encode(), 0o644)
 
 
-def _moments(node: NodeConfig, contract: Path, base: Path) -> Moments:
+def _moments(node: NodeConfig, contract: Path) -> Moments:
     from p2pfed.cli.consortium import read_contract
     from p2pfed.data import features
 
-    return features.moments(node.data, read_contract(contract).columns, base, time.time())
+    return features.moments(node.data, read_contract(contract).columns, time.time())
 
 
 def join(
@@ -179,5 +179,4 @@ def start(
     from p2pfed.runtime import daemon
 
     node = read_config(config, settings)
-    raise typer.Exit(daemon.run(node, config.resolve().parent, lambda: read_config(config, settings)))
-
+    raise typer.Exit(daemon.run(node, lambda: read_config(config, settings)))

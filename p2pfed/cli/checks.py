@@ -47,7 +47,7 @@ def run_checks(config: Path, settings: Sequence[str] | None, with_data: bool) ->
         manifest = None
     _try(results, "ports", lambda: _ports(state, node))
     if with_data:
-        _try(results, "data", lambda: _data(node, manifest, config.resolve().parent))
+        _try(results, "data", lambda: _data(node, manifest))
     return results
 
 
@@ -113,14 +113,14 @@ def _ports(state: StateDir, node: NodeConfig) -> tuple[str, bool]:
     return f"free: {', '.join(addresses)}" if addresses else "none: this node only dials out", True
 
 
-def _data(node: NodeConfig, manifest: Manifest | None, base: Path) -> tuple[str, dict[str, Any]]:
+def _data(node: NodeConfig, manifest: Manifest | None) -> tuple[str, dict[str, Any]]:
     from p2pfed.data import features, sources
 
     if manifest is None:
-        names = sources.column_names(node.data.source, base)
-        sources.check_columns(names, [node.data.label], sources.place(node.data.source, base))
+        names = sources.column_names(node.data.source)
+        sources.check_columns(names, [node.data.label], sources.place(node.data.source))
         return f"{len(names)} columns; the rows can be checked once there is a manifest", {"columns": names}
-    report = features.load_bank(node.data, manifest.contract, base, time.time()).report
+    report = features.load_bank(node.data, manifest.contract, time.time()).report
     text = f"{report['train_rows']:,} training rows with {report['train_frauds']:,} frauds"
     text += "".join(f"; {note}" for note in report["notes"])
     if dropped := sum(report["dropped"].values()):

@@ -157,7 +157,7 @@ def _columns(shards: Shards, now: float) -> tuple[FeatureColumn, ...]:
     source = ParquetSource(kind="parquet", path=shards.sample)
     columns = propose_contract(source, label=shards.label, drop=shards.drop, event_time=shards.event_time)
     rows = DataSection(source=source, label=shards.label, event_time=shards.event_time, split="stratified")
-    check_leaks(read_table(rows, columns, Path(), now), columns)
+    check_leaks(read_table(rows, columns, now), columns)
     return columns
 
 
@@ -202,7 +202,7 @@ def _join(config: NodeConfig, columns: tuple[FeatureColumn, ...], folder: Path, 
     identity, _ = enrolment.make_keys(state, name, now)
     path = folder / "node.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_defaults=True), sort_keys=False))
-    told = moments(config.data, columns, folder, now)
+    told = moments(config.data, columns, now)
     sealed = enrolment.join_request(config, state, identity, told)
     (folder / "join-request.json").write_bytes(sealed)
     return Bank(name, identity.node_id, path, state, config.data), open_join_request(sealed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ LOG_RATIO = 20.0
 
 
 def propose_contract(
-    source: Source, label: str, drop: Collection[str] = (), event_time: str | None = None, base: Path = Path()
+    source: Source, label: str, drop: Collection[str] = (), event_time: str | None = None
 ) -> tuple[FeatureColumn, ...]:
     """The contract's columns as the rows suggest them: all but the label, the time and `drop`, in the source's order.
 
@@ -32,7 +31,7 @@ def propose_contract(
     what `sources.read_chunks` raises.
     """
     columns = []
-    for seen in _survey(source, label, drop, event_time, base).columns:
+    for seen in _survey(source, label, drop, event_time).columns:
         if seen.name in (label, event_time) or seen.name in drop:
             continue
         if seen.times or (seen.text and len(seen.values) > MAX_LEVELS):
@@ -43,19 +42,17 @@ def propose_contract(
         elif seen.kind == "numeric":
             columns.append(FeatureColumn(seen.name, "numeric", (), "log" if seen.heavy_tailed else "none"))
     if not columns:
-        raise DataError(f"{sources.place(source, base)} has no column left that could be a feature")
+        raise DataError(f"{sources.place(source)} has no column left that could be a feature")
     return tuple(columns)
 
 
-def describe(
-    source: Source, label: str, drop: Collection[str] = (), event_time: str | None = None, base: Path = Path()
-) -> dict[str, Any]:
+def describe(source: Source, label: str, drop: Collection[str] = (), event_time: str | None = None) -> dict[str, Any]:
     """What is in the source, as plain JSON values: rows, frauds, span of time and each column with its kind and values.
 
     Columns have `name`, `kind` (label, event_time, dropped, numeric, categorical, constant, time or text) and
     `missing`; numeric ones `minimum`, `maximum`, `mean` and `transform`, categorical ones `levels`. Raises DataError.
     """
-    survey = _survey(source, label, drop, event_time, base)
+    survey = _survey(source, label, drop, event_time)
     roles = {**dict.fromkeys(drop, "dropped"), label: "label", **({event_time: "event_time"} if event_time else {})}
     reply: dict[str, Any] = {
         "rows": survey.rows,
@@ -146,12 +143,12 @@ class _Survey:
     last_time: float = -np.inf
 
 
-def _survey(source: Source, label: str, drop: Collection[str], event_time: str | None, base: Path) -> _Survey:
-    names = sources.column_names(source, base)
+def _survey(source: Source, label: str, drop: Collection[str], event_time: str | None) -> _Survey:
+    names = sources.column_names(source)
     named = [label, *drop, *([event_time] if event_time else [])]
-    sources.check_columns(names, named, sources.place(source, base))
+    sources.check_columns(names, named, sources.place(source))
     survey = _Survey([_Seen(name) for name in names])
-    for frame in sources.read_chunks(source, None, base):
+    for frame in sources.read_chunks(source):
         survey.rows += len(frame)
         labels = parsing.labels(frame[label])
         survey.frauds += int((labels == 1).sum())

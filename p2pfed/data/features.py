@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,13 +31,13 @@ class LoadedBank:
     report: dict[str, Any]
 
 
-def load_bank(data: DataSection, contract: FeatureContract, base: Path, now: float) -> LoadedBank:
+def load_bank(data: DataSection, contract: FeatureContract, now: float) -> LoadedBank:
     """Read, check, split and scale a bank's rows.
 
-    Relative paths start at `base`; `now` (Unix seconds) decides which labels are mature. Raises DataError where the
-    rows do not fit, and what `sources.read_chunks` raises.
+    `now` (Unix seconds) decides which labels are mature. Raises DataError where the rows do not fit, and what
+    `sources.read_chunks` raises.
     """
-    table = read_table(data, contract.columns, base, now)
+    table = read_table(data, contract.columns, now)
     if data.leak_alarm:
         check_leaks(table, contract.columns)
     parts = _split(table, data)
@@ -51,7 +50,7 @@ def load_bank(data: DataSection, contract: FeatureContract, base: Path, now: flo
     if data.pooled_test is not None:
         source = ParquetSource(kind="parquet", path=data.pooled_test)
         unaged = data.model_copy(update={"label_maturity_days": 0.0})
-        held_out = read_table(unaged, contract.columns, base, now, source=source)
+        held_out = read_table(unaged, contract.columns, now, source=source)
         pooled = _rows(held_out, np.arange(len(held_out)), contract, scaler)
     rows = BankRows(train, validation, own_test, pooled, _legitimate_per_day(table, parts.validation))
     return LoadedBank(rows, scaler, _report(table, parts, rows))
@@ -71,12 +70,12 @@ def transform(frame: pd.DataFrame, data: DataSection, contract: FeatureContract,
     return inputs
 
 
-def moments(data: DataSection, columns: Sequence[FeatureColumn], base: Path, now: float) -> Moments:
+def moments(data: DataSection, columns: Sequence[FeatureColumn], now: float) -> Moments:
     """Mean and deviation of the numeric columns over the bank's own training rows, after their transform.
 
     What a join request tells the others of this bank's rows: nothing but these numbers. Raises like `load_bank`.
     """
-    table = read_table(data, columns, base, now)
+    table = read_table(data, columns, now)
     parts = _split(table, data)
     own = _statistics(table, parts.train, columns)
     means = np.clip(own.means, -MOMENT_BOUND, MOMENT_BOUND)

@@ -30,21 +30,20 @@ MAP_HINT = ". Map differently named columns under data.columns"
 MISSING_TEXT = ("", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>")
 
 
-def column_names(source: Source, base: Path = Path()) -> list[str]:
-    """The columns of `source`, in order; relative paths start at `base`. Raises like `read_chunks`."""
+def column_names(source: Source) -> list[str]:
+    """The columns of `source`, in order. Raises like `read_chunks`."""
     if isinstance(source, CsvSource):
-        return _csv_header(base / source.path, source.delimiter)
+        return _csv_header(source.path, source.delimiter)
     if isinstance(source, ParquetSource):
-        with _parquet(base / source.path) as file:
+        with _parquet(source.path) as file:
             return [str(name) for name in file.schema_arrow.names]
-    with _query(source, base, 1) as result:
+    with _query(source, 1) as result:
         return list(result.keys())
 
 
 def read_chunks(
     source: Source,
     columns: Sequence[str] | None = None,
-    base: Path = Path(),
     *,
     text: Collection[str] = (),
     chunk_rows: int = CHUNK_ROWS,
@@ -56,11 +55,11 @@ def read_chunks(
     missing extra or URL) and Unavailable (database gone).
     """
     if isinstance(source, CsvSource):
-        chunks = _csv_chunks(base / source.path, source.delimiter, columns, text, chunk_rows)
+        chunks = _csv_chunks(source.path, source.delimiter, columns, text, chunk_rows)
     elif isinstance(source, ParquetSource):
-        chunks = _parquet_chunks(base / source.path, columns, chunk_rows)
+        chunks = _parquet_chunks(source.path, columns, chunk_rows)
     else:
-        chunks = _sql_chunks(source, base, columns, chunk_rows)
+        chunks = _sql_chunks(source, columns, chunk_rows)
     start = 0
     for chunk in chunks:
         chunk.index = pd.RangeIndex(start, start + len(chunk))
@@ -68,12 +67,12 @@ def read_chunks(
         if len(chunk):
             yield chunk
     if start == 0:
-        raise DataError(f"{place(source, base)} has no rows; check that the export or query is the right one")
+        raise DataError(f"{place(source)} has no rows; check that the export or query is the right one")
 
 
-def place(source: Source, base: Path = Path()) -> str:
+def place(source: Source) -> str:
     """How error messages name the source: the file's path, or `the SQL query`."""
-    return "the SQL query" if isinstance(source, SqlSource) else str(base / source.path)
+    return "the SQL query" if isinstance(source, SqlSource) else str(source.path)
 
 
 def check_columns(available: Sequence[str], wanted: Sequence[str], where: str, hint: str = "") -> None:
@@ -208,10 +207,8 @@ def _parquet_chunks(path: Path, columns: Sequence[str] | None, chunk_rows: int) 
 # --- SQL --------------------------------------------------------------------------------------------------------------
 
 
-def _sql_chunks(
-    source: SqlSource, base: Path, columns: Sequence[str] | None, chunk_rows: int
-) -> Generator[pd.DataFrame]:
-    with _query(source, base, chunk_rows) as result:
+def _sql_chunks(source: SqlSource, columns: Sequence[str] | None, chunk_rows: int) -> Generator[pd.DataFrame]:
+    with _query(source, chunk_rows) as result:
         names = list(result.keys())
         if twice := next((n for n in names if names.count(n) > 1), None):
             raise DataError(f"the SQL query returns two columns named {twice!r}; rename one with AS")
@@ -227,13 +224,13 @@ _PATIENCE = {"connect_timeout": "10", "keepalives_idle": "30", "keepalives_inter
 
 
 @contextmanager
-def _query(source: SqlSource, base: Path, chunk_rows: int) -> Iterator[CursorResult[Any]]:
+def _query(source: SqlSource, chunk_rows: int) -> Iterator[CursorResult[Any]]:
     """Run the query on a read-only, streaming connection; a lost server is Unavailable, a refused query DataError."""
     try:
         import sqlalchemy
     except ImportError:
         raise ConfigError("data.source kind sql needs the extra: pip install 'p2pfed[sql]'") from None
-    engine, shown = _engine(source, base)
+    engine, shown = _engine(source)
     try:
         with engine.connect() as connection, _execute(connection, source.query, chunk_rows) as result:
             yield result
@@ -261,13 +258,13 @@ def _first_line(error: Any) -> str:
     return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
 
 
-def _engine(source: SqlSource, base: Path) -> tuple[Any, str]:
+def _engine(source: SqlSource) -> tuple[Any, str]:
     """The SQLAlchemy engine of the secret URL, and the URL without its password for messages."""
     import sqlalchemy
 
-    where = f"data.source.url_env: {source.url_env}" if source.url_env else f"{base / (source.url_file or '')}"
+    where = f"data.source.url_env: {source.url_env}" if source.url_env else str(source.url_file)
     try:
-        url = sqlalchemy.make_url(_secret_url(source, base))
+        url = sqlalchemy.make_url(_secret_url(source))
         patience = _PATIENCE if url.get_backend_name() == "postgresql" else {}
         connect_args = {name: value for name, value in patience.items() if name not in url.query}
         engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=connect_args)
@@ -281,13 +278,13 @@ def _engine(source: SqlSource, base: Path) -> tuple[Any, str]:
     return engine, url.render_as_string(hide_password=True)
 
 
-def _secret_url(source: SqlSource, base: Path) -> str:
-    if source.url_env is not None:
-        url = os.environ.get(source.url_env)
+def _secret_url(source: SqlSource) -> str:
+    path = source.url_file
+    if path is None:
+        url = os.environ.get(source.url_env or "")
         if not url:
             raise ConfigError(f"data.source.url_env: the environment variable {source.url_env} is not set")
         return url
-    path = base / (source.url_file or "")
     try:
         mode = path.stat().st_mode & 0o777
         if mode & 0o077:

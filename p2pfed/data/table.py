@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -106,7 +105,7 @@ def read_features(frame: pd.DataFrame, data: DataSection, columns: Sequence[Feat
 
 
 def read_table(
-    data: DataSection, columns: Sequence[FeatureColumn], base: Path, now: float, *, source: Source | None = None
+    data: DataSection, columns: Sequence[FeatureColumn], now: float, *, source: Source | None = None
 ) -> Table:
     """Read `data.source` (or `source`, under the same mapping) whole, in chunks. Raises DataError.
 
@@ -120,20 +119,20 @@ def read_table(
     chunks, counts, unknown, imputed = [], Counter[str](), Counter[str](), Counter[str]()
     rows_read = 0
     # closed at once when a row is refused: the connection to a database does not wait for the garbage collector
-    with closing(sources.read_chunks(source, wanted, base, text=text_columns(data, columns))) as frames:
+    with closing(sources.read_chunks(source, wanted, text=text_columns(data, columns))) as frames:
         for frame in frames:
             rows_read += len(frame)
             chunks.append(_read_chunk(frame, data, columns, now, counts, unknown, imputed))
     labels = np.concatenate([c[2] for c in chunks])
     if not len(labels):
-        raise DataError(_nothing_left(sources.place(source, base), rows_read, counts))
+        raise DataError(_nothing_left(sources.place(source), rows_read, counts))
     return Table(
         np.concatenate([c[0] for c in chunks]),
         np.concatenate([c[1] for c in chunks]),
         labels,
         np.concatenate([c[3] for c in chunks]) if data.event_time else None,
         rows_read,
-        {cause: n for cause, n in counts.items() if not cause.startswith("in ")},
+        dict(counts),
         dict(unknown),
         dict(imputed),
     )
@@ -160,7 +159,8 @@ def _read_chunk(
 
     drop("no label", np.isnan(labels))
     drop("no event_time", np.isnan(times))
-    drop("label not mature", times > now - data.label_maturity_days * DAY if data.label_maturity_days else ~keep & keep)
+    if data.label_maturity_days:
+        drop("label not mature", times > now - data.label_maturity_days * DAY)
     if data.missing == "drop":
         drop("empty feature", features.empty)
         drop("infinite feature", features.infinite)

@@ -96,7 +96,7 @@ def _train(request: dict[str, Any], say: Callable[..., None]) -> None:
     banks = {}
     for path in map(Path, request["configurations"]):
         config = configfile.load(path)
-        rows = load_bank(config.data, manifest.contract, path.parent, time.time()).rows
+        rows = load_bank(config.data, manifest.contract, time.time()).rows
         banks[config.node.name] = baselines.learning_bank(
             rows, manifest.model, manifest.training, config.learning.threshold, config.learning.seed
         )

@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -48,10 +47,10 @@ from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir, write_atomically
 
 
-def run(config: NodeConfig, base: Path, reread: Callable[[], NodeConfig] | None = None) -> int:
+def run(config: NodeConfig, reread: Callable[[], NodeConfig] | None = None) -> int:
     """Run one bank's node until it is told to stop; returns the exit code, raises LocalFault with its own.
 
-    `base` is where the configuration's relative paths start; `reread` reads it again on SIGHUP.
+    `reread` reads the configuration again on SIGHUP.
     """
     faulthandler.enable()
     tls.bound_buffers()
@@ -60,7 +59,7 @@ def run(config: NodeConfig, base: Path, reread: Callable[[], NodeConfig] | None 
     with StateLock(state, __version__, time.time()):
         store = SqliteStore(state)
         try:
-            asyncio.run(Daemon(config, base, state, store, reread).run())
+            asyncio.run(Daemon(config, state, store, reread).run())
         finally:
             store.close()
     return 0
@@ -84,7 +83,6 @@ class Daemon:
     def __init__(
         self,
         config: NodeConfig,
-        base: Path,
         state: StateDir,
         store: SqliteStore,
         reread: Callable[[], NodeConfig] | None,
@@ -113,7 +111,6 @@ class Daemon:
         memory = recall(store.restore(), self._chain)
         node = GossipNode(self._signer, manifest, settings, memory, np.random.default_rng())
         self._blocked = blocked
-        self._base = base
         self._node = node
         self._discoveries: list[Discovery] = []
 
@@ -127,7 +124,7 @@ class Daemon:
         observers = (summary.observe, metrics.observe, lines.observe)
         self._events = EventLog(self._store, clock, node.name_of, observers)
         self._driver = driver = Driver(node, self._chain, self._store, self._events.emit, self._keep_model, clock)
-        self._trainer = driver.trainer = trainer = Trainer(config, self._base, node.manifest, driver.put)
+        self._trainer = driver.trainer = trainer = Trainer(config, node.manifest, driver.put)
         self._view = DaemonView(
             driver, trainer, traffic, summary, self._supervisor, self._state.root,
             config.learning.rounds, self._begin_stop, self._reload,

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,18 +73,17 @@ class Trainer:
     def __init__(
         self,
         config: NodeConfig,
-        base: Path,
         manifest: Manifest,
         on_input: Callable[[Input], None],
         *,
         learner: str = "keras",
     ) -> None:
-        """`base` is where the configuration's relative paths start; `learner` is `keras` or, for tests, `numpy`."""
+        """`learner` is `keras` or, for tests, `numpy`."""
         self.state = TrainerState.STOPPED
         self.restarts = 0
         """Children lost since the start; those replaced for their memory do not count."""
         self.loaded: Loaded | None = None
-        self._config, self._base, self._manifest = config, base, manifest
+        self._config, self._manifest = config, manifest
         self._on_input, self._learner = on_input, learner
         self._jobs: deque[Job] = deque()
         self._submitted = asyncio.Event()
@@ -166,7 +164,7 @@ class Trainer:
         """
         self.state = TrainerState.STARTING
         path = self._config.learning.trainer_socket
-        child = self._child = await (from_spawner(self._base / path, LOADING_SECONDS) if path else start_own())
+        child = self._child = await (from_spawner(path, LOADING_SECONDS) if path else start_own())
         kill = True
         try:
             self.state, self._silent, self._busy, self._current = TrainerState.LOADING, 0.0, 0.0, None
@@ -250,7 +248,6 @@ class Trainer:
         manifest, learning = self._manifest, self._config.learning
         fields = {
             "data": self._config.data.model_dump(mode="json"),
-            "base": str(self._base),
             "contract": record.plain(manifest.contract),
             "model": record.plain(manifest.model),
             "policy": record.plain(manifest.training),

@@ -18,7 +18,6 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2pfed.errors import P2PFedError
@@ -70,7 +69,7 @@ def _load(fields: dict[str, Any]) -> tuple[Learner, TrainerMessage]:
     policy = record.build(TrainingPolicy, fields["policy"])
     contract = record.build(FeatureContract, fields["contract"])
     section, seed = ThresholdSection.model_validate(fields["threshold"]), fields["seed"]
-    bank = load_bank(DataSection.model_validate(fields["data"]), contract, Path(fields["base"]), time.time())
+    bank = load_bank(DataSection.model_validate(fields["data"]), contract, time.time())
     settle(section, spec.kind, bank.rows.legitimate_per_day)
     rows = bank.rows
     if spec.kind == "mlp":  # an autoencoder sees no fraud, so there is no imbalance to mend

@@ -71,7 +71,7 @@ def test_join_requests_are_kept(cluster):
 
 
 def test_every_bank_loads_under_the_contract(cluster):
-    loaded = [load_bank(b.data, cluster.manifest.contract, b.config.parent, 2e9).rows for b in cluster.banks]
+    loaded = [load_bank(b.data, cluster.manifest.contract, 2e9).rows for b in cluster.banks]
     assert all(rows.train.features.shape[1] == cluster.manifest.model.inputs for rows in loaded)
     assert len({len(rows.pooled_test) for rows in loaded}) == 1
     assert all(len(rows.own_test) and rows.pooled_test.frauds for rows in loaded)

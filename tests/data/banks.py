@@ -39,9 +39,9 @@ def payments(rows: int = 400, frauds: int = 20, seed: int = 0) -> pd.DataFrame:
     )
 
 
-def read(source: Source, base: Path = Path()) -> pd.DataFrame:
+def read(source: Source) -> pd.DataFrame:
     """All rows of a source."""
-    return pd.concat(sources.read_chunks(source, base=base), ignore_index=True)
+    return pd.concat(sources.read_chunks(source), ignore_index=True)
 
 
 def section(folder: Path, frame: pd.DataFrame | str, **changes: Any) -> DataSection:

@@ -40,13 +40,6 @@ def test_columns_come_in_the_order_asked_for(tmp_path: Path) -> None:
     assert list(chunk.columns) == ["amount", "when"]
 
 
-def test_a_relative_path_starts_at_the_base(tmp_path: Path) -> None:
-    _source(tmp_path, WHOLE)
-    relative = CsvSource(kind="csv", path=Path("rows.csv"))
-    assert sources.column_names(relative, tmp_path) == ["when", "amount", "fraud"]
-    assert len(read(relative, tmp_path)) == 3
-
-
 def test_delimiter_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
     source = _source(tmp_path, b"\xef\xbb\xbfwhen;amount\r\n1;2\r\n", ";")
     assert sources.column_names(source) == ["when", "amount"]

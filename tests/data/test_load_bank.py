@@ -19,7 +19,7 @@ from tests.data.banks import COLUMNS, CONTRACT, LOCAL, NOW, payments, section
 
 
 def _load(folder: Path, frame: pd.DataFrame | str, contract: FeatureContract = CONTRACT, **changes: Any) -> LoadedBank:
-    return load_bank(section(folder, frame, **changes), contract, folder, NOW)
+    return load_bank(section(folder, frame, **changes), contract, NOW)
 
 
 def _refusal(folder: Path, frame: pd.DataFrame | str, contract: FeatureContract = CONTRACT, **changes: Any) -> str:
@@ -112,7 +112,7 @@ def test_exact_duplicates_stay_on_one_side(tmp_path: Path) -> None:
 
 def test_pooled_test_is_read_through_the_same_mapping(tmp_path: Path) -> None:
     files.write(payments(50, 5, seed=9), tmp_path / "test.parquet")
-    bank = _load(tmp_path, payments(), pooled_test=Path("test.parquet"), label_maturity_days=2)
+    bank = _load(tmp_path, payments(), pooled_test=tmp_path / "test.parquet", label_maturity_days=2)
     assert (len(bank.rows.pooled_test), bank.rows.pooled_test.frauds) == (50, 5)
     np.testing.assert_allclose(bank.rows.pooled_test.features[:, 3], (payments(50, 5, seed=9).age - 40) / 10, atol=1e-5)
 
@@ -308,7 +308,7 @@ def test_transform_gives_what_training_saw(tmp_path: Path) -> None:
     frame = payments()
     data = section(tmp_path, frame)
     for contract in (CONTRACT, LOCAL):
-        bank = load_bank(data, contract, tmp_path, NOW)
+        bank = load_bank(data, contract, NOW)
         scored = transform(frame[["age", "channel", "amount"]], data, contract, bank.scaler)
         np.testing.assert_array_equal(scored[:280], bank.rows.train.features)
 
@@ -317,7 +317,7 @@ def test_transform_marks_rows_that_training_would_drop(tmp_path: Path) -> None:
     frame = _with_holes()
     for missing, marked in (("drop", [0, 1, 2]), ("impute", [])):
         data = section(tmp_path, frame, missing=missing)
-        bank = load_bank(data, LOCAL, tmp_path, NOW)
+        bank = load_bank(data, LOCAL, NOW)
         scored = transform(frame, data, LOCAL, bank.scaler)
         assert np.flatnonzero(np.isnan(scored).all(axis=1)).tolist() == marked
         assert np.isfinite(np.delete(scored, marked, axis=0)).all()
@@ -326,14 +326,14 @@ def test_transform_marks_rows_that_training_would_drop(tmp_path: Path) -> None:
 def test_transform_names_what_is_wrong(tmp_path: Path) -> None:
     frame = payments()
     data = section(tmp_path, frame)
-    scaler = load_bank(data, CONTRACT, tmp_path, NOW).scaler
+    scaler = load_bank(data, CONTRACT, NOW).scaler
     with pytest.raises(DataError, match="no column 'age'"):
         transform(frame.drop(columns="age"), data, CONTRACT, scaler)
 
 
 def test_moments_are_those_of_the_training_rows(tmp_path: Path) -> None:
     frame = payments()
-    found = moments(section(tmp_path, frame), COLUMNS, tmp_path, NOW)
+    found = moments(section(tmp_path, frame), COLUMNS, NOW)
     train = frame[:280]
     assert found.means == pytest.approx((np.log1p(train.amount).mean(), train.age.mean()))
     assert found.deviations == pytest.approx((np.log1p(train.amount).std(ddof=0), train.age.std(ddof=0)))
@@ -342,7 +342,7 @@ def test_moments_are_those_of_the_training_rows(tmp_path: Path) -> None:
 
 def test_moments_are_bounded(tmp_path: Path) -> None:
     frame = payments().assign(age=1e30)
-    found = moments(section(tmp_path, frame), COLUMNS, tmp_path, NOW)
+    found = moments(section(tmp_path, frame), COLUMNS, NOW)
     assert found.means[1] == 1e12
 
 
@@ -358,6 +358,6 @@ def test_contract_moments_are_the_median_and_never_zero() -> None:
 def test_a_contract_of_categories_only(tmp_path: Path) -> None:
     columns = (COLUMNS[1],)
     data = section(tmp_path, payments())
-    found = moments(data, columns, tmp_path, NOW)
+    found = moments(data, columns, NOW)
     contract = FeatureContract(columns, "fraud", "contract", contract_moments([found]), 10.0)
-    assert load_bank(data, contract, tmp_path, NOW).rows.train.features.shape == (280, 2)
+    assert load_bank(data, contract, NOW).rows.train.features.shape == (280, 2)

@@ -55,7 +55,7 @@ def _section(source: SqlSource) -> DataSection:
 
 def test_a_bank_is_read_from_its_database(tmp_path: Path, server: Server) -> None:
     query = "SELECT at, amount AS euro, channel, age, fraudulent FROM payments WHERE channel LIKE '%%' OR age::int > 0"
-    bank = load_bank(_section(_source(tmp_path, server, query)), CONTRACT, tmp_path, NOW)
+    bank = load_bank(_section(_source(tmp_path, server, query)), CONTRACT, NOW)
     frame = payments()
     assert bank.report["rows_read"] == len(frame)
     assert bank.report["train_frauds"] == frame.fraud[:280].sum()
@@ -67,7 +67,7 @@ def test_a_bank_is_read_from_its_database(tmp_path: Path, server: Server) -> Non
 def test_times_without_zone_name_the_cure(tmp_path: Path, server: Server) -> None:
     query = "SELECT at::timestamp AS at, amount AS euro, channel, age, fraudulent FROM payments"
     with pytest.raises(DataError, match="row 1, column 'at': .* AT TIME ZONE 'UTC'"):
-        load_bank(_section(_source(tmp_path, server, query)), CONTRACT, tmp_path, NOW)
+        load_bank(_section(_source(tmp_path, server, query)), CONTRACT, NOW)
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,8 @@ def _load(name: str, label: str, drop: tuple[str, ...] = (), time: str | None = 
     columns = propose_contract(kind, label, drop, time)
     fields = {"source": kind, "label": label, "event_time": time, "split": "time" if time else "stratified", **changes}
     data = DataSection.model_validate(fields)
-    frozen = contract_moments([moments(data, columns, Path(), 0.0)])
-    return load_bank(data, FeatureContract(columns, "fraud", "contract", frozen, 10.0), Path(), 0.0)
+    frozen = contract_moments([moments(data, columns, 0.0)])
+    return load_bank(data, FeatureContract(columns, "fraud", "contract", frozen, 10.0), 0.0)
 
 
 def test_card_payments_of_brussels() -> None:

@@ -28,7 +28,7 @@ def config(folder: Path, **learning: object) -> NodeConfig:
         {
             "version": 1,
             "node": {"name": "bank-a", "state_dir": str(folder / "state")},
-            "data": {"source": {"kind": "csv", "path": "bank.csv"}, "label": "fraud", "split": "stratified"},
+            "data": {"source": {"kind": "csv", "path": folder / "bank.csv"}, "label": "fraud", "split": "stratified"},
             "learning": learning,
         }
     )

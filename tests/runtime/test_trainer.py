@@ -33,7 +33,7 @@ class Watched:
         self.manifest = manifest()
         self.start_vector = self.manifest.model.initial_weights(self.manifest.seed).vector
         settings = config(folder, **learning)
-        self.trainer = Trainer(settings, folder, self.manifest, self.inputs.put_nowait, learner="numpy")
+        self.trainer = Trainer(settings, self.manifest, self.inputs.put_nowait, learner="numpy")
 
     async def __aenter__(self) -> "Watched":
         self.trainer.start()

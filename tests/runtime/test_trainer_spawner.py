@@ -63,7 +63,7 @@ async def trainer(
     bank: Path, socket: Path, dropout: float = 0.2
 ) -> AsyncIterator[tuple[Trainer, asyncio.Queue[Input]]]:
     inputs: asyncio.Queue[Input] = asyncio.Queue()
-    one = Trainer(config(bank, trainer_socket=socket), bank, manifest(dropout), inputs.put_nowait)
+    one = Trainer(config(bank, trainer_socket=socket), manifest(dropout), inputs.put_nowait)
     one.start()
     try:
         assert isinstance(await within(inputs), TrainerReady)
@@ -121,6 +121,7 @@ DAEMON = """
 import asyncio, sys
 from dataclasses import replace
 from pathlib import Path
+from p2pfed.core.effects import StartTraining
 from p2pfed.runtime.trainer import Trainer
 from tests.runtime.bank import config, manifest
 
@@ -129,7 +130,7 @@ async def main(folder, socket):
     endless = replace(whole, training=replace(whole.training, local_steps=4_000_000))
     inputs = asyncio.Queue()
     learning = {"trainer_socket": socket} if socket else {}
-    trainer = Trainer(config(folder, **learning), folder, endless, inputs.put_nowait, learner="numpy")
+    trainer = Trainer(config(folder, **learning), endless, inputs.put_nowait, learner="numpy")
     trainer.start()
     await inputs.get()
     trainer.submit(StartTraining(1, whole.model.initial_weights(7).vector, b""))
@@ -174,7 +175,7 @@ async def test_scores_of_a_trained_model_find_the_frauds(bank: Path, spawner: Pa
     longer = manifest(0.1)
     longer = replace(longer, training=replace(longer.training, local_steps=400, learning_rate=5e-3))
     inputs: asyncio.Queue[Input] = asyncio.Queue()
-    one = Trainer(config(bank, trainer_socket=spawner), bank, longer, inputs.put_nowait)
+    one = Trainer(config(bank, trainer_socket=spawner), longer, inputs.put_nowait)
     one.start()
     try:
         await within(inputs)
