@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from p2pfed.core import wire
-from p2pfed.core.consortium import Manifest, SignedManifest, parse_signed, verify_succession
+from p2pfed.core.consortium import Manifest, ManifestError, SignedManifest, parse_signed, verify_succession
 from p2pfed.core.effects import (
     Effect,
     Emit,
@@ -256,21 +256,28 @@ class Driver:
         await self._asked(ask.peer, answer())
 
     async def _fetch_manifest(self, ask: FetchManifest) -> None:
+        offered: list[SignedManifest] = []
+
         async def answer() -> Input | None:
             data = await self.transport.manifest(ask.peer, ask.addresses, ask.version)
-            return await self.follow(parse_signed(data)) if data else None
+            if not data:
+                return None
+            offered.append(parse_signed(data))
+            return await self.follow(offered[0])
 
         try:
             await self._asked(ask.peer, answer())
-        except ValueError as error:
-            self.put(Offended(ask.peer, Reason.MALFORMED, f"manifest {ask.version} that it claims to have"))
-            self.put(
-                TroubleSeen(
-                    "MANIFEST_REFUSED",
-                    f"manifest {ask.version} of {self.node.name_of(ask.peer)} does not follow ours: {error}",
-                    "compare fingerprints with the admins; the present manifest stays in force",
+        except ManifestError as error:
+            self.put(Offended(ask.peer, Reason.MALFORMED, f"the manifest it offers: {error}"[: wire.MAX_DETAIL]))
+            # only an admin can cause what an operator must look at; else any member could trouble every operator
+            if offered and offered[0].signed_by(self._trust.manifest.admins):
+                self.put(
+                    TroubleSeen(
+                        "MANIFEST_REFUSED",
+                        f"manifest {ask.version} of {self.node.name_of(ask.peer)} does not follow ours: {error}",
+                        "compare fingerprints with the admins; the present manifest stays in force",
+                    )
                 )
-            )
 
     _REQUESTS: dict[type, Callable[[Driver, Any], Coroutine[Any, Any, None]]] = {
         Pull: _pull,

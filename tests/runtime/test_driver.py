@@ -13,7 +13,7 @@ import pytest
 from p2pfed.core import wire
 from p2pfed.core.consortium import SignedManifest
 from p2pfed.core.effects import Effect, FetchManifest, KeepModel, Save, StartEvaluation, StartTraining
-from p2pfed.core.events import Event, RoundCompleted, RunFinished
+from p2pfed.core.events import Event, ExchangeEnded, ProblemRaised, RoundCompleted, RunFinished, UpdateRefused
 from p2pfed.core.inputs import EvaluationFinished, Input, LoopLagged, TrainerReady, TrainingFinished
 from p2pfed.core.node import GossipNode
 from p2pfed.core.rounds import Phase
@@ -224,3 +224,26 @@ async def test_a_manifest_that_is_not_a_successor_is_refused_and_reported() -> N
         )
         await banks[0].until(lambda: any(getattr(x, "code", "") == "MANIFEST_REFUSED" for x in banks[0].told))
         assert banks[0].driver.node.manifest.version == 1
+
+
+@pytest.mark.parametrize("offer", ["no admin's", "no manifest"])
+async def test_a_manifest_that_no_admin_signed_costs_only_who_offers_it(
+    offer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = quick(2)
+    bank = Bank(members, 0, MemoryNetwork(), MemoryStore(), 0)
+    forged = sign(next_version(members.manifest), members.members[1])
+    liar = members.members[1].node_id
+
+    async def manifest(*_: object) -> bytes:
+        return forged.to_bytes() if offer == "no admin's" else b'{"body":'
+
+    monkeypatch.setattr(bank.transport, "manifest", manifest)
+    running = asyncio.create_task(bank.driver.run())
+    bank.driver._request(bank.driver._fetch_manifest(FetchManifest(liar, (), 2)), "fetch")
+    await bank.until(lambda: any(isinstance(x, UpdateRefused) for x in bank.told))
+    assert [x.blamed for x in bank.told if isinstance(x, UpdateRefused)] == [liar]
+    assert any(isinstance(x, ExchangeEnded) and x.peer == liar for x in bank.told)
+    await bank.driver.stop()
+    await running
+    assert not any(isinstance(x, ProblemRaised) and x.code == "MANIFEST_REFUSED" for x in bank.told)
