@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 from p2pfed.core import record
 from p2pfed.core.contract import FeatureContract, Moments
 from p2pfed.core.fields import endpoints_problem, is_hex
 from p2pfed.core.identity import MANIFEST_DOMAIN, Signer, fingerprint, node_id, same_fingerprint, verify
 from p2pfed.core.model import ModelSpec, TrainingPolicy
+from p2pfed.core.payload import Encoding
 from p2pfed.core.types import NodeId
 from p2pfed.errors import ConfigError
 
@@ -67,7 +67,7 @@ class GossipPolicy:
     heartbeat_seconds: float
     round_interval_seconds: float
     """A round starts no earlier than this after the one before; 0 is as fast as training goes."""
-    encoding: Literal["float32", "float16", "int8"]
+    encoding: Encoding
     adoption_seconds: float
     """How long a node without checkpoint waits to meet members it could adopt a model from."""
     publish_min_frauds: int

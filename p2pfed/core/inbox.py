@@ -72,10 +72,6 @@ class Inbox:
         """The sequence number above which to ask for updates: after a restart the newest one is asked for again."""
         return self.newest_seq(member) - (member in self._lost)
 
-    def drop(self, member: NodeId) -> None:
-        """Empty the slot of a member that is no longer merged; its replay mark stays."""
-        self._slots.pop(member, None)
-
     def _refusal(self, update: ModelUpdate) -> Reason | None:
         sender, seq = update.statement.sender, update.statement.seq
         if sender == self._me:

@@ -11,19 +11,19 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 
 from p2pfed.core.events import PeerChanged
-from p2pfed.core.messages import Endpoint, Heartbeat, HeartbeatTable, SignedHeartbeat
+from p2pfed.core.messages import Endpoint, Heartbeat, HeartbeatTable, SignedHeartbeat, Source
 from p2pfed.core.types import Address, NodeId, PeerState
+from p2pfed.core.wire import MAX_TABLE_ROWS
 
 SUSPECT_PERIODS = 15
 FAILED_PERIODS = 30
 GAP_PERIODS = 3
 """A tick later than this after the one before means that we slept, not that others were silent longer."""
-TABLE_ROWS = 200
 MAX_ENDPOINTS = 8
 """Endpoints kept of one member and source, and dialled of one member."""
 ZEROCONF_ENDPOINTS = 4
@@ -34,8 +34,7 @@ LAG_SECONDS = 1.0
 MEMBERS_JUDGED, EXCHANGES_JUDGED, HEALTHY_SHARE = 10, 5, 0.2
 STALEST_EVERY = 4
 
-Source = Literal["config", "heartbeat", "manifest", "zeroconf"]
-_SOURCES: tuple[Source, ...] = ("config", "heartbeat", "manifest", "zeroconf")
+_SOURCES: tuple[Source, ...] = get_args(Source)
 
 
 @dataclass
@@ -127,10 +126,10 @@ class PeerTable:
     # --- the table as it travels --------------------------------------------------------------------------------------
 
     def rows(self, own: SignedHeartbeat, rng: np.random.Generator) -> HeartbeatTable:
-        """Our own row and those of all others; a random choice of them where they exceed `TABLE_ROWS` together."""
+        """Our own row and those of all others; a random choice of them where they exceed `MAX_TABLE_ROWS` together."""
         others = [p.row for p in self._peers.values() if p.row is not None]
-        if len(others) >= TABLE_ROWS:
-            others = [others[i] for i in rng.choice(len(others), TABLE_ROWS - 1, replace=False)]
+        if len(others) >= MAX_TABLE_ROWS:
+            others = [others[i] for i in rng.choice(len(others), MAX_TABLE_ROWS - 1, replace=False)]
         return HeartbeatTable((own, *others))
 
     def known(self) -> dict[NodeId, bytes]:

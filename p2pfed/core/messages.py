@@ -1,4 +1,4 @@
-"""What members say to each other. The union is closed and append-only: an old node must never misread a new one."""
+"""What members say to each other: model updates, heartbeats, hellos."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from p2pfed.core.payload import Encoding
 from p2pfed.core.types import Address, NodeId
 from p2pfed.core.weights import Vector
 
@@ -34,7 +35,7 @@ class Statement:
     """Model age: local rounds behind these weights. Claimed by the sender, so it may only lower a weight."""
     rows: int
     """Training rows before resampling, rounded to a power of two."""
-    encoding: Literal["float32", "float16", "int8"]
+    encoding: Encoding
     payload_length: int
     payload_sha256: str
 
@@ -111,7 +112,8 @@ class Hello:
     """The newest update of the asking member that the answering one holds: a restored backup learns what it forgot."""
 
 
-Message = ModelUpdate | HeartbeatTable | Hello
+Source = Literal["config", "heartbeat", "manifest", "zeroconf"]
+"""Who told of an endpoint; the first are dialled first."""
 
 
 @dataclass(frozen=True)
@@ -119,4 +121,4 @@ class Endpoint:
     """A place where a member may answer, and who told us."""
 
     address: Address
-    source: Literal["config", "heartbeat", "manifest", "zeroconf"]
+    source: Source

@@ -31,10 +31,6 @@ class MemoryNetwork:
         """Keep two nodes apart."""
         self._cut.add(frozenset((one, other)))
 
-    def heal(self) -> None:
-        """End every cut."""
-        self._cut.clear()
-
     def at(self, address: Address, asking: NodeId) -> tuple[NodeId, PeerHandler] | None:
         """Who answers `asking` at `address`."""
         served = self._served.get(address)

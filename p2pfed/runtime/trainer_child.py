@@ -141,7 +141,6 @@ def _fail(connection: socket.socket, lock: threading.Lock, error: Exception) -> 
         traceback.print_exc()
     fields = {
         "error": type(error).__name__,
-        "exit_code": error.exit_code if isinstance(error, P2PFedError) else 1,
         "message": str(error) if deliberate else f"{type(error).__name__}: {error}",
     }
     # a daemon that is gone cannot be told

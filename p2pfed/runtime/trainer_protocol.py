@@ -5,7 +5,7 @@ byte strings that follow it (weights, optimiser state). Both ends are ours, but 
 
     daemon -> child   load {...}, train {round} + vector + optimiser, evaluate {purpose} + vector
     child -> daemon   hello {pid}, ready {...}, trained {...} + vector + optimiser, evaluated {...},
-                      alive every second, failed {error, exit_code, message} as the last word
+                      alive every second, failed {error, message} as the last word
 """
 
 from __future__ import annotations

@@ -73,16 +73,6 @@ def test_only_allowed_members_are_merged_but_others_keep_their_slots() -> None:
     assert len(inbox.fresh(0, {A, B})) == 2
 
 
-def test_a_dropped_member_is_gone_until_it_says_something_new() -> None:
-    inbox = Inbox(ME)
-    inbox.offer(update(A, 3), 0)
-    inbox.drop(A)
-    inbox.drop(B)
-    assert inbox.fresh(0, {A}) == []
-    assert inbox.offer(update(A, 3), 0) == refused(Reason.DUPLICATE)
-    assert inbox.offer(update(A, 4), 0) == ACCEPTED
-
-
 def test_after_a_restart_the_marks_hold_and_the_lost_slot_can_be_filled_once_more() -> None:
     before = Inbox(ME)
     before.offer(update(A, 5), 3)

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfed.core.events import PeerChanged
-from p2pfed.core.membership import MAX_ENDPOINTS, TABLE_ROWS, ZEROCONF_ENDPOINTS, PeerTable
+from p2pfed.core.membership import MAX_ENDPOINTS, ZEROCONF_ENDPOINTS, PeerTable
 from p2pfed.core.messages import Endpoint, Heartbeat, HeartbeatTable, SignedHeartbeat
 from p2pfed.core.types import Address, NodeId, PeerState
+from p2pfed.core.wire import MAX_TABLE_ROWS
 
 PERIOD = 10.0
 ME, A, B, C = NodeId("ME"), NodeId("A"), NodeId("B"), NodeId("C")
@@ -300,17 +301,17 @@ def test_the_table_is_whole_up_to_its_limit_and_a_random_part_above() -> None:
     table = peers(*members)
     own = beat(ME, 5)
     assert table.rows(own, rng()) == told(own)
-    table.observe(told(*(beat(m, 1) for m in members[: TABLE_ROWS - 1])), 0, None)
-    assert table.rows(own, rng()).rows == (own, *(beat(m, 1) for m in members[: TABLE_ROWS - 1]))
-    table.observe(told(*(beat(m, 1) for m in members[:TABLE_ROWS])), 0, None)
-    assert len(table.rows(own, rng()).rows) == TABLE_ROWS
+    table.observe(told(*(beat(m, 1) for m in members[: MAX_TABLE_ROWS - 1])), 0, None)
+    assert table.rows(own, rng()).rows == (own, *(beat(m, 1) for m in members[: MAX_TABLE_ROWS - 1]))
+    table.observe(told(*(beat(m, 1) for m in members[:MAX_TABLE_ROWS])), 0, None)
+    assert len(table.rows(own, rng()).rows) == MAX_TABLE_ROWS
     table.observe(told(*(beat(m, 1) for m in members)), 0, None)
     sent: set[NodeId] = set()
     draws = rng()
     for _ in range(30):
         rows = table.rows(own, draws).rows
-        assert (len(rows), rows[0]) == (TABLE_ROWS, own)
-        assert len({r.heartbeat.member for r in rows}) == TABLE_ROWS
+        assert (len(rows), rows[0]) == (MAX_TABLE_ROWS, own)
+        assert len({r.heartbeat.member for r in rows}) == MAX_TABLE_ROWS
         sent |= {r.heartbeat.member for r in rows}
     assert sent == {ME, *members}
 
