@@ -67,7 +67,7 @@ class DaemonView:
             protocol=ProtocolRange(min=PROTOCOL_MIN, max=PROTOCOL_MAX),
             node=NodeStatus(
                 id=node.me,
-                name=self._driver.node.name_of(node.me),
+                name=node.name_of(node.me),
                 instance=self.instance,
                 pid=os.getpid(),
                 uptime_seconds=time.monotonic() - self._started,
@@ -75,7 +75,7 @@ class DaemonView:
                 admin_address=self.admin_address,
             ),
             health="degraded" if self._summary.degraded else "ok",
-            problems=self._summary.problems(self._driver.node.name_of),
+            problems=self._summary.problems(node.name_of),
             consortium=self._consortium(),
             learning=self._learning(),
             self=self._process(),
@@ -84,15 +84,14 @@ class DaemonView:
     def members(self) -> list[MemberRow]:
         """See NodeView."""
         node = self._driver.node
-        return [
-            self._own_row() if m == node.me else self._member_row(m)
-            for m in sorted(node.members, key=self._driver.node.name_of)
-        ]
+        members = sorted(node.members, key=node.name_of)
+        return [self._own_row() if m == node.me else self._member_row(m) for m in members]
 
     def updates(self) -> list[UpdateRow]:
         """See NodeView."""
-        others = sorted(self._driver.node.peers.members, key=self._driver.node.name_of)
-        return self._summary.updates(others, self._driver.node.name_of, self._driver.clock())
+        node = self._driver.node
+        others = sorted(node.peers.members, key=node.name_of)
+        return self._summary.updates(others, node.name_of, self._driver.clock())
 
     def ready(self) -> bool:
         """See NodeView."""
@@ -170,7 +169,7 @@ class DaemonView:
         node = self._driver.node
         heartbeat = node.presence.row.heartbeat
         return MemberRow(
-            name=self._driver.node.name_of(node.me),
+            name=node.name_of(node.me),
             id=node.me,
             status="alive",
             address=heartbeat.endpoints[0] if heartbeat.endpoints else None,
@@ -189,7 +188,7 @@ class DaemonView:
         addresses = node.peers.endpoints(member)
         round_trip = self._traffic.round_trips.get(member)
         return MemberRow(
-            name=self._driver.node.name_of(member),
+            name=node.name_of(member),
             id=member,
             status="blocked" if node.peers.blocked(member) else node.peers.state(member).value,
             address=str(addresses[0]) if addresses else None,
