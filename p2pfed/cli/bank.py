@@ -13,9 +13,7 @@ from p2pfed.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from p2pfed.config import NodeConfig
-    from p2pfed.core.consortium import Manifest
     from p2pfed.core.contract import Moments
-    from p2pfed.store.state_dir import StateDir
 
 SAMPLE = """\
 # One bank's node. Every key is described in the README; `p2pfed check` says what is wrong.
@@ -113,7 +111,7 @@ def join(
     """Trust a manifest: the first by its fingerprint, later versions by the signatures of the admins before them."""
     from p2pfed.api.client import AdminClient
     from p2pfed.core.consortium import parse_signed, verify_root, verify_succession
-    from p2pfed.runtime.enrolment import check_member
+    from p2pfed.runtime.enrolment import check_member, trusted_chain
     from p2pfed.store import credentials
     from p2pfed.store.state_dir import StateDir
 
@@ -121,7 +119,8 @@ def join(
     state = StateDir(node.node.state_dir)
     identity = credentials.load_member_key(state)
     signed = parse_signed(read_file(manifest, "the manifest"))
-    current = trusted_manifest(state)
+    chain = trusted_chain(state)
+    current = chain[-1].manifest if chain else None
     if current is not None and signed.manifest.version == current.version:
         if signed.manifest != current:
             raise ConfigError(f"{manifest} is another version {current.version} than the one this bank has joined")
@@ -140,14 +139,6 @@ def join(
         client.post("/api/v1/reload")
         text += "; the running daemon takes it over"
     show(as_json, {"consortium": new.name, "version": new.version, "members": len(new.members)}, text)
-
-
-def trusted_manifest(state: StateDir) -> Manifest | None:
-    """The newest manifest this state directory trusts, walked from the first joined; None before `join`."""
-    from p2pfed.core.consortium import newest, parse_signed
-
-    chain = [parse_signed(data) for data in state.manifests()]
-    return newest(chain[0].manifest, chain[1:]) if chain else None
 
 
 def check(

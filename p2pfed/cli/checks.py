@@ -80,13 +80,13 @@ def _keys(state: StateDir) -> tuple[str, bool]:
 
 
 def _manifest(state: StateDir, node: NodeConfig) -> tuple[str, Manifest]:
-    from p2pfed.cli.bank import trusted_manifest
-    from p2pfed.runtime.enrolment import check_member
+    from p2pfed.runtime.enrolment import check_member, trusted_chain
     from p2pfed.store.credentials import load_member_key
 
-    manifest = trusted_manifest(state)
-    if manifest is None:
+    chain = trusted_chain(state)
+    if not chain:
         raise NotPermitted("no manifest yet; `p2pfed join --manifest M --fingerprint F` stores it")
+    manifest = chain[-1].manifest
     check_member(manifest, load_member_key(state), node, state)
     text = f"version {manifest.version} of {manifest.name}, {len(manifest.members)} members"
     left = (manifest.expires - time.time()) / 86400

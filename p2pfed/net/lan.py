@@ -7,7 +7,6 @@ a place to try.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import Callable, Collection
 
@@ -131,6 +130,4 @@ class ZeroconfDiscovery:
         if not await info.async_request(zeroconf, LOOKUP_MILLISECONDS) or not info.port:
             return
         for host in info.parsed_addresses(IPVersion.V4Only)[:MAX_ADDRESSES]:
-            address = ipaddress.IPv4Address(host)
-            if not (address.is_multicast or address.is_unspecified):
-                self._found(member, Endpoint(Address(host, info.port), "zeroconf"))
+            self._found(member, Endpoint(Address(host, info.port), "zeroconf"))

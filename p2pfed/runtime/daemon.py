@@ -20,7 +20,7 @@ from p2pfed.api.stream import EventLog
 from p2pfed.api.summary import Summary
 from p2pfed.config import NodeConfig
 from p2pfed.core import wire
-from p2pfed.core.consortium import Manifest, Member, SignedManifest, members_by_id, newest, parse_signed
+from p2pfed.core.consortium import Manifest, Member, SignedManifest, members_by_id, parse_signed
 from p2pfed.core.effects import KeepModel
 from p2pfed.core.inputs import BlocklistChanged, EndpointFound, StopRequested, TroubleSeen
 from p2pfed.core.messages import Endpoint
@@ -36,6 +36,7 @@ from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Traffic
 from p2pfed.runtime import systemd
 from p2pfed.runtime.driver import Driver, SteadyClock
+from p2pfed.runtime.enrolment import trusted_chain
 from p2pfed.runtime.eventlines import EventLines
 from p2pfed.runtime.supervise import Supervisor
 from p2pfed.runtime.trainer import Trainer
@@ -65,18 +66,6 @@ def run(config: NodeConfig, reread: Callable[[], NodeConfig] | None = None) -> i
     return 0
 
 
-def trusted_chain(state: StateDir) -> list[SignedManifest]:
-    """The manifests in the state directory, verified from the joined one on; raises NotPermitted if there is none."""
-    chain = [parse_signed(data) for data in state.manifests()]
-    if not chain:
-        raise NotPermitted(
-            f"{state.root} holds no manifest: join a consortium first, with "
-            "`p2pfed join --manifest FILE --fingerprint F` as its admins tell you"
-        )
-    newest(chain[0].manifest, chain[1:])
-    return chain
-
-
 class Daemon:
     """One node with all its parts."""
 
@@ -91,6 +80,11 @@ class Daemon:
         self._log = logs.for_node(config.node.name)
         self._signer = load_member_key(state)
         self._chain = trusted_chain(state)
+        if not self._chain:
+            raise NotPermitted(
+                f"{state.root} holds no manifest: join a consortium first, with "
+                "`p2pfed join --manifest FILE --fingerprint F` as its admins tell you"
+            )
         manifest = self._chain[-1].manifest
         me = self._signer.node_id
         if me not in members_by_id(manifest):

@@ -9,7 +9,16 @@ from pathlib import Path
 
 from p2pfed import __version__
 from p2pfed.config import NodeConfig
-from p2pfed.core.consortium import Admin, GossipPolicy, JoinRequest, Manifest, members_by_id
+from p2pfed.core.consortium import (
+    Admin,
+    GossipPolicy,
+    JoinRequest,
+    Manifest,
+    SignedManifest,
+    members_by_id,
+    newest,
+    parse_signed,
+)
 from p2pfed.core.contract import FeatureContract, Moments
 from p2pfed.core.identity import Identity
 from p2pfed.core.joining import as_member, seal_join_request
@@ -56,6 +65,17 @@ def join_request(config: NodeConfig, state: StateDir, identity: Identity, moment
         moments=moments,
     )
     return seal_join_request(identity, request)
+
+
+def trusted_chain(state: StateDir) -> list[SignedManifest]:
+    """The joined manifests, lowest version first, each verified by the one before it; none before `p2pfed join`.
+
+    Raises ManifestError.
+    """
+    chain = [parse_signed(data) for data in state.manifests()]
+    if chain:
+        newest(chain[0].manifest, chain[1:])
+    return chain
 
 
 def check_member(manifest: Manifest, identity: Identity, config: NodeConfig, state: StateDir) -> None:
