@@ -7,10 +7,13 @@ import io
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from p2pfed.core import wire
@@ -38,6 +41,29 @@ class _Request:
     expect: bool = False
 
 
+class _Answers(ResponseHandler):
+    """aiohttp's connection to a peer, which ends if more answers come at once than can have been asked for.
+
+    aiohttp skips interim answers (100 to 199) without an end: a peer that sends nothing else would keep the loop busy.
+    """
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Take one answer that has been parsed."""
+        if len(self) < limits.MAX_ANSWERS:
+            super().feed_data(data, size)
+        elif self.transport is not None and self.exception() is None:
+            self.set_exception(HttpProcessingError(message="more answers than requests"))
+            self.transport.abort()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Makes connections of that kind."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = partial(_Answers, loop=asyncio.get_running_loop())  # type: ignore[assignment]  # its subclass
+
+
 class HttpTransport:
     """The daemon's Transport; made inside a running event loop. `pem` is this node's TLS key and certificate."""
 
@@ -51,7 +77,7 @@ class HttpTransport:
         self._pins = Pins({}, {}, ())
         self.use(trust, blocked)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=_Connector(
                 limit=0,
                 limit_per_host=limits.CLIENT_CONNECTIONS_PER_PEER,
                 keepalive_timeout=limits.CLIENT_KEEPALIVE_SECONDS,

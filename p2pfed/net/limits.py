@@ -48,6 +48,8 @@ TABLE_BYTES_PER_REQUEST = 4096
 """A heartbeat table costs its sender a request more for every so many bytes: reading 200 rows takes milliseconds."""
 PUSH_COST = 10.0
 """Requests that a push costs besides: each one taken is a commit to the disk."""
+MAX_ANSWERS = 8
+"""Answers that may lie unread on a connection: one request waits at a time, and few interim answers are honest."""
 MAX_PROBLEM = 512
 """Bytes of a refusal's explanation that are read."""
 

@@ -82,6 +82,7 @@ BLAMED = {
     "not a frame": ([announced(100, b"\x80" * 100)], Reason.MALFORMED),
     "empty": ([announced(0)], Reason.WRONG_LENGTH),
     "not HTTP": ([b"SSH-2.0-OpenSSH_9.2\r\n\r\n"], Reason.MALFORMED),
+    "interim answers": ([b"HTTP/1.1 102 Processing\r\n\r\n" * 1000] * 50, Reason.MALFORMED),
     "long header": ([OK + b"X: " + b"y" * 10_000 + b"\r\n\r\n"], Reason.MALFORMED),
 }
 
