@@ -80,7 +80,7 @@ class Rounds:
         self._trainer_ready = self._absent = self._hand_over = self._announced = False
         self._round_started = self._round_completed = float("-inf")
         self._usual_seconds = 0.0
-        """Moving average of the time from StartTraining to TrainingFinished; 0 before the first."""
+        """How long training takes from StartTraining to TrainingFinished; 0 before the first."""
         self._evaluating: dict[str, tuple[int, Vector]] = {}
         self._restore(memory.checkpoint)
 
@@ -231,7 +231,8 @@ class Rounds:
         if not np.isfinite(done.vector).all():
             return self._diverged(now)
         took = now - self._round_started
-        self._usual_seconds = 0.5 * (self._usual_seconds + took) if self._usual_seconds else took
+        # falls at once and rises slowly: after one slow round, as the first is, pulls must not come too late for many
+        self._usual_seconds = min(took, 0.5 * (self._usual_seconds + took)) if self._usual_seconds else took
         self.rule.note_training(self.vector, done.vector)
         self.round, self.vector, self.optimiser = done.round, done.vector, done.optimiser
         if self._absent:

@@ -372,6 +372,16 @@ def test_a_newer_manifest_ends_what_was_wrong_with_the_one_before() -> None:
     assert "MANIFEST_EXPIRED" not in node.problems and "MANIFEST_REFUSED" not in node.problems
 
 
+def test_after_a_slow_round_models_are_pulled_again_at_once() -> None:
+    network = started(3, rounds=0)
+    network.training_seconds = 30.0
+    network.run(20)
+    network.training_seconds = 1.0
+    network.run(37)
+    pulled = [when for given, when in network.journals[network.ids[0]] if isinstance(given, UpdateReceived)]
+    assert pulled and 31 < pulled[0] < 35
+
+
 def test_the_round_interval_is_kept() -> None:
     network = Network(make_manifest(3, round_interval_seconds=10.0), rounds=0)
     for i in range(3):
