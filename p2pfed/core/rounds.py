@@ -29,6 +29,7 @@ from p2pfed.core.identity import Signer, node_id
 from p2pfed.core.inputs import EvaluationFinished, TrainerLost, TrainerReady, TrainingFinished
 from p2pfed.core.membership import PeerTable
 from p2pfed.core.messages import ModelUpdate
+from p2pfed.core.momentum import Momentum
 from p2pfed.core.problems import Problems
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.types import NodeId
@@ -74,6 +75,7 @@ class Rounds:
         self._settings = settings
         self._peers, self._exchange, self._problems = peers, exchange, problems
         self.rule: AggregationRule = rule_from_name(manifest.gossip.rule)
+        self._momentum = Momentum()
         self.phase = Phase.LOADING
         self.merges = 0
         self.train_rows = self.train_frauds = 0
@@ -193,7 +195,11 @@ class Rounds:
         return [*pulls, SetTimer("catch_up", now + CATCH_UP_SECONDS)]
 
     def _caught_up(self, now: float) -> list[Effect]:
-        self._merge()
+        candidates = self._exchange.candidates(self.merges)
+        if candidates:
+            self.vector = self.rule.merge(self.vector, self.train_rows, candidates).vector
+            self.merges += 1
+        self._momentum = Momentum()  # what moved it before the absence says nothing of now
         return self._begin_round(now)
 
     def _begin_round(self, now: float) -> list[Effect]:
@@ -233,12 +239,13 @@ class Rounds:
         took = now - self._round_started
         # falls at once and rises slowly: after one slow round, as the first is, pulls must not come too late for many
         self._usual_seconds = min(took, 0.5 * (self._usual_seconds + took)) if self._usual_seconds else took
-        self.rule.note_training(self.vector, done.vector)
+        begun = self.vector
+        self.rule.note_training(begun, done.vector)
         self.round, self.vector, self.optimiser = done.round, done.vector, done.optimiser
         if self._absent:
             return self._catch_up(now)
         update = None if self.listener else self._seal_update()
-        merged, displacement = self._merge()
+        merged, displacement = self._merge(begun)
         effects: list[Effect] = [Save(self._checkpoint(), self._exchange.inbox.marks)]
         effects += self._problems.clear("TRAINING_DIVERGED")
         if update is not None:
@@ -281,15 +288,16 @@ class Rounds:
         self.seq, self.statement_digest, self.frame = self.seq + 1, update.digest, update.frame
         return update
 
-    def _merge(self) -> tuple[tuple[NodeId, ...], float]:
-        """Merge what arrived into the own model; returns whose, and how far it moved."""
-        candidates = self._exchange.candidates(self.merges)
-        if not candidates:
-            return (), 0.0
-        merged = self.rule.merge(self.vector, self.train_rows, candidates)
-        self.vector = merged.vector
-        self.merges += 1
-        return tuple(c.member for c in candidates), merged.displacement
+    def _merge(self, begun: Vector) -> tuple[tuple[NodeId, ...], float]:
+        """Merge what arrived into the model of a round that began with `begun`; returns whose, and how far it moved."""
+        candidates = self._momentum.ahead(self.vector, self._exchange.candidates(self.merges))
+        displacement = 0.0
+        if candidates:
+            merged = self.rule.merge(self.vector, self.train_rows, candidates)
+            self.vector, displacement = merged.vector, merged.displacement
+            self.merges += 1
+        self.vector = self._momentum.push(begun, self.vector, merged=bool(candidates))
+        return tuple(c.member for c in candidates), displacement
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(

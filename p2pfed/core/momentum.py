@@ -1,0 +1,54 @@
+"""A node's movement from round to round: it shows how far others' models lag, and half of it goes on after a merge.
+
+A pulled model was made up to a round and a half ago. Averaging it in drags this node back by what it has learned since,
+so candidates are first moved ahead along this node's own movement; only then does the rule see, and bound, them. The
+slow momentum after the merge is that of SlowMo (Wang et al. 2020, arXiv 1910.00643, eq. 2-3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from p2pfed.core.aggregation import Candidate
+from p2pfed.core.weights import Vector
+
+
+class Momentum:
+    """Moving average of what a round, with its merge, moves this node by; at rest until the first round is done.
+
+    All of it is this node's own: whatever others send moves a candidate by at most `MOST` such movements.
+    """
+
+    MEMORY = 0.7  # of the movement
+    LAG_MEMORY = 0.8
+    MOST = 2.0  # rounds that a model is moved ahead at most
+    PUSH = 0.5  # share of the movement that goes on after a merge
+
+    def __init__(self) -> None:
+        self._movement: Vector | None = None
+        self._lag = 0.0
+
+    def ahead(self, own: Vector, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """`candidates` moved ahead by the rounds that they lag behind `own`: a new one as the median of new ones does,
+        one that has waited by its waiting more. Vectors are float32 [d]; none is written to.
+        """
+        step = self._movement
+        if step is None or not step.any():
+            return list(candidates)
+        wide = step.astype(np.float64)  # what a peer may send overflows float32 once it is multiplied
+        new = [float((own.astype(np.float64) - c.vector) @ wide) for c in candidates if c.waited == 0]
+        if new:
+            lag = float(np.clip(np.median(new) / (wide @ wide), 0.0, self.MOST))
+            self._lag = self.LAG_MEMORY * self._lag + (1 - self.LAG_MEMORY) * lag
+        leads = [np.float32(min(self._lag + c.waited, self.MOST)) for c in candidates]
+        return [replace(c, vector=c.vector + lead * step) for c, lead in zip(candidates, leads, strict=True)]
+
+    def push(self, begun: Vector, model: Vector, merged: bool) -> Vector:
+        """`model`, moved on by half the usual movement if it was `merged`; the round that ends here began at `begun`."""
+        before = np.zeros_like(begun) if self._movement is None else self._movement
+        pushed: Vector = model + np.float32(self.PUSH) * before if merged else model
+        self._movement = np.float32(self.MEMORY) * before + np.float32(1 - self.MEMORY) * (pushed - begun)
+        return pushed
