@@ -61,6 +61,8 @@ class GossipNode:
         self.problems = Problems()
         self.peers = PeerTable(self.me, [m for m in self.members if m != self.me], manifest.gossip.heartbeat_seconds)
         self.peers.block(settings.blocked)
+        # questions stand in no journal, so they must not move the generator that decisions are drawn from
+        self._answers_rng = rng.spawn(1)[0]
         self.presence = Presence(signer, manifest, settings, memory.epoch, self.peers, self.problems, rng)
         self.exchange = Exchange(self.me, manifest, memory, self.peers, rng)
         self.rounds = Rounds(signer, manifest, settings, memory, self.peers, self.exchange, self.problems)
@@ -69,7 +71,7 @@ class GossipNode:
 
     def heartbeats(self) -> HeartbeatTable:
         """The table to answer an exchange with."""
-        return self.presence.table()
+        return self.peers.rows(self.presence.row, self._answers_rng)
 
     def hello(self, asking: NodeId) -> Hello:
         """The answer to `asking`'s hello."""
