@@ -47,7 +47,7 @@ class Momentum:
         return [replace(c, vector=c.vector + lead * step) for c, lead in zip(candidates, leads, strict=True)]
 
     def push(self, begun: Vector, model: Vector, merged: bool) -> Vector:
-        """`model`, moved on by half the usual movement if it was `merged`; the round that ends here began at `begun`."""
+        """`model`, moved on by half the usual movement if it was `merged`; the round that ends began at `begun`."""
         before = np.zeros_like(begun) if self._movement is None else self._movement
         pushed: Vector = model + np.float32(self.PUSH) * before if merged else model
         self._movement = np.float32(self.MEMORY) * before + np.float32(1 - self.MEMORY) * (pushed - begun)

@@ -61,7 +61,7 @@ def test_a_merged_round_goes_on_by_half_the_movement_and_a_lonely_one_does_not()
     np.testing.assert_array_equal(momentum.push(own, own, merged=False), own)
 
 
-@given(st.floats(-3e38, 3e38, width=32), st.integers(0, 100))
+@given(st.floats(-(2.0**127), 2.0**127, width=32), st.integers(0, 100))
 def test_the_lead_is_bounded_whatever_is_sent(scale: float, waited: int) -> None:
     momentum, own = moving(step())
     sent = candidate(np.full(SIZE, scale, np.float32), waited)
