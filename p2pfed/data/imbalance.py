@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from p2pfed.core.model import TrainingPolicy
-from p2pfed.core.rows import Rows
+from p2pfed.core.model import ModelSpec, TrainingPolicy
+from p2pfed.core.rows import BankRows, Rows
 
 logger = logging.getLogger(__name__)
 
 NEIGHBOURS = 5
 """Frauds that SMOTE (Chawla et al. 2002) and ADASYN (He et al. 2008) interpolate between, if there are as many."""
+
+
+def learning_rows(rows: BankRows, model: ModelSpec, policy: TrainingPolicy, seed: int) -> tuple[BankRows, float]:
+    """`rows` with the training rows that a learner gets, and how many times a fraud counts in its loss."""
+    weight = positive_weight(rows.train, policy)
+    if model.kind == "autoencoder":  # it sees no fraud, so there is no imbalance to mend
+        return rows, weight
+    return replace(rows, train=resample(rows.train, policy, seed)), weight
 
 
 def positive_weight(rows: Rows, policy: TrainingPolicy) -> float:

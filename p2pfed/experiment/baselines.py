@@ -16,7 +16,7 @@ from p2pfed.core.events import Metrics
 from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.rows import BankRows, Rows
 from p2pfed.core.weights import Vector
-from p2pfed.data.imbalance import positive_weight, resample
+from p2pfed.data.imbalance import learning_rows
 from p2pfed.learning import forward
 from p2pfed.learning.learner import Learner, measure
 from p2pfed.learning.metrics import average_precision, curve
@@ -45,9 +45,8 @@ class LearningBank:
 def learning_bank(
     rows: BankRows, spec: ModelSpec, policy: TrainingPolicy, threshold: ThresholdSection, seed: int
 ) -> LearningBank:
-    """Resample a bank's training rows and weigh its frauds as the policy says; an autoencoder sees no fraud anyway."""
-    trained_on = resample(rows.train, policy, seed) if spec.kind == "mlp" else rows.train
-    return LearningBank(rows, replace(rows, train=trained_on), positive_weight(rows.train, policy), threshold, seed)
+    """A bank whose training rows are resampled and whose frauds are weighed as the policy says."""
+    return LearningBank(rows, *learning_rows(rows, spec, policy, seed), threshold, seed)
 
 
 MakeLearner = Callable[[ModelSpec, TrainingPolicy, LearningBank], Learner]

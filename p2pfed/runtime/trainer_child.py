@@ -17,7 +17,6 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from p2pfed.errors import P2PFedError
@@ -62,7 +61,7 @@ def _load(fields: dict[str, Any]) -> tuple[Learner, TrainerMessage]:
     from p2pfed.core.contract import FeatureContract
     from p2pfed.core.model import ModelSpec, TrainingPolicy
     from p2pfed.data.features import load_bank
-    from p2pfed.data.imbalance import positive_weight, resample
+    from p2pfed.data.imbalance import learning_rows
     from p2pfed.learning.threshold import settle
 
     spec = record.build(ModelSpec, fields["model"])
@@ -71,10 +70,7 @@ def _load(fields: dict[str, Any]) -> tuple[Learner, TrainerMessage]:
     section, seed = ThresholdSection.model_validate(fields["threshold"]), fields["seed"]
     bank = load_bank(DataSection.model_validate(fields["data"]), contract, time.time())
     settle(section, spec.kind, bank.rows.legitimate_per_day)
-    rows = bank.rows
-    if spec.kind == "mlp":  # an autoencoder sees no fraud, so there is no imbalance to mend
-        rows = replace(rows, train=resample(rows.train, policy, seed))
-    weight = positive_weight(bank.rows.train, policy)
+    rows, weight = learning_rows(bank.rows, spec, policy, seed)
     learner = learner_class(fields["learner"])(spec, policy, rows, section, positive_weight=weight, seed=seed)
     answer = {
         "train_rows": len(bank.rows.train),
