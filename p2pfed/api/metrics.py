@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from p2pfed.api.schemas import MemberRow, Status
 from p2pfed.api.view import NodeView
-from p2pfed.core.events import Event, ExchangeEnded, ModelEvaluated, RoundCompleted, UpdateAccepted, UpdateRefused
+from p2pfed.core.events import Event, ModelEvaluated, PeerBenched, RoundCompleted, UpdateAccepted, UpdateRefused
 from p2pfed.core.types import NodeId
 
 ROUND_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
@@ -53,7 +53,7 @@ class NodeMetrics:
             self._updates.labels("accepted").inc()
         elif isinstance(event, UpdateRefused):
             self._updates.labels(event.reason.code).inc()
-        elif isinstance(event, ExchangeEnded):
+        elif isinstance(event, PeerBenched):
             self._failures.labels(self._name_of(event.peer)).inc()
         elif isinstance(event, RoundCompleted):
             self._merged.inc(len(event.merged))

@@ -8,11 +8,11 @@ from typing import Any
 from p2pfed.api.schemas import printable
 from p2pfed.core.events import (
     Event,
-    ExchangeEnded,
     Listening,
     ModelAdopted,
     ModelEvaluated,
     NodeStarted,
+    PeerBenched,
     PeerChanged,
     ProblemCleared,
     ProblemRaised,
@@ -70,7 +70,7 @@ def _refused(event: UpdateRefused, name_of: NameOf) -> str:
     return f"update of {name_of(event.member)} {verb}{blamed}: {event.reason.sentence}{detail}"
 
 
-def _exchange(event: ExchangeEnded, name_of: NameOf) -> str:
+def _exchange(event: PeerBenched, name_of: NameOf) -> str:
     return f"exchange with {name_of(event.peer)} failed: {printable(event.error)}"
 
 
@@ -106,7 +106,7 @@ _SAY: dict[type, _Say] = {
     PeerChanged: _peer,
     UpdateAccepted: _accepted,
     UpdateRefused: _refused,
-    ExchangeEnded: _exchange,
+    PeerBenched: _exchange,
     RoundCompleted: _round,
     ModelEvaluated: _evaluated,
     RunFinished: _finished,

@@ -195,10 +195,13 @@ def read_contract(path: Path) -> FeatureContract:
 
 
 def _request(path: Path) -> JoinRequest:
-    from p2pfed.core.joining import open_join_request
+    """A bank's request; its fingerprint is printed whole, because a few characters of it can be forged."""
+    from p2pfed.core.joining import key_fingerprint, open_join_request
 
     with naming(path):
-        return open_join_request(read_file(path, "the join request"))
+        request = open_join_request(read_file(path, "the join request"))
+    print(f"{request.name} asks with key {key_fingerprint(request)}")
+    return request
 
 
 def _admin(path: Path) -> Admin:
@@ -288,11 +291,11 @@ def _write(signed: SignedManifest, keys: Sequence[Path] | None, out: Path | None
 
 
 def _text(signed: SignedManifest, signers: Sequence[str]) -> str:
-    from p2pfed.core.identity import node_id
+    from p2pfed.core.identity import fingerprint
 
     m = signed.manifest
     rows = [
-        (b.name, node_id(bytes.fromhex(b.key))[:7], ", ".join(b.endpoints) or "dials out only", len(b.certificates))
+        (b.name, ", ".join(b.endpoints) or "dials out only", len(b.certificates), fingerprint(bytes.fromhex(b.key)))
         for b in m.members
     ]
     layers = "-".join(map(str, (m.model.inputs, *m.model.hidden, m.model.outputs)))
@@ -307,6 +310,6 @@ def _text(signed: SignedManifest, signers: Sequence[str]) -> str:
             f"merging      {m.gossip.rule}, {plural(m.gossip.fanout, 'pull')} a round, topology {m.gossip.topology}",
             f"contract     {plural(len(m.contract.columns), 'column')}, {m.contract.scaling} scaling",
             "",
-            table(("NAME", "ID", "ENDPOINTS", "CERTIFICATES"), rows),
+            table(("NAME", "ENDPOINTS", "CERTIFICATES", "KEY"), rows),
         )
     )

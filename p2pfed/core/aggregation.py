@@ -77,7 +77,7 @@ class AggregationRule(Protocol):
 
 
 class Mean:
-    """The plain average of all models, each counted once: no defence, kept as the yardstick."""
+    """The plain average of all models as the node hands them over, each counted once: no defence, the yardstick."""
 
     name = "mean"
 

@@ -72,7 +72,7 @@ class UpdateRefused:
 
 
 @dataclass(frozen=True)
-class ExchangeEnded:
+class PeerBenched:
     """A pull, push, hello or heartbeat exchange with a peer failed; it is benched until `benched_until`."""
 
     peer: NodeId
@@ -139,7 +139,7 @@ Event = (
     | PeerChanged
     | UpdateAccepted
     | UpdateRefused
-    | ExchangeEnded
+    | PeerBenched
     | RoundCompleted
     | ModelEvaluated
     | RunFinished

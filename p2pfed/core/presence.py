@@ -6,7 +6,7 @@ import numpy as np
 
 from p2pfed.core.consortium import Manifest, members_by_id
 from p2pfed.core.effects import Effect, Emit, ExchangeHeartbeats, FetchManifest, SayHello, SetTimer
-from p2pfed.core.events import ExchangeEnded
+from p2pfed.core.events import PeerBenched
 from p2pfed.core.identity import Signer, node_id
 from p2pfed.core.inputs import HeartbeatsReceived
 from p2pfed.core.membership import PeerTable
@@ -165,7 +165,7 @@ class Presence:
 
     def failed(self, peer: NodeId, error: str, now: float) -> list[Effect]:
         """An exchange of any kind with `peer` failed: bench it."""
-        return [Emit(ExchangeEnded(peer, error, self._peers.failed(peer, now, self._rng)))]
+        return [Emit(PeerBenched(peer, error, self._peers.failed(peer, now, self._rng)))]
 
     def found(self, member: NodeId, endpoint: Endpoint, now: float) -> list[Effect]:
         """Discovery names an address; ask there at once if nobody has answered yet."""

@@ -234,7 +234,7 @@ class Rounds:
         """Publish the trained model, merge what others published, begin the next round."""
         if self.phase is not Phase.TRAINING or done.round != self.round + 1:
             return []
-        if not np.isfinite(done.vector).all():
+        if not (np.isfinite(done.loss) and np.isfinite(done.vector).all()):
             return self._diverged(now)
         took = now - self._round_started
         # falls at once and rises slowly: after one slow round, as the first is, pulls must not come too late for many

@@ -19,7 +19,7 @@ from p2pfed.config import ThresholdSection
 from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.rows import BankRows
 from p2pfed.core.weights import Vector
-from p2pfed.learning.learner import AdamState, Evaluation, TrainResult, batches, checked, measure, training_rows
+from p2pfed.learning.learner import AdamState, Evaluation, TrainResult, batches, measure, training_rows
 
 tf.config.threading.set_inter_op_parallelism_threads(1)
 tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -96,10 +96,7 @@ class KerasLearner:
         begin = time.perf_counter()
         self._schema.split(vector)
         if optimiser:
-            state = AdamState.from_bytes(optimiser, self._schema.size)
-            self._step = state.step
-            self._mean.assign(state.mean)
-            self._square.assign(state.square)
+            self._adopt(AdamState.from_bytes(optimiser, self._schema.size))
         self._weights.assign(vector)
         indices = batches(self._policy, self._train.shape[0], self._seed, round_number)
         mask_seed = np.random.SeedSequence([self._seed, round_number]).generate_state(1)[0] >> 1
@@ -107,8 +104,15 @@ class KerasLearner:
         self._step += len(indices)
         state = AdamState(self._step, self._mean.numpy(), self._square.numpy())
         trained = self._weights.numpy()
-        seconds = time.perf_counter() - begin
-        return checked(TrainResult(trained, state.to_bytes(), float(loss), len(indices), seconds), round_number)
+        if not np.isfinite(trained).all():
+            state = AdamState.fresh(self._schema.size)
+            self._adopt(state)
+        return TrainResult(trained, state.to_bytes(), float(loss), len(indices), time.perf_counter() - begin)
+
+    def _adopt(self, state: AdamState) -> None:
+        self._step = state.step
+        self._mean.assign(state.mean)
+        self._square.assign(state.square)
 
     def evaluate(self, vector: Vector) -> Evaluation:
         """See `Learner.evaluate`."""

@@ -45,13 +45,14 @@ class Learner(Protocol):
     def train(self, vector: Vector, optimiser: bytes, round_number: int) -> TrainResult:
         """One round of local steps from `vector` float32 [schema.size]; the same arguments give the same result.
 
-        Empty `optimiser` goes on with the state the round before left (none at first). Raises P2PFedError when the
-        loss or the weights stop being finite, ValueError if the vector or the state does not fit the model.
+        Empty `optimiser` goes on with the state the round before left (none at first). Where the weights
+        do not stay finite the result says so and the state begins anew. Raises ValueError if the vector or the state
+        does not fit the model.
         """
         ...
 
     def evaluate(self, vector: Vector) -> Evaluation:
-        """Choose the threshold on validation rows and measure on every row set; raises like `train`."""
+        """Choose the threshold on validation rows and measure on every row set; raises P2PFedError if scores are not finite."""
         ...
 
 
@@ -100,16 +101,6 @@ def batches(policy: TrainingPolicy, rows: int, seed: int, round_number: int) -> 
     shuffles, rest = divmod(steps * policy.batch, rows)
     drawn = [generator.permutation(rows) for _ in range(shuffles)] + [generator.choice(rows, rest, replace=False)]
     return np.concatenate(drawn).astype(np.int32).reshape(steps, policy.batch)
-
-
-def checked(result: TrainResult, round_number: int) -> TrainResult:
-    """`result`, if it is finite; raises P2PFedError otherwise."""
-    if np.isfinite(result.loss) and np.isfinite(result.vector).all():
-        return result
-    raise P2PFedError(
-        f"training diverged in round {round_number}: the loss is no longer a finite number. Lower the learning rate of "
-        "the consortium's training policy, or look for extreme values in this bank's columns"
-    )
 
 
 def measure(spec: ModelSpec, vector: Vector, rows: BankRows, section: ThresholdSection) -> Evaluation:

@@ -10,8 +10,8 @@ from p2pfed.api.sentences import sentence
 from p2pfed.api.stream import kind
 from p2pfed.core.events import (
     Event,
-    ExchangeEnded,
     ModelEvaluated,
+    PeerBenched,
     PeerChanged,
     ProblemRaised,
     RoundCompleted,
@@ -53,7 +53,7 @@ def _level(event: Event) -> int:
         return logging.WARNING if event.reason.verdict is Verdict.REJECT else logging.DEBUG
     if isinstance(event, ProblemRaised):
         return logging.ERROR if event.severity == "error" else logging.WARNING
-    if isinstance(event, (UpdateAccepted, ExchangeEnded, RoundCompleted, ModelEvaluated)):
+    if isinstance(event, (UpdateAccepted, PeerBenched, RoundCompleted, ModelEvaluated)):
         return logging.DEBUG
     return logging.INFO
 

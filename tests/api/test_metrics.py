@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from p2pfed.core.events import (
-    ExchangeEnded,
+    PeerBenched,
     ModelEvaluated,
     ProblemRaised,
     RoundCompleted,
@@ -33,7 +33,7 @@ async def test_events_are_counted(admin):
     admin.log.emit(UpdateAccepted(B, 1, B, 100))
     admin.log.emit(UpdateAccepted(B, 2, B, 100))
     admin.log.emit(UpdateRefused(B, B, Reason.NOT_FINITE, ""))
-    admin.log.emit(ExchangeEnded(B, "refused", 5.0))
+    admin.log.emit(PeerBenched(B, "refused", 5.0))
     admin.log.emit(RoundCompleted(1, 1, 0.25, 20, 0.7, 0.4, (A, B), 0.5))
     admin.log.emit(ModelEvaluated(1, {"test": {"auprc": 0.8}, "own_test": {"auprc": None}}, 0.5))
     found = await scraped(admin)

@@ -16,7 +16,7 @@ from p2pfed.api.stream import EventLog, kind, to_json
 from p2pfed.core import events
 from p2pfed.core.events import (
     Event,
-    ExchangeEnded,
+    PeerBenched,
     Listening,
     ModelAdopted,
     ModelEvaluated,
@@ -47,7 +47,7 @@ ONE_OF_EACH: list[Event] = [
     UpdateAccepted(A, 7, B, 600),
     UpdateRefused(A, B, Reason.FORGED_SIGNATURE, "x" * 1000),
     UpdateRefused(A, A, Reason.DUPLICATE, ""),
-    ExchangeEnded(A, "connection refused", 12.0),
+    PeerBenched(A, "connection refused", 12.0),
     RoundCompleted(5, 5, float("nan"), 20, 1.0, 0.5, (A, B), 0.1),
     RoundCompleted(6, 6, 0.4, 20, 1.0, 0.5, (), 0.0),
     ModelEvaluated(5, {"validation": {"auprc": np.float64(0.5), "confusion": [[1, 2], [3, 4]]}}, 0.5),
@@ -84,7 +84,7 @@ def test_every_event_is_json_and_one_printable_line(event):
 def test_foreign_text_cannot_command_a_terminal():
     for event in (
         UpdateRefused(A, B, Reason.MALFORMED, "\x1b[2J\r\nforged line"),
-        ExchangeEnded(A, "\x1b]0;title\x07 \u202e", 1.0),
+        PeerBenched(A, "\x1b]0;title\x07 \u202e", 1.0),
     ):
         assert sentence(event, name_of).isprintable()
     row = MemberRow(
@@ -267,7 +267,7 @@ async def test_running_stores_by_itself(monkeypatch):
 FLOODS = [
     UpdateRefused(B, A, Reason.FORGED_SIGNATURE, ""),
     UpdateAccepted(B, 7, A, 600),
-    ExchangeEnded(A, "refused", 0.0),
+    PeerBenched(A, "refused", 0.0),
     PeerChanged(A, PeerState.ALIVE, PeerState.LEFT),
 ]
 

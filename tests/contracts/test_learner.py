@@ -10,7 +10,7 @@ import pytest
 from p2pfed.config import ThresholdSection
 from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.rows import BankRows, Rows
-from p2pfed.errors import DataError, P2PFedError
+from p2pfed.errors import DataError
 from p2pfed.learning.learner import Learner
 from tests.learning.rows import bank_rows
 
@@ -150,9 +150,12 @@ def test_what_does_not_fit_the_model_is_refused(make: Make) -> None:
         make(rows=bank_rows(train=0))
 
 
-def test_a_training_that_diverges_says_so(make: Make) -> None:
-    with pytest.raises(P2PFedError, match="round 1: the loss is no longer a finite number"):
-        make(policy=replace(POLICY, learning_rate=1e30)).train(start(MLP), b"", 1)
+def test_a_training_that_diverges_begins_anew_with_the_next_round(make: Make) -> None:
+    learner = make(policy=replace(POLICY, learning_rate=1e30, decay_rounds=tuple(range(1, 50))))
+    diverged = learner.train(start(MLP), b"", 1)
+    assert not np.isfinite(diverged.vector).all()
+    assert np.isfinite(learner.train(start(MLP), b"", 50).vector).all(), "a NaN in Adam's means would stay for ever"
+    assert np.isfinite(np.frombuffer(diverged.optimiser[8:], np.float32)).all()
 
 
 def test_an_alert_budget_needs_a_time(make: Make) -> None:

@@ -13,7 +13,7 @@ import pytest
 from p2pfed.core import wire
 from p2pfed.core.consortium import SignedManifest
 from p2pfed.core.effects import Effect, FetchManifest, KeepModel, Save, StartEvaluation, StartTraining
-from p2pfed.core.events import Event, ExchangeEnded, ProblemRaised, RoundCompleted, RunFinished, UpdateRefused
+from p2pfed.core.events import Event, PeerBenched, ProblemRaised, RoundCompleted, RunFinished, UpdateRefused
 from p2pfed.core.inputs import EvaluationFinished, Input, LoopLagged, TrainerReady, TrainingFinished
 from p2pfed.core.node import GossipNode
 from p2pfed.core.rounds import Phase
@@ -243,7 +243,7 @@ async def test_a_manifest_that_no_admin_signed_costs_only_who_offers_it(
     bank.driver._request(bank.driver._fetch_manifest(FetchManifest(liar, (), 2)), "fetch")
     await bank.until(lambda: any(isinstance(x, UpdateRefused) for x in bank.told))
     assert [x.blamed for x in bank.told if isinstance(x, UpdateRefused)] == [liar]
-    assert any(isinstance(x, ExchangeEnded) and x.peer == liar for x in bank.told)
+    assert any(isinstance(x, PeerBenched) and x.peer == liar for x in bank.told)
     await bank.driver.stop()
     await running
     assert not any(isinstance(x, ProblemRaised) and x.code == "MANIFEST_REFUSED" for x in bank.told)
