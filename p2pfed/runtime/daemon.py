@@ -20,7 +20,7 @@ from p2pfed.api.stream import EventLog
 from p2pfed.api.summary import Summary
 from p2pfed.config import NodeConfig
 from p2pfed.core import wire
-from p2pfed.core.consortium import Manifest, Member, SignedManifest, members_by_id, parse_signed
+from p2pfed.core.consortium import Manifest, ManifestError, Member, SignedManifest, members_by_id, parse_signed
 from p2pfed.core.effects import KeepModel
 from p2pfed.core.inputs import BlocklistChanged, EndpointFound, StopRequested, TroubleSeen
 from p2pfed.core.messages import Endpoint
@@ -36,7 +36,7 @@ from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Traffic
 from p2pfed.runtime import systemd
 from p2pfed.runtime.driver import Driver, SteadyClock
-from p2pfed.runtime.enrolment import trusted_chain
+from p2pfed.runtime.enrolment import check_member, trusted_chain
 from p2pfed.runtime.eventlines import EventLines
 from p2pfed.runtime.supervise import Supervisor
 from p2pfed.runtime.trainer import Trainer
@@ -86,14 +86,10 @@ class Daemon:
                 "`p2pfed join --manifest FILE --fingerprint F` as its admins tell you"
             )
         manifest = self._chain[-1].manifest
-        me = self._signer.node_id
-        if me not in members_by_id(manifest):
-            raise NotPermitted(
-                f"manifest {manifest.version} of {manifest.name!r} does not list this node's key: "
-                "send join-request.json to an admin and join with the new manifest"
-            )
+        check_member(manifest, self._signer, config, state)
+        self._token = admin_token(state)
         self._listen = _bindable(config.peers.listen)
-        own = members_by_id(manifest)[me]
+        own = members_by_id(manifest)[self._signer.node_id]
         blocked = blocked_ids(config.peers.blocklist, manifest)
         settings = NodeSettings(
             rounds=config.learning.rounds,
@@ -124,8 +120,8 @@ class Daemon:
             config.learning.rounds, self._begin_stop, self._reload,
         )  # fmt: skip
         self._view.instance = self._store.restore().instance
-        transport = driver.transport = HttpTransport(self._state.tls, driver.trust(), traffic, self._blocked)
         self._listener = Listener(driver, self._state.tls, traffic, self._blocked) if self._listen else None
+        transport = driver.transport = HttpTransport(self._state.tls, driver.trust(), traffic, self._blocked)
         driver.on_trust = self._follow
         admin = AdminServer(
             self._view,
@@ -134,7 +130,7 @@ class Daemon:
             socket_path=self._state.admin_socket,
             listen=Address.parse(config.admin.listen) if config.admin.listen else None,
             hosts=config.admin.hosts,
-            token=admin_token(self._state),
+            token=self._token,
             version=__version__,
         )
         trainer.start()
@@ -286,10 +282,14 @@ class Daemon:
 
     async def _take_over_manifests(self) -> None:
         """Follow manifests that `p2pfed join` has put into the state directory meanwhile."""
-        for data in self._state.manifests():
-            changed = await self._driver.follow(parse_signed(data))
-            if changed is not None:
-                self._driver.put(changed)
+        try:
+            for data in self._state.manifests():
+                changed = await self._driver.follow(parse_signed(data))
+                if changed is not None:
+                    self._driver.put(changed)
+        except (ManifestError, NotPermitted) as error:
+            hint = f"store manifests with `p2pfed join`, and remove what was put into {self._state.root} by hand"
+            self._driver.put(TroubleSeen("MANIFEST_REFUSED", f"a manifest in the state directory: {error}", hint))
 
     def _follow(self, trust: wire.Trust) -> None:
         self._driver.transport.use(trust, self._blocked)

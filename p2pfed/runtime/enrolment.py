@@ -14,17 +14,19 @@ from p2pfed.core.consortium import (
     GossipPolicy,
     JoinRequest,
     Manifest,
+    ManifestError,
     SignedManifest,
     members_by_id,
     newest,
     parse_signed,
+    verify_root,
 )
 from p2pfed.core.contract import FeatureContract, Moments
 from p2pfed.core.identity import Identity
 from p2pfed.core.joining import as_member, seal_join_request
 from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.types import Address
-from p2pfed.errors import ConfigError, NotPermitted
+from p2pfed.errors import ConfigError, NotPermitted, StateCorrupt
 from p2pfed.net import tls
 from p2pfed.store import credentials
 from p2pfed.store.lock import StateLock
@@ -70,11 +72,18 @@ def join_request(config: NodeConfig, state: StateDir, identity: Identity, moment
 def trusted_chain(state: StateDir) -> list[SignedManifest]:
     """The joined manifests, lowest version first, each verified by the one before it; none before `p2pfed join`.
 
-    Raises ManifestError.
+    Raises StateCorrupt if a file is not what `join` once stored.
     """
-    chain = [parse_signed(data) for data in state.manifests()]
-    if chain:
-        newest(chain[0].manifest, chain[1:])
+    try:
+        chain = [parse_signed(data) for data in state.manifests()]
+        if chain:
+            verify_root(chain[0], chain[0].fingerprint)  # the fingerprint was compared at `join`; was it edited since?
+            newest(chain[0].manifest, chain[1:])
+    except ManifestError as error:
+        raise StateCorrupt(
+            f"the manifests in {state.root / 'manifests'} are damaged or were edited: {error}. "
+            "Restore them from a backup, or remove them and `p2pfed join` again"
+        ) from None
     return chain
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pfed.errors import DiskFault, StateLocked
+from p2pfed.errors import DiskFault, NotPermitted, StateLocked
 
 _MANIFEST_FILE = re.compile(r"([1-9][0-9]{0,8})\.json")
 
@@ -71,11 +71,15 @@ class StateDir:
         return self.root / "manifests" / f"{version}.json"
 
     def manifests(self) -> tuple[bytes, ...]:
-        """The stored signed manifests, lowest version first; not verified."""
+        """The stored signed manifests, lowest version first, not verified; raises NotPermitted if one is unreadable."""
         folder = self.root / "manifests"
-        names = [m for m in map(_MANIFEST_FILE.fullmatch, os.listdir(folder))] if folder.is_dir() else []
-        versions = sorted(int(m[1]) for m in names if m)
-        return tuple(self.manifest(v).read_bytes() for v in versions)
+        try:
+            names = [m for m in map(_MANIFEST_FILE.fullmatch, os.listdir(folder))] if folder.is_dir() else []
+            versions = sorted(int(m[1]) for m in names if m)
+            return tuple(self.manifest(v).read_bytes() for v in versions)
+        except OSError as error:
+            problem = f"cannot read {error.filename}: {error.strerror}; it must belong to the daemon's user"
+            raise NotPermitted(problem) from None
 
     def save_manifest(self, version: int, signed: bytes) -> None:
         """Keep a verified signed manifest; raises DiskFault."""
