@@ -105,12 +105,12 @@ def _environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM raise Interrupted in the main thread, so that `finally` blocks clean up."""
+    """Within, Ctrl-C, SIGTERM and a closed terminal raise Interrupted in the main thread: `finally` blocks clean up."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise Interrupted("stopped by the operator")
 
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:

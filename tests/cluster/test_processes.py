@@ -107,7 +107,7 @@ def _zombie(pid):
         return True
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_becomes_an_interruption(number):
     before = signal.getsignal(number)
     with pytest.raises(Interrupted), interruptible():
