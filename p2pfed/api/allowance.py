@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p2pfed.core.events import Event, ExchangeEnded, PeerChanged, RoundCompleted, UpdateAccepted, UpdateRefused
+from p2pfed.core.events import Event, PeerBenched, PeerChanged, RoundCompleted, UpdateAccepted, UpdateRefused
 from p2pfed.core.types import NodeId
 
 AT_ONCE = 500.0
@@ -52,7 +52,7 @@ def _cause(event: Event) -> NodeId | None:
             return event.blamed
         case UpdateAccepted():
             return event.via
-        case ExchangeEnded():
+        case PeerBenched():
             return event.peer
         case PeerChanged():
             return event.member
