@@ -82,7 +82,7 @@ def _read(path: Path) -> _Source:
         if not isinstance(root, yaml.MappingNode):
             raise ConfigError(f"{path}:1:1: expected `key: value` lines, beginning with `version: 1`")
         # checked before construction, which would silently keep the last of two equal keys
-        duplicates = list(_duplicates(root))
+        duplicates = list(_duplicates(root, set()))
         value = loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -97,18 +97,22 @@ def _read(path: Path) -> _Source:
     return source
 
 
-def _duplicates(node: yaml.Node) -> Iterator[tuple[yaml.Node, str]]:
+def _duplicates(node: yaml.Node, seen: set[int]) -> Iterator[tuple[yaml.Node, str]]:
+    """Keys given twice; `seen` are the nodes looked at already, of which an alias is one more mention."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            yield from _duplicates(item)
+            yield from _duplicates(item, seen)
     elif isinstance(node, yaml.MappingNode):
         first: dict[str, int] = {}
         for key, item in node.value:
-            if key.value in first:
-                yield key, f"key '{key.value}' is given twice, first on line {first[key.value]}"
-            elif isinstance(key.value, str):
-                first[key.value] = key.start_mark.line + 1
-            yield from _duplicates(item)
+            if isinstance(key.value, str):
+                if key.value in first:
+                    yield key, f"key '{key.value}' is given twice, first on line {first[key.value]}"
+                first.setdefault(key.value, key.start_mark.line + 1)
+            yield from _duplicates(item, seen)
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[_Overlay]:

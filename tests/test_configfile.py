@@ -1,5 +1,6 @@
 """Configuration files: every mistake at once, each with its place, and never a traceback."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,18 @@ def test_duplicate_key(tmp_path):
 def test_duplicate_key_within_a_section(tmp_path):
     text = GOOD.replace("  label: fraud\n", "  label: fraud\n  label: chargeback\n")
     assert problems(tmp_path, text) == ["8:3: key 'label' is given twice, first on line 7"]
+
+
+def test_a_key_that_is_a_list_is_no_traceback(tmp_path):
+    assert problems(tmp_path, GOOD + "? [a, b]\n: c\n")
+
+
+def test_aliases_of_aliases_are_looked_at_once(tmp_path):
+    """Ten lines that stand for ten billion values."""
+    lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 11)]
+    begin = time.process_time()
+    assert len(problems(tmp_path, GOOD + "\n".join(lines))) == 11
+    assert time.process_time() - begin < 5
 
 
 @pytest.mark.parametrize(
