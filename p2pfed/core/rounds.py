@@ -26,6 +26,7 @@ from p2pfed.core.effects import (
 from p2pfed.core.events import Listening, ModelAdopted, ModelEvaluated, RoundCompleted, RunFinished, TrainingAlone
 from p2pfed.core.exchange import Exchange
 from p2pfed.core.identity import Signer, node_id
+from p2pfed.core.inbox import SLOT_EXPIRY
 from p2pfed.core.inputs import EvaluationFinished, TrainerLost, TrainerReady, TrainingFinished
 from p2pfed.core.membership import PeerTable
 from p2pfed.core.messages import ModelUpdate
@@ -41,6 +42,8 @@ CATCH_UP_SECONDS = 5.0
 PULL_AT = 0.7
 """Share of a round's usual time after which others' updates are pulled: late, so that they are fresh when merged, and
 early enough to arrive. Models one round old cost a point or two of AUPRC."""
+CLOSING_QUIET, CLOSING_SECONDS = 3, 0.2
+"""A node that has done its rounds merges on until so many pulls brought nothing new; least time between two."""
 RETRY_SECONDS = 10.0
 """Pause after a round that diverged."""
 
@@ -53,6 +56,7 @@ class Phase(Enum):
     CATCHING_UP = "catching_up"  # merging before publishing, after an absence
     PAUSED = "paused"  # the round interval is not over
     TRAINING = "training"
+    CLOSING = "closing"  # the configured rounds are done; merging what slower members still publish
     FINISHED = "finished"  # the configured rounds are done
     STOPPED = "stopped"
 
@@ -81,6 +85,7 @@ class Rounds:
         self.train_rows = self.train_frauds = 0
         self._trainer_ready = self._absent = self._hand_over = self._announced = False
         self._round_started = self._round_completed = float("-inf")
+        self._quiet_pulls = self._closing_merges = 0
         self._usual_seconds = 0.0
         """How long training takes from StartTraining to TrainingFinished; 0 before the first."""
         self._evaluating: dict[str, tuple[int, Vector]] = {}
@@ -117,9 +122,13 @@ class Rounds:
         return effects
 
     def timer_fired(self, name: str, now: float) -> list[Effect]:
-        """`pull`: training is nearly done; `round`: the interval is over; `catch_up` and `adoption`: enough waited."""
+        """`pull`: training is nearly done; `round`: the interval is over; `close`: what slower members published
+        may be here; `catch_up` and `adoption`: enough waited.
+        """
         if name == "pull":
             return self._exchange.pull(now) if self.phase is Phase.TRAINING else []
+        if name == "close":
+            return self._close(now) if self.phase is Phase.CLOSING else []
         if name == "round":
             return self._begin_round(now) if self.phase is Phase.PAUSED else []
         if name == "catch_up":
@@ -195,16 +204,14 @@ class Rounds:
         return [*pulls, SetTimer("catch_up", now + CATCH_UP_SECONDS)]
 
     def _caught_up(self, now: float) -> list[Effect]:
-        candidates = self._exchange.candidates(self.merges)
-        if candidates:
-            self.vector = self.rule.merge(self.vector, self.train_rows, candidates).vector
-            self.merges += 1
+        self._merge_only()
         self._momentum = Momentum()  # what moved it before the absence says nothing of now
         return self._begin_round(now)
 
     def _begin_round(self, now: float) -> list[Effect]:
-        if self._settings.rounds and self.round >= self._settings.rounds:
-            return self._finish()
+        if self._done:
+            self.phase = Phase.CLOSING
+            return self._pull_to_close(now)
         due = self._round_started + self.manifest.gossip.round_interval_seconds
         if now < due:
             self.phase = Phase.PAUSED
@@ -258,8 +265,7 @@ class Rounds:
             self.round, self.seq, done.loss, done.steps, seconds, done.seconds, merged, displacement
         )
         effects.append(Emit(completed))
-        last = self._settings.rounds and self.round >= self._settings.rounds
-        if self.round % self._settings.evaluate_every == 0 or last:
+        if self.round % self._settings.evaluate_every == 0 and not self._done:
             effects.append(self._evaluate())
         return [*effects, *self._begin_round(now)]
 
@@ -298,6 +304,13 @@ class Rounds:
             self.merges += 1
         self.vector = self._momentum.push(begun, self.vector, merged=bool(candidates))
         return tuple(c.member for c in candidates), displacement
+
+    def _merge_only(self) -> None:
+        """Merge what arrived outside a round."""
+        candidates = self._exchange.candidates(self.merges)
+        if candidates:
+            self.vector = self.rule.merge(self.vector, self.train_rows, candidates).vector
+            self.merges += 1
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(
@@ -345,9 +358,28 @@ class Rounds:
             effects = [Save(self._checkpoint()), Emit(ModelAdopted(len(self.adoption.sources), auprc))]
         return [*effects, *self._begin_round(now)]
 
-    def _finish(self) -> list[Effect]:
+    @property
+    def _done(self) -> bool:
+        return 0 < self._settings.rounds <= self.round
+
+    def _pull_to_close(self, now: float) -> list[Effect]:
+        wait = max(CLOSING_SECONDS, self._usual_seconds)
+        return [*self._exchange.pull(now), SetTimer("close", now + wait)]
+
+    def _close(self, now: float) -> list[Effect]:
+        """Merge without training while others still publish: who is done first must not end with the least learned.
+
+        At most as many merges as a slot lasts, so that every member's last model is in the last of them.
+        """
+        if any(c.waited == 0 for c in self._exchange.candidates(self.merges)):
+            self._merge_only()
+            self._quiet_pulls, self._closing_merges = 0, self._closing_merges + 1
+        else:
+            self._quiet_pulls += 1
+        if self._quiet_pulls < CLOSING_QUIET and self._closing_merges < SLOT_EXPIRY:
+            return self._pull_to_close(now)
         self.phase = Phase.FINISHED
-        return [] if self._evaluating else [self._evaluate()]
+        return [self._evaluate()]
 
     def trainer_lost(self, got: TrainerLost) -> list[Effect]:
         """The node goes on without training until TrainerReady comes again."""

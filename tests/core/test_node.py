@@ -382,6 +382,19 @@ def test_after_a_slow_round_models_are_pulled_again_at_once() -> None:
     assert pulled and 31 < pulled[0] < 35
 
 
+def test_who_is_done_first_merges_on_until_the_slowest_is_done() -> None:
+    network = Network(make_manifest(4), rounds=8)
+    for i in range(3):
+        network.start(i)
+    network.run(4.5)
+    network.start(3)
+    network.run(60)
+    first, last = network.nodes[network.ids[0]], network.nodes[network.ids[3]]
+    assert first.exchange.inbox.newest_seq(network.ids[3]) == last.rounds.seq == 8
+    assert first.rounds.merges > 8 and first.rounds.round == 8
+    assert all(len(of_kind(network, i, RunFinished)) == 1 for i in range(4))
+
+
 def test_the_round_interval_is_kept() -> None:
     network = Network(make_manifest(3, round_interval_seconds=10.0), rounds=0)
     for i in range(3):
