@@ -6,8 +6,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from p2pfed.core.events import (
-    PeerBenched,
     ModelEvaluated,
+    PeerBenched,
     ProblemRaised,
     RoundCompleted,
     UpdateAccepted,

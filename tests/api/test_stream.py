@@ -16,11 +16,11 @@ from p2pfed.api.stream import EventLog, kind, to_json
 from p2pfed.core import events
 from p2pfed.core.events import (
     Event,
-    PeerBenched,
     Listening,
     ModelAdopted,
     ModelEvaluated,
     NodeStarted,
+    PeerBenched,
     PeerChanged,
     ProblemCleared,
     ProblemRaised,
