@@ -52,7 +52,10 @@ class Learner(Protocol):
         ...
 
     def evaluate(self, vector: Vector) -> Evaluation:
-        """Choose the threshold on validation rows and measure on every row set; raises P2PFedError if scores are not finite."""
+        """Choose the threshold on validation rows and measure on every row set.
+
+        Raises P2PFedError if scores are not finite.
+        """
         ...
 
 
