@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from p2pfed.errors import DataError
+from p2pfed.errors import DataError, DiskFault
 
 SCHEMA = "p2pfed.run/1"
 
@@ -117,9 +117,12 @@ def _node(value: dict[str, Any]) -> NodeRun:
 
 
 def write(run: RunFile, path: Path) -> None:
-    """Write the run as JSON; raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(to_json(run), indent=1, allow_nan=False) + "\n")
+    """Write the run as JSON; raises DiskFault."""
+    text = json.dumps(to_json(run), indent=1, allow_nan=False) + "\n"
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise DiskFault(f"the run file {path} cannot be written: {error.strerror}") from None
 
 
 def read(path: Path) -> RunFile:

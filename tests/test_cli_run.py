@@ -105,6 +105,8 @@ def test_the_command_line_offers_every_option_of_a_cluster(options):
         (["--baselines", "magic"], "--baselines knows"),
         (["--hidden", "64,many"], "expected whole numbers"),
         (["--data", "absent.csv"], "there is no such file"),
+        (["--json", "absent/run.json"], "there is no directory"),
+        (["--partition", "foo"], "unknown partition"),
     ],
 )
 def test_cluster_options_that_make_no_sense_end_with_2(options, capsys, arguments, expected):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from p2pfed import results
-from p2pfed.errors import DataError
+from p2pfed.errors import DataError, DiskFault
 from p2pfed.results import Alone, Baselines, HistoryPoint, NodeRun, Quarantine, RunFile
 
 MEASURES = {
@@ -34,9 +34,14 @@ RUN = RunFile(
 
 
 def test_written_and_read_again(tmp_path):
-    path = tmp_path / "deep" / "run.json"
+    path = tmp_path / "run.json"
     results.write(RUN, path)
     assert results.read(path) == RUN
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(DiskFault, match=r"absent/run\.json cannot be written: No such file"):
+        results.write(RUN, tmp_path / "absent" / "run.json")
 
 
 def test_the_shape_that_others_script_against():

@@ -32,7 +32,7 @@ def run(
         float, typer.Option(help="Share of its own rows a bank measures on.")
     ] = Default.own_test_share,
     partition: Annotated[
-        str, typer.Option(help="How rows are dealt: iid, dirichlet:0.5, lognormal:0.8 or by:COL.")
+        str, typer.Option(help="How rows of --data are dealt: iid, dirichlet:0.5, lognormal:0.8 or by:COL.")
     ] = Default.partition,
     topology: Annotated[
         str, typer.Option(help="Whom a node pulls from: random:6, full, ring or regular:K.")

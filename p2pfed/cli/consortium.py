@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from p2pfed.core.contract import FeatureContract
     from p2pfed.core.identity import Identity
 
-HIDDEN = {"mlp": (64, 32), "autoencoder": (16, 8, 4, 8, 16)}
 DAY = 86400
 
 ManifestPath = Annotated[Path, typer.Argument(help="The manifest file.")]
@@ -97,15 +96,15 @@ def create(
 ) -> None:
     """Found a consortium: version 1 of its manifest, from the banks' join requests and the admins' public keys."""
     from p2pfed.core.consortium import GossipPolicy, SignedManifest
-    from p2pfed.core.model import ModelSpec, TrainingPolicy
+    from p2pfed.core.model import DEFAULT_HIDDEN, POSITIVE_WEIGHT_CAP, ModelSpec, TrainingPolicy
     from p2pfed.runtime import enrolment as e
 
     joining = [_request(path) for path in requests]
     agreed = _agree(read_contract(contract), joining, scaling)
     try:
-        spec = ModelSpec(model, agreed.width, numbers(hidden, "--hidden") or HIDDEN[model], dropout)
+        spec = ModelSpec(model, agreed.width, numbers(hidden, "--hidden") or DEFAULT_HIDDEN[model], dropout)
         decay = numbers(decay_rounds, "--decay-rounds")
-        training = TrainingPolicy(local_steps, batch, learning_rate, decay, imbalance, e.POSITIVE_WEIGHT_CAP)
+        training = TrainingPolicy(local_steps, batch, learning_rate, decay, imbalance, POSITIVE_WEIGHT_CAP)
     except ValueError as error:
         raise UsageError(str(error)) from None
     gossip = GossipPolicy(

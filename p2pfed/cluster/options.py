@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from p2pfed.core.model import TrainingPolicy
+from p2pfed.core.model import DEFAULT_HIDDEN, POSITIVE_WEIGHT_CAP, TrainingPolicy
 from p2pfed.errors import UsageError
 
 BASELINES = ("alone", "centralised", "fedavg")
@@ -34,7 +35,10 @@ class ClusterOptions:
     own_test_share: float = 0.1
     """Share of its own rows on which a bank measures itself."""
     partition: str = "dirichlet:0.5"
-    """How rows are dealt to banks: `iid`, `dirichlet:ALPHA`, `lognormal:SIGMA` (sizes) or `by:COL`."""
+    """How rows of `data` are dealt to banks: `iid`, `dirichlet:ALPHA`, `lognormal:SIGMA` (sizes) or `by:COL`.
+
+    Generated payments belong to their banks already.
+    """
     topology: str = "random:6"
     """Whom a node pulls from in a round: `random:COUNT` members, `full` (all), neighbours of `ring` or `regular:K`."""
     model: Literal["mlp", "autoencoder"] = "mlp"
@@ -76,6 +80,18 @@ class ClusterOptions:
         if not 0 < self.test_share < 0.9:
             raise UsageError("--test-share lies between 0 and 0.9")
         _ = self.graph, self.policy()
+        self._check_partition()
+        if self.json is not None:
+            _check_writable(self.json)
+
+    def _check_partition(self) -> None:
+        # imports pandas, for which `--help` need not wait
+        from p2pfed.data.partition import dealing
+
+        try:
+            dealing(self.partition)
+        except UsageError as error:
+            raise UsageError(f"--partition: {error}") from None
 
     @property
     def graph(self) -> tuple[str, int]:
@@ -91,7 +107,7 @@ class ClusterOptions:
     @property
     def layers(self) -> tuple[int, ...]:
         """Sizes of the hidden layers."""
-        return self.hidden or ((64, 32) if self.model == "mlp" else (16, 8, 4, 8, 16))
+        return self.hidden or DEFAULT_HIDDEN[self.model]
 
     @property
     def evaluation_period(self) -> int:
@@ -103,7 +119,16 @@ class ClusterOptions:
         decay = (max(1, self.rounds * 3 // 4),) if self.decay_rounds is None else self.decay_rounds
         try:
             return TrainingPolicy(
-                self.local_steps, self.batch, self.learning_rate, decay, self.imbalance, positive_weight_cap=10.0
+                self.local_steps, self.batch, self.learning_rate, decay, self.imbalance, POSITIVE_WEIGHT_CAP
             )
         except ValueError as error:
             raise UsageError(str(error)) from error
+
+
+def _check_writable(path: Path) -> None:
+    """Raise UsageError where the run file could not be written: hours later it would be too late to say so."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"--json {path}: there is no directory {folder}; make it first")
+    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise UsageError(f"--json {path} cannot be written; choose another file")

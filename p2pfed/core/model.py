@@ -11,6 +11,11 @@ import numpy as np
 
 from p2pfed.core.weights import ModelSchema, TensorSpec, Weights
 
+DEFAULT_HIDDEN: dict[str, tuple[int, ...]] = {"mlp": (64, 32), "autoencoder": (16, 8, 4, 8, 16)}
+"""Sizes of the hidden layers by kind of model, where a founder names none."""
+POSITIVE_WEIGHT_CAP = 10.0
+"""The policy's `positive_weight_cap` in every consortium that the command line founds."""
+
 
 @dataclass(frozen=True)
 class ModelSpec:

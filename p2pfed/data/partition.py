@@ -61,25 +61,35 @@ def partition(frame: pd.DataFrame, label: str, n: int, how: str, seed: int = 0) 
     """
     if n < 1:
         raise UsageError("a partition needs at least one bank")
-    kind, _, argument = how.partition(":")
-    if kind == "by":
+    kind, argument = dealing(how)
+    if isinstance(argument, str):
         return _by_column(frame, argument, n)
     labels = parsing.labels(_column(frame, label))
     if len(frame) < n * MIN_BANK_ROWS:
         raise DataError(f"{len(frame)} rows are too few for {n} banks of at least {MIN_BANK_ROWS} rows each")
     generator = np.random.default_rng(seed)
-    if kind == "iid" and not argument:
+    if kind == "iid":
         shares = np.full((2, n), 1 / n)
     elif kind == "dirichlet":
-        shares = generator.dirichlet(np.full(n, _positive(how, argument)), size=2)
-    elif kind == "lognormal":
-        sizes = np.exp(_positive(how, argument) * generator.standard_normal(n))
-        shares = np.tile(sizes / sizes.sum(), (2, 1))
+        shares = generator.dirichlet(np.full(n, argument), size=2)
     else:
-        raise UsageError(f"unknown partition {how!r}: expected iid, dirichlet:0.5, lognormal:0.8 or by:COLUMN")
+        sizes = np.exp(argument * generator.standard_normal(n))
+        shares = np.tile(sizes / sizes.sum(), (2, 1))
     banks = _deal(labels, shares, generator)
     _top_up(banks, labels, n, generator)
     return [frame[banks == b].reset_index(drop=True) for b in range(n)]
+
+
+def dealing(how: str) -> tuple[str, str | float]:
+    """The kind of dealing that `how` names, and its column (`by`) or number (0 for `iid`); raises UsageError."""
+    kind, colon, argument = how.partition(":")
+    if kind == "by" and argument:
+        return kind, argument
+    if how == "iid":
+        return kind, 0.0
+    if kind in ("dirichlet", "lognormal") and colon:
+        return kind, _positive(how, argument)
+    raise UsageError(f"unknown partition {how!r}: expected iid, dirichlet:0.5, lognormal:0.8 or by:COLUMN")
 
 
 def _column(frame: pd.DataFrame, name: str) -> pd.Series:

@@ -33,7 +33,6 @@ from p2pfed.store.lock import StateLock
 from p2pfed.store.state_dir import StateDir
 
 CONTRACT_CLIP = 10.0
-POSITIVE_WEIGHT_CAP = 10.0
 ADOPTION_SECONDS = 60.0
 PUBLISH_MIN_FRAUDS = 5
 DAY = 86_400

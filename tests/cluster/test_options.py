@@ -20,6 +20,11 @@ from p2pfed.errors import UsageError
         ({"data": Path(__file__), "split": "time"}, "--time"),
         ({"test_share": 1.0}, "--test-share"),
         ({"learning_rate": 0.0}, "learning_rate"),
+        ({"partition": "foo"}, "--partition: unknown partition 'foo'"),
+        ({"partition": "dirichlet:-1"}, "positive number"),
+        ({"partition": "by:"}, "'by:'"),
+        ({"json": Path(__file__).parent / "nope" / "run.json"}, "there is no directory .*nope"),
+        ({"json": Path(__file__).parent}, "cannot be written"),
     ],
 )
 def test_a_wrong_option_is_named(wrong, said):

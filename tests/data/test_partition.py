@@ -58,7 +58,7 @@ def test_by_column() -> None:
 
 
 @pytest.mark.parametrize(
-    "how", ["", "random", "dirichlet", "dirichlet:", "dirichlet:0", "lognormal:-1", "lognormal:nan", "iid:3"]
+    "how", ["", "random", "by:", "dirichlet", "dirichlet:", "dirichlet:0", "lognormal:-1", "lognormal:nan", "iid:3"]
 )
 def test_unknown_dealing(how: str) -> None:
     with pytest.raises(UsageError):
