@@ -96,6 +96,36 @@ async def test_following_events_ends_with_130_on_ctrl_c(admin, tmp_path):
     assert process.returncode == 130
 
 
+@pytest.mark.parametrize("option", ["--json", "--follow"])
+async def test_a_reader_that_has_gone_ends_events_quietly(admin, tmp_path, option):
+    for _ in range(2000):  # more than a pipe holds
+        admin.log.emit(NodeStarted(0, 2))
+    await admin.log.flush()
+    process = await asyncio.create_subprocess_exec(
+        "/bin/sh", "-c", '{ "$@"; echo $? >&2; } | head -n 1', "sh",
+        sys.executable, "-m", "p2pfed", "events", option, "-c", str(tmp_path / "node.yaml"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), 30)
+    assert out.count(b"\n") == 1
+    assert err == b"141\n"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_gone_before_the_first_word_is_no_noise_either(arguments, unbuffered):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        told = subprocess.run(
+            [sys.executable, "-m", "p2pfed", *arguments], stdout=writer, stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+    assert (told.returncode, told.stderr) == (141, b"")
+
+
 async def test_stop_waits_until_the_daemon_answers_no_more(admin, p2pfed, monkeypatch):
     monkeypatch.setattr(admin.node, "stop", lambda: asyncio.get_running_loop().create_task(admin.server.stop()))
     code, out, _ = await p2pfed("stop")

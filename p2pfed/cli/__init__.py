@@ -15,6 +15,9 @@ from p2pfed.errors import P2PFedError
 
 VERSION = f"p2pfed {p2pfed.__version__}"
 
+CLOSED_PIPE = 141
+"""Exit code, as shells give it for SIGPIPE, when the reader of our output has gone: the work may be half done."""
+
 COMMANDS = (
     # command, where it is
     ("init", "bank:init"),
@@ -48,20 +51,33 @@ GROUPS = {
 
 def run(arguments: Sequence[str]) -> int:
     """Carry out one command line and return the exit code; errors are one sentence on standard error."""
+    try:
+        code = _carry_out(arguments)
+        sys.stdout.flush()  # here, where a closed pipe is met, and not as the interpreter ends
+    except BrokenPipeError:
+        # the reader of our output has gone, as in `p2pfed events | head`; keep the interpreter from flushing into it
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        return CLOSED_PIPE
+    return code
+
+
+def _carry_out(arguments: Sequence[str]) -> int:
     if list(arguments) == ["--version"]:  # answered before any command is imported
         print(VERSION)
         return 0
+    streams = sys.stdout, sys.stderr
     try:
         application(arguments[0] if arguments else "")(args=list(arguments), prog_name="p2pfed")
     except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # typer makes an exit of it, and wraps the output
+            sys.stdout, sys.stderr = streams
+            raise stop.__context__ from None
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except P2PFedError as error:
         print(f"p2pfed: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
-        # the reader of our output has gone, as in `p2pfed members | head`; keep the interpreter from flushing into it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     return 0
 
 
