@@ -246,6 +246,16 @@ def test_check_names_a_key_file_that_others_can_read(town, capsys):
     assert "chmod 600" in capsys.readouterr().out
 
 
+def test_check_refuses_a_blocklist_that_start_would_refuse(town, said, capsys):
+    create(said, "--key", "alice.key", "--key", "bob.key")
+    told = fingerprint(said, "manifest-1.json")
+    said("join", "-c", "bank-a/node.yaml", "--manifest", "manifest-1.json", "--fingerprint", told)
+    check = ("check", "-c", "bank-a/node.yaml", "--no-data", "--set")
+    said(*check, "peers.blocklist=[bank-b]")
+    assert run([*check, "peers.blocklist=[bank-z]"]) == 78
+    assert "peers.blocklist: 'bank-z' is not a member" in capsys.readouterr().out
+
+
 def test_check_finds_a_taken_port_and_a_broken_file(town, capsys):
     (town / "bank-a/payments.csv").write_text("when,fraud\n")
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -80,7 +80,7 @@ def _keys(state: StateDir) -> tuple[str, bool]:
 
 
 def _manifest(state: StateDir, node: NodeConfig) -> tuple[str, Manifest]:
-    from p2pfed.runtime.enrolment import check_member, trusted_chain
+    from p2pfed.runtime.enrolment import blocked_ids, check_member, trusted_chain
     from p2pfed.store.credentials import load_member_key
 
     chain = trusted_chain(state)
@@ -88,6 +88,7 @@ def _manifest(state: StateDir, node: NodeConfig) -> tuple[str, Manifest]:
         raise NotPermitted("no manifest yet; `p2pfed join --manifest M --fingerprint F` stores it")
     manifest = chain[-1].manifest
     check_member(manifest, load_member_key(state), node, state)
+    blocked_ids(node.peers.blocklist, manifest)
     text = f"version {manifest.version} of {manifest.name}, {len(manifest.members)} members"
     left = (manifest.expires - time.time()) / 86400
     text += f", expires in {left:.0f} days" if left > 0 else ", expired: ask the admins for a new version"
@@ -114,15 +115,11 @@ def _ports(state: StateDir, node: NodeConfig) -> tuple[str, bool]:
 
 
 def _data(node: NodeConfig, manifest: Manifest | None) -> tuple[str, dict[str, Any]]:
-    from p2pfed.data import features, sources
+    from p2pfed.data import features, report, sources
 
     if manifest is None:
         names = sources.column_names(node.data.source)
         sources.check_columns(names, [node.data.label], sources.place(node.data.source))
         return f"{len(names)} columns; the rows can be checked once there is a manifest", {"columns": names}
-    report = features.load_bank(node.data, manifest.contract, time.time()).report
-    text = f"{report['train_rows']:,} training rows with {report['train_frauds']:,} frauds"
-    text += "".join(f"; {note}" for note in report["notes"])
-    if dropped := sum(report["dropped"].values()):
-        text += f"; {dropped:,} of {report['rows_read']:,} rows left out"
-    return text, report
+    found = features.load_bank(node.data, manifest.contract, time.time()).report
+    return report.one_line(found), found

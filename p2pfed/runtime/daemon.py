@@ -20,13 +20,14 @@ from p2pfed.api.stream import EventLog
 from p2pfed.api.summary import Summary
 from p2pfed.config import NodeConfig
 from p2pfed.core import wire
-from p2pfed.core.consortium import Manifest, ManifestError, Member, SignedManifest, members_by_id, parse_signed
+from p2pfed.core.consortium import ManifestError, Member, SignedManifest, members_by_id, parse_signed
 from p2pfed.core.effects import KeepModel
 from p2pfed.core.inputs import BlocklistChanged, EndpointFound, StopRequested, TroubleSeen
 from p2pfed.core.messages import Endpoint
 from p2pfed.core.node import GossipNode
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.types import Address, NodeId
+from p2pfed.data import report
 from p2pfed.errors import ConfigError, NotPermitted, RemoteFault
 from p2pfed.learning.bundle import ModelBundle
 from p2pfed.net import tls
@@ -36,10 +37,10 @@ from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Traffic
 from p2pfed.runtime import systemd
 from p2pfed.runtime.driver import Driver, SteadyClock
-from p2pfed.runtime.enrolment import check_member, trusted_chain
+from p2pfed.runtime.enrolment import blocked_ids, check_member, trusted_chain
 from p2pfed.runtime.eventlines import EventLines
 from p2pfed.runtime.supervise import Supervisor
-from p2pfed.runtime.trainer import Trainer
+from p2pfed.runtime.trainer import Loaded, Trainer
 from p2pfed.runtime.view import DaemonView
 from p2pfed.store.base import Restored
 from p2pfed.store.credentials import admin_token, load_member_key
@@ -114,7 +115,7 @@ class Daemon:
         observers = (summary.observe, metrics.observe, lines.observe)
         self._events = EventLog(self._store, clock, node.name_of, observers)
         self._driver = driver = Driver(node, self._chain, self._store, self._events.emit, self._keep_model, clock)
-        self._trainer = driver.trainer = trainer = Trainer(config, node.manifest, driver.put)
+        self._trainer = driver.trainer = trainer = Trainer(config, node.manifest, driver.put, self._tell_rows)
         self._view = DaemonView(
             driver, trainer, traffic, summary, self._supervisor, self._state.root,
             config.learning.rounds, self._begin_stop, self._reload,
@@ -218,6 +219,9 @@ class Daemon:
         while True:
             systemd.notify("WATCHDOG=1")
             await asyncio.sleep(period)
+
+    def _tell_rows(self, loaded: Loaded) -> None:
+        self._log.info("the trainer is ready: %s", report.one_line(loaded.report))
 
     async def _keep_model(self, keep: KeepModel) -> None:
         """Write the model that `p2pfed score` uses."""
@@ -329,16 +333,6 @@ def own_endpoints(config: NodeConfig, listen: Address | None, own: Member) -> tu
     except ValueError:
         everywhere = False
     return own.endpoints if everywhere else (str(listen),)
-
-
-def blocked_ids(names: tuple[str, ...], manifest: Manifest) -> frozenset[NodeId]:
-    """The ids of members given by name or id; raises ConfigError on one that the manifest does not list."""
-    members = members_by_id(manifest)
-    by_name = {m.name: node for node, m in members.items()}
-    found = {name: by_name.get(name, NodeId(name.replace("-", "").upper())) for name in names}
-    if unknown := [name for name, node in found.items() if node not in members]:
-        raise ConfigError(f"peers.blocklist: {unknown[0]!r} is not a member; see `p2pfed members`")
-    return frozenset(found.values())
 
 
 def recall(restored: Restored, chain: list[SignedManifest]) -> Memory:

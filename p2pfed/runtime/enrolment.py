@@ -25,7 +25,7 @@ from p2pfed.core.contract import FeatureContract, Moments
 from p2pfed.core.identity import Identity
 from p2pfed.core.joining import as_member, seal_join_request
 from p2pfed.core.model import ModelSpec, TrainingPolicy
-from p2pfed.core.types import Address
+from p2pfed.core.types import Address, NodeId
 from p2pfed.errors import ConfigError, NotPermitted, StateCorrupt
 from p2pfed.net import tls
 from p2pfed.store import credentials
@@ -96,6 +96,16 @@ def check_member(manifest: Manifest, identity: Identity, config: NodeConfig, sta
         raise ConfigError(f"node.name is {config.node.name!r}, but {where} lists this key as {member.name!r}")
     if _certificate(state) not in member.certificates:
         raise NotPermitted(f"{state.tls} holds another certificate than {where}: send a new join request to an admin")
+
+
+def blocked_ids(names: tuple[str, ...], manifest: Manifest) -> frozenset[NodeId]:
+    """The ids of members given by name or id; raises ConfigError on one that the manifest does not list."""
+    members = members_by_id(manifest)
+    by_name = {m.name: node for node, m in members.items()}
+    found = {name: by_name.get(name, NodeId(name.replace("-", "").upper())) for name in names}
+    if unknown := [name for name, node in found.items() if node not in members]:
+        raise ConfigError(f"peers.blocklist: {unknown[0]!r} is not a member; see `p2pfed members`")
+    return frozenset(found.values())
 
 
 def first_manifest(

@@ -75,16 +75,20 @@ class Trainer:
         config: NodeConfig,
         manifest: Manifest,
         on_input: Callable[[Input], None],
+        on_loaded: Callable[[Loaded], None] = lambda loaded: None,
         *,
         learner: str = "keras",
     ) -> None:
-        """`learner` is `keras` or, for tests, `numpy`."""
+        """`on_loaded` is told what a child found in the bank's rows, unless it is what the child before it found.
+
+        `learner` is `keras` or, for tests, `numpy`.
+        """
         self.state = TrainerState.STOPPED
         self.restarts = 0
         """Children lost since the start; those replaced for their memory do not count."""
         self.loaded: Loaded | None = None
         self._config, self._manifest = config, manifest
-        self._on_input, self._learner = on_input, learner
+        self._on_input, self._on_loaded, self._learner = on_input, on_loaded, learner
         self._jobs: deque[Job] = deque()
         self._submitted = asyncio.Event()
         self._child: TrainerProcess | None = None
@@ -185,11 +189,14 @@ class Trainer:
             if message.kind == "ready":
                 told = message.fields
                 scaler = record.build(Scaler, told["scaler"])
-                self.loaded = Loaded(told["train_rows"], told["train_frauds"], scaler, told["report"])
+                loaded = Loaded(told["train_rows"], told["train_frauds"], scaler, told["report"])
+                if loaded != self.loaded:
+                    self._on_loaded(loaded)
+                self.loaded = loaded
                 if not quiet:
                     # whatever was asked for meanwhile, the node asks again
                     self._jobs.clear()
-                    self._on_input(TrainerReady(self.loaded.train_rows, self.loaded.train_frauds))
+                    self._on_input(TrainerReady(loaded.train_rows, loaded.train_frauds))
                 self._ready.set()
             elif message.kind in ("trained", "evaluated"):
                 job, self._current = self._jobs.popleft(), None

@@ -17,7 +17,7 @@ from p2pfed import errors
 from p2pfed.core.effects import StartEvaluation, StartTraining
 from p2pfed.core.inputs import EvaluationFinished, Input, TrainerLost, TrainerReady, TrainingFinished
 from p2pfed.runtime import trainer as module
-from p2pfed.runtime.trainer import Trainer, TrainerState
+from p2pfed.runtime.trainer import Loaded, Trainer, TrainerState
 from tests.runtime.bank import FRAUDS, ROWS, config, manifest, write_bank
 
 T = TypeVar("T")
@@ -84,6 +84,18 @@ async def test_it_loads_trains_and_evaluates_in_order(tmp_path: Path) -> None:
         assert evaluated.purpose == "round" and set(evaluated.metrics) == {"validation", "own_test"}
         assert bank.trainer.state is TrainerState.IDLE and bank.trainer.rss > 0
         assert bank.trainer.loaded is not None and len(bank.trainer.loaded.scaler.centre) == 3
+
+
+async def test_what_it_found_in_the_rows_is_told_once(tmp_path: Path, fast_retry: None) -> None:
+    told: list[Loaded] = []
+    bank = Watched(tmp_path)
+    bank.trainer = Trainer(config(tmp_path), bank.manifest, bank.inputs.put_nowait, told.append, learner="numpy")
+    async with bank:
+        await bank.next(TrainerReady)
+        os.kill(bank.pid, signal.SIGKILL)
+        await bank.next(TrainerLost)
+        await bank.next(TrainerReady)
+    assert [loaded.report["rows_read"] for loaded in told] == [ROWS]
 
 
 async def test_stop_leaves_no_process_even_while_training(tmp_path: Path) -> None:
