@@ -14,7 +14,7 @@ from p2pfed.cluster.founding import Bank, LocalCluster
 from p2pfed.cluster.options import ClusterOptions
 from p2pfed.cluster.progress import Screen
 from p2pfed.cluster.running import RunningCluster
-from p2pfed.errors import Unavailable
+from p2pfed.errors import LocalFault, Unavailable
 from p2pfed.results import HistoryPoint, NodeRun, RunFile
 
 POLL_SECONDS = 0.5
@@ -25,7 +25,8 @@ STALL_SECONDS = 600.0
 def run(options: ClusterOptions, cluster: LocalCluster, screen: Screen) -> RunFile:
     """Start every process, wait for the rounds, collect, stop; the run has no baselines yet.
 
-    Raises LocalFault if a process dies, Unavailable if no round is completed for ten minutes.
+    Raises LocalFault if a process dies or a trainer fails again and again, Unavailable if no round is completed for
+    ten minutes.
     """
     begin = time.monotonic()
     with RunningCluster(cluster) as running:
@@ -60,6 +61,8 @@ def _wait(running: RunningCluster, rounds: int, screen: Screen) -> None:
         screen.nodes(progress, rounds)
         if all(node.finished for node in progress):
             return
+        if (failing := next((node for node in progress if node.trouble), None)) is not None:
+            raise LocalFault(f"{failing.name} cannot train, though it was tried several times: {failing.trouble}")
         now, total = time.monotonic(), sum(node.round for node in progress)
         if total != done:
             done, last_news = total, now

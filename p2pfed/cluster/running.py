@@ -16,6 +16,8 @@ SPAWNER = "trainers"
 LOG_TAIL = 2_000
 """Bytes of a dead daemon's log that its error message quotes."""
 EVENTS_PAGE = 1_000
+RESTARTS_IN_VAIN = 3
+"""A trainer that was lost so often and is not there again will not come back by itself."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class NodeProgress:
     """Updates accepted from others."""
     address: str | None
     """Where its status can be looked at."""
+    trouble: str = ""
+    """What the daemon says of a trainer that fails again and again."""
 
     @property
     def finished(self) -> bool:
@@ -126,4 +130,12 @@ class RunningCluster:
             auprc=learning["metrics"].get("test", {}).get("auprc"),
             exchanged=learning["accepted_total"],
             address=status["node"]["admin_address"],
+            trouble=trainer_trouble(status),
         )
+
+
+def trainer_trouble(status: dict[str, Any]) -> str:
+    """Why training has failed at least three times and does not go on, by a daemon's status; empty if it does."""
+    if status["self"]["trainer"]["restarts"] < RESTARTS_IN_VAIN:
+        return ""
+    return next((problem["message"] for problem in status["problems"] if problem["code"] == "TRAINER_LOST"), "")
