@@ -82,6 +82,17 @@ class GossipNode:
         entry = self.members.get(member)
         return entry.name if entry else short(member)
 
+    def may_merge(self, given: Input) -> bool:
+        """Whether `handle(given)` may combine models: with large ones that takes long enough to keep others waiting."""
+        match given:
+            case TrainingFinished():
+                return True
+            case TimerFired("close"):
+                return self.rounds.phase is Phase.CLOSING
+            case TimerFired("catch_up" | "adoption") | UpdateReceived() | PullEnded() | Offended():
+                return self.rounds.phase in (Phase.CATCHING_UP, Phase.MEETING)
+        return False
+
     # --- the function -------------------------------------------------------------------------------------------------
 
     def handle(self, given: Input, now: float) -> list[Effect]:

@@ -43,7 +43,6 @@ from p2pfed.core.inputs import (
     Started,
     StopRequested,
     TimerFired,
-    TrainingFinished,
     TroubleSeen,
     UpdateReceived,
 )
@@ -157,7 +156,7 @@ class Driver:
 
     async def _decide(self, given: Input) -> list[Effect]:
         now = self.clock()
-        if isinstance(given, TrainingFinished) and given.vector.size > LARGE_MODEL:
+        if self.node.rounds.vector.size > LARGE_MODEL and self.node.may_merge(given):
             return await asyncio.to_thread(self.node.handle, given, now)
         return self.node.handle(given, now)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -14,13 +15,22 @@ from p2pfed.core import wire
 from p2pfed.core.consortium import SignedManifest
 from p2pfed.core.effects import Effect, FetchManifest, KeepModel, Save, StartEvaluation, StartTraining
 from p2pfed.core.events import Event, PeerBenched, ProblemRaised, RoundCompleted, RunFinished, UpdateRefused
-from p2pfed.core.inputs import EvaluationFinished, Input, LoopLagged, TrainerReady, TrainingFinished
+from p2pfed.core.inputs import (
+    EvaluationFinished,
+    Input,
+    LoopLagged,
+    PullEnded,
+    TimerFired,
+    TrainerReady,
+    TrainingFinished,
+)
 from p2pfed.core.node import GossipNode
 from p2pfed.core.rounds import Phase
 from p2pfed.core.settings import Memory, NodeSettings
-from p2pfed.core.types import Address, Reason
+from p2pfed.core.types import Address, NodeId, Reason
 from p2pfed.errors import DiskFault, RemoteFault, Unavailable
 from p2pfed.net.memory import MemoryNetwork, MemoryTransport
+from p2pfed.runtime import driver as module
 from p2pfed.runtime.driver import BACKLOG, Driver, SteadyClock
 from p2pfed.store.base import MemoryStore
 from tests.consortia import GOSSIP, Consortium, consortium, next_version, sign
@@ -189,6 +199,35 @@ async def test_an_unexpected_error_in_a_request_ends_the_driver_instead_of_vanis
     bank.transport.exchange = broken  # type: ignore[method-assign, assignment]
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(bank.driver.run(), 10)
+
+
+@pytest.mark.parametrize(
+    ("phase", "given", "aside"),
+    [
+        (Phase.TRAINING, TrainingFinished(7, np.zeros(1, np.float32), b"", 0.5, 1, 1.0), True),
+        (Phase.CLOSING, TimerFired("close"), True),
+        (Phase.CATCHING_UP, TimerFired("catch_up"), True),
+        (Phase.CATCHING_UP, PullEnded(NodeId("A"), NodeId("A")), True),
+        (Phase.TRAINING, PullEnded(NodeId("A"), NodeId("A")), False),
+        (Phase.CATCHING_UP, TimerFired("heartbeat"), False),
+    ],
+)
+@pytest.mark.parametrize("large", [True, False])
+async def test_merges_of_large_models_leave_the_loop_free(
+    phase: Phase, given: Input, aside: bool, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LARGE_MODEL", 0 if large else 10**6)
+    bank = Bank(quick(2), 0, MemoryNetwork(), MemoryStore(), 0)
+    bank.driver.node.rounds.phase = phase
+    threads = []
+
+    def handle(given: Input, now: float) -> list[Effect]:
+        threads.append(threading.current_thread())
+        return []
+
+    monkeypatch.setattr(bank.driver.node, "handle", handle)
+    await bank.driver._decide(given)
+    assert (threads[0] is not threading.main_thread()) == (aside and large)
 
 
 async def test_stopping_halts_the_node_and_tells_the_others() -> None:

@@ -1,0 +1,66 @@
+"""Interpreters move merges of large models aside: the node must say beforehand which inputs may merge."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from p2pfed.core import adoption
+from p2pfed.core.aggregation import rule_from_name
+from p2pfed.core.effects import Effect
+from p2pfed.core.inputs import Input, LoopLagged, Started, TimerFired, TrainerReady
+from p2pfed.core.node import GossipNode
+from tests.core.heap import Network, make_manifest
+
+
+@pytest.fixture
+def merging(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, bool]]:
+    """How often inputs, by their kind, merged; a merge that `may_merge` did not announce fails the test."""
+    merges, seen = [0], Counter[tuple[str, bool]]()
+    rule, handle, median = type(rule_from_name("clip")), GossipNode.handle, adoption.coordinate_median
+    merge = rule.merge
+
+    def counted_merge(*arguments: object) -> object:
+        merges[0] += 1
+        return merge(*arguments)
+
+    def counted_median(*arguments: object) -> object:
+        merges[0] += 1
+        return median(*arguments)
+
+    def watched(node: GossipNode, given: Input, now: float) -> list[Effect]:
+        may, before = node.may_merge(given), merges[0]
+        effects = handle(node, given, now)
+        merged = merges[0] > before
+        assert may or not merged, f"{given} merged in phase {node.rounds.phase}"
+        name = given.name if isinstance(given, TimerFired) else type(given).__name__
+        seen[name, merged] += 1
+        return effects
+
+    monkeypatch.setattr(rule, "merge", counted_merge)
+    monkeypatch.setattr(adoption, "coordinate_median", counted_median)
+    monkeypatch.setattr(GossipNode, "handle", watched)
+    return seen
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.3])
+def test_every_merge_is_announced(merging: Counter[tuple[str, bool]], loss: float) -> None:
+    network = Network(make_manifest(6), rounds=25, loss=loss)
+    for i in range(5):
+        network.start(i)
+    network.run(15)
+    network.start(5)  # adopts
+    network.crash(0)
+    network.run(20)
+    network.start(0)  # catches up
+    network.run(120)
+    merged = {name for name, did in merging if did}
+    assert {"TrainingFinished", "close"} < merged
+    assert merged & {"UpdateReceived", "PullEnded", "catch_up"}
+
+
+def test_what_never_merges_stays_on_the_loop() -> None:
+    node = Network(make_manifest(3)).start(0)
+    quick = (Started(), TimerFired("heartbeat"), TimerFired("round"), LoopLagged(1.0), TrainerReady(10, 5))
+    assert not any(node.may_merge(given) for given in quick)
