@@ -38,6 +38,13 @@ def test_files_and_functions_stay_small(path):
             assert body <= MAX_FUNCTION_LINES, f"{node.name} has {body} lines"
 
 
+@pytest.mark.parametrize("folder", ["tests", "scripts"])
+def test_tests_and_scripts_stay_small_too(folder):
+    lengths = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in (ROOT / folder).rglob("*.py")}
+    assert lengths
+    assert {path: lines for path, lines in lengths.items() if lines > MAX_FILE_LINES} == {}
+
+
 def test_no_module_is_named_after_nothing():
     assert not {p.stem for p in MODULES} & {"utils", "util", "helpers", "helper", "manager", "common", "misc"}
 

@@ -239,6 +239,14 @@ class Network:
         return state.hexdigest()
 
 
+def started(n: int, **changes: object) -> Network:
+    """A network whose `n` nodes all run from the start."""
+    network = Network(make_manifest(n), **changes)  # type: ignore[arg-type]
+    for i in range(n):
+        network.start(i)
+    return network
+
+
 def spread(network: Network) -> float:
     """Mean distance of the models from their mean."""
     vectors = np.stack([n.rounds.vector for n in network.nodes.values()])

@@ -6,9 +6,8 @@ import dataclasses
 from collections import defaultdict
 
 import numpy as np
-import pytest
 
-from p2pfed.core.effects import Emit, Publish, Pull, Save, StartTraining
+from p2pfed.core.effects import Publish, Save, StartTraining
 from p2pfed.core.events import (
     Listening,
     ModelAdopted,
@@ -16,35 +15,19 @@ from p2pfed.core.events import (
     RunFinished,
     TrainingAlone,
     UpdateAccepted,
-    UpdateRefused,
 )
 from p2pfed.core.inputs import (
-    BlocklistChanged,
-    ManifestChanged,
-    Offended,
     Started,
     StopRequested,
     TimerFired,
-    TrainerLost,
-    TrainerReady,
     TrainingFinished,
-    TroubleSeen,
     UpdateReceived,
 )
-from p2pfed.core.messages import ModelUpdate
 from p2pfed.core.node import GossipNode
 from p2pfed.core.rounds import Phase
 from p2pfed.core.settings import Memory, NodeSettings
-from p2pfed.core.types import PeerState, Reason
-from p2pfed.core.wire import seal_update
-from tests.core.heap import Network, identity, make_manifest, spread, updates_of
-
-
-def started(n: int, **changes: object) -> Network:
-    network = Network(make_manifest(n), **changes)  # type: ignore[arg-type]
-    for i in range(n):
-        network.start(i)
-    return network
+from p2pfed.core.types import PeerState
+from tests.core.heap import Network, identity, make_manifest, spread, started, updates_of
 
 
 def of_kind(network: Network, i: int, kind: type) -> list:
@@ -241,135 +224,6 @@ def test_another_generation_starts_anew_but_never_reuses_a_sequence_number() -> 
     node = GossipNode(identity(0), manifest, settings, Memory(2, "0" * 32, checkpoint), np.random.default_rng(0))
     assert (node.rounds.round, node.rounds.seq) == (0, checkpoint.seq)
     assert node.rounds.vector.size == model.schema().size
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_round_that_diverged_is_not_published(value: float) -> None:
-    network = started(3, rounds=0)
-    network.run(5.5)
-    node = network.nodes[network.ids[0]]
-    good = node.rounds.vector
-    vector = np.full_like(good, value)
-    effects = node.handle(TrainingFinished(node.rounds.round + 1, vector, b"", 0.1, 10, 1.0), network.now)
-    assert not any(isinstance(x, Publish) for x in effects)
-    assert "TRAINING_DIVERGED" in node.problems and node.rounds.vector is good
-    node.handle(TimerFired("round"), network.now + 10)
-    node.handle(TrainingFinished(node.rounds.round + 1, good, b"", 0.1, 10, 1.0), network.now + 11)
-    assert "TRAINING_DIVERGED" not in node.problems, "a round that went well ends the problem"
-
-
-def test_a_lost_trainer_is_a_problem_and_the_node_goes_on_answering() -> None:
-    network = started(3, rounds=0)
-    network.run(6)
-    node = network.nodes[network.ids[0]]
-    node.handle(TrainerLost("killed by signal 9"), network.now)
-    assert "TRAINER_LOST" in node.problems and node.rounds.phase is Phase.LOADING
-    network.run(9)
-    assert len(node.heartbeats().rows) == 3
-    effects = node.handle(TrainerReady(1000, 50), network.now)
-    [training] = [x for x in effects if isinstance(x, StartTraining)]
-    assert training.optimiser == b"adam", "the fresh trainer is handed the optimiser's state"
-    assert "TRAINER_LOST" not in node.problems
-
-
-def forged(network: Network, i: int, seq: int, vector: np.ndarray) -> ModelUpdate:
-    return seal_update(
-        identity(i),
-        manifest=network.manifest,
-        instance="f" * 32,
-        seq=seq,
-        previous="",
-        round=seq,
-        rows=100,
-        vector=vector,
-    )
-
-
-def test_equivocation_is_blamed_on_the_signer_and_not_on_the_relay() -> None:
-    network = started(3, rounds=0)
-    network.run(5)
-    node = network.nodes[network.ids[0]]
-    seq = node.exchange.inbox.newest_seq(network.ids[1])
-    other = forged(network, 1, seq, np.zeros_like(node.rounds.vector))
-    effects = node.handle(UpdateReceived(other, network.ids[2]), network.now)
-    [refused] = [x.event for x in effects if isinstance(x, Emit) and isinstance(x.event, UpdateRefused)]
-    assert (refused.reason, refused.blamed) == (Reason.EQUIVOCATION, network.ids[1])
-    assert not any(isinstance(x, Publish) for x in effects)
-
-
-def test_bad_content_is_blamed_on_its_signer_and_bad_bytes_on_who_handed_them_over() -> None:
-    network = started(3, rounds=0)
-    network.run(5)
-    node = network.nodes[network.ids[0]]
-    relay, signer = network.ids[1], network.ids[2]
-    offence = Offended(relay, Reason.NOT_FINITE, "", pulled=signer, signer=signer)
-    [refused] = [x.event for x in node.handle(offence, network.now) if isinstance(x, Emit)]
-    assert refused.blamed == signer and node.peers.dialable(relay, network.now)
-    node.handle(Offended(relay, Reason.MALFORMED), network.now)
-    assert node.peers.benched(relay, network.now)
-
-
-def test_one_huge_update_moves_the_model_no_further_than_the_clip() -> None:
-    network = started(3, rounds=0)
-    network.run(8)
-    node = network.nodes[network.ids[0]]
-    huge = forged(network, 1, 10**6, np.full_like(node.rounds.vector, 1e6))
-    node.handle(UpdateReceived(huge, network.ids[1]), network.now)
-    before = node.rounds.vector
-    trained = before + np.float32(0.01)
-    node.handle(TrainingFinished(node.rounds.round + 1, trained, b"", 0.1, 10, 1.0), network.now)
-    assert float(np.linalg.norm(node.rounds.vector - trained)) < 100
-
-
-def test_a_pushed_update_is_saved_before_it_is_relayed_and_survives_a_crash() -> None:
-    network = started(3, rounds=0)
-    network.run(5)
-    node = network.nodes[network.ids[0]]
-    update = forged(network, 1, 500, np.zeros_like(node.rounds.vector))
-    effects = node.handle(UpdateReceived(update, network.ids[1], pushed=True), network.now)
-    kinds = [type(x) for x in effects]
-    assert kinds.index(Save) < kinds.index(Publish)
-    for effect in effects:
-        network.carry_out(node.me, effect)
-    network.crash(0)
-    again = network.start(0)
-    assert Publish(network.ids[1], 500, update.frame) in again.handle(Started(), network.now)
-
-
-def test_a_blocked_member_is_neither_pulled_nor_merged() -> None:
-    network = started(3, rounds=0)
-    network.run(5)
-    node = network.nodes[network.ids[0]]
-    node.handle(BlocklistChanged(frozenset({network.ids[1]})), network.now)
-    effects = node.handle(TrainingFinished(node.rounds.round + 1, node.rounds.vector, b"", 0, 1, 1.0), network.now)
-    assert network.ids[1] not in {x.peer for x in effects if isinstance(x, Pull)}
-    [completed] = [x.event for x in effects if isinstance(x, Emit) and isinstance(x.event, RoundCompleted)]
-    assert network.ids[1] not in completed.merged
-
-
-def test_a_new_manifest_drops_who_left_and_asks_for_a_restart_if_the_model_changes() -> None:
-    network = started(4, rounds=0)
-    network.run(5)
-    node = network.nodes[network.ids[0]]
-    smaller = dataclasses.replace(network.manifest, version=2, members=network.manifest.members[:3])
-    assert node.handle(ManifestChanged(smaller), network.now) == []
-    assert network.ids[3] not in node.peers.members
-    other = dataclasses.replace(smaller, version=3, generation=2)
-    node.handle(ManifestChanged(other), network.now)
-    assert "RESTART_NEEDED" in node.problems
-
-
-def test_a_newer_manifest_ends_what_was_wrong_with_the_one_before() -> None:
-    network = Network(dataclasses.replace(make_manifest(3), expires=3), rounds=0)
-    for i in range(3):
-        network.start(i)
-    network.run(10)
-    node = network.nodes[network.ids[0]]
-    node.handle(TroubleSeen("MANIFEST_REFUSED", "another version 1", "compare fingerprints"), network.now)
-    assert "MANIFEST_EXPIRED" in node.problems and "MANIFEST_REFUSED" in node.problems
-    node.handle(ManifestChanged(dataclasses.replace(network.manifest, version=2, expires=10**9)), network.now)
-    node.handle(TimerFired("heartbeat"), network.now)
-    assert "MANIFEST_EXPIRED" not in node.problems and "MANIFEST_REFUSED" not in node.problems
 
 
 def test_after_a_slow_round_models_are_pulled_again_at_once() -> None:

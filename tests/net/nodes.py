@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from p2pfed.net.listener import Listener
 from p2pfed.net.tls import certificate_of, make_certificate, write_pem
 from p2pfed.net.transport import Traffic
 
+HELLO = b"GET /p2p/v1/hello HTTP/1.1\r\nHost: x\r\n\r\n"
 LOOPBACK = Address("127.0.0.1", 0)
 
 
@@ -167,3 +169,12 @@ async def until(condition, seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+async def ended(reader) -> None:
+    """The other side closes, one way or another."""
+    try:
+        while await asyncio.wait_for(reader.read(4096), 5):
+            pass
+    except (ConnectionError, ssl.SSLError):
+        pass
