@@ -7,11 +7,13 @@ from collections import Counter
 import pytest
 
 from p2pfed.core import adoption
+from p2pfed.core.adoption import Stage
 from p2pfed.core.aggregation import rule_from_name
 from p2pfed.core.effects import Effect
-from p2pfed.core.inputs import Input, LoopLagged, Started, TimerFired, TrainerReady
+from p2pfed.core.inputs import Input, LoopLagged, Started, TimerFired, TrainerReady, TrainingFinished, UpdateReceived
 from p2pfed.core.node import GossipNode
-from tests.core.heap import Network, make_manifest
+from p2pfed.core.rounds import Phase
+from tests.core.heap import Network, make_manifest, started, updates_of
 
 
 @pytest.fixture
@@ -58,6 +60,31 @@ def test_every_merge_is_announced(merging: Counter[tuple[str, bool]], loss: floa
     merged = {name for name, did in merging if did}
     assert {"TrainingFinished", "close"} < merged
     assert merged & {"UpdateReceived", "PullEnded", "catch_up"}
+
+
+def test_a_merge_after_waiting_long_enough_is_announced(merging: Counter[tuple[str, bool]]) -> None:
+    network = started(3, rounds=0)
+    network.run(8.5)
+    node = network.nodes[network.ids[0]]
+    node.rounds.note_absence()
+    node.handle(TrainingFinished(node.rounds.round + 1, node.rounds.vector, b"", 0.1, 10, 1.0), network.now)
+    assert node.rounds.phase is Phase.CATCHING_UP
+    node.handle(TimerFired("catch_up"), network.now + 5)
+    assert merging["catch_up", True]
+
+
+def test_an_adoption_that_waits_no_longer_is_announced(merging: Counter[tuple[str, bool]]) -> None:
+    network = Network(make_manifest(6), rounds=0)
+    for i in range(5):
+        network.start(i)
+    network.run(20)
+    node = network.start(5)
+    while node.rounds.adoption.stage is not Stage.COLLECTING:
+        network.run(network.now + 0.05)
+    for member in network.ids[1:4]:
+        node.handle(UpdateReceived(updates_of(network, member)[-1], member), network.now)
+    node.handle(TimerFired("adoption"), network.now + 60)
+    assert merging["adoption", True]
 
 
 def test_what_never_merges_stays_on_the_loop() -> None:
