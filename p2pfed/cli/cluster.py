@@ -52,7 +52,7 @@ def run(
         float, typer.Option(help="Least seconds from round to round.")
     ] = Default.round_interval,
     evaluate_every: Annotated[
-        int, typer.Option(help="Rounds between evaluations; 0 makes about twenty.")
+        int, typer.Option(help="Rounds between evaluations; 0 makes about ten.")
     ] = Default.evaluate_every,
     seed: Annotated[int, typer.Option(help="Draws data, partition and initial weights.")] = Default.seed,
     baselines: Annotated[str, typer.Option(help="Of alone,centralised,fedavg; empty for none.")] = "alone",

@@ -57,7 +57,7 @@ class ClusterOptions:
     round_interval: float = 0
     """Seconds from the start of one round to that of the next, at least; 0 is as fast as training goes."""
     evaluate_every: int = 0
-    """Rounds between evaluations of each node; 0 makes about twenty in the run."""
+    """Rounds between evaluations of each node; 0 makes about ten in the run."""
     seed: int = 0
     baselines: tuple[str, ...] = ("alone",)
     """Of `alone`, `centralised` and `fedavg`: rivals trained afterwards at equal budget."""
@@ -112,7 +112,7 @@ class ClusterOptions:
     @property
     def evaluation_period(self) -> int:
         """Rounds between two evaluations of a node, at least 1."""
-        return self.evaluate_every or max(1, self.rounds // 20)
+        return self.evaluate_every or max(1, self.rounds // 10)
 
     def policy(self) -> TrainingPolicy:
         """The training policy of the manifest; raises UsageError where its numbers make no sense."""

@@ -45,6 +45,6 @@ def test_the_rate_steps_down_after_three_quarters_unless_told():
     assert ClusterOptions(rounds=40, decay_rounds=()).policy().decay_rounds == ()
 
 
-def test_about_twenty_evaluations_a_run():
-    assert [ClusterOptions(rounds=n).evaluation_period for n in (5, 20, 80)] == [1, 1, 4]
+def test_about_ten_evaluations_a_run():
+    assert [ClusterOptions(rounds=n).evaluation_period for n in (5, 20, 80)] == [1, 2, 8]
     assert ClusterOptions(rounds=80, evaluate_every=10).evaluation_period == 10
