@@ -78,6 +78,7 @@ CENTRALISED_SHARE = {"ulb": 0.98, "handbook": 0.94}
 
 def main() -> None:
     arguments = _arguments()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     console = Console()
     for name in arguments.sets.split(","):
         runs = [_run(name, seed, arguments) for seed in range(arguments.seeds)]
