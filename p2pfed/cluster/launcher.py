@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import platform
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from p2pfed import __version__
@@ -94,7 +94,10 @@ def _gather(running: RunningCluster, bank: Bank) -> tuple[NodeRun, list[HistoryP
 
 
 def history(name: str, events: list[dict[str, Any]]) -> list[HistoryPoint]:
-    """A node's rounds, from its events in order: updates count for the round in which they arrived."""
+    """A node's rounds, from its events in order: updates count for the round in which they arrived.
+
+    What is merged after the last round, while others still publish, counts for the last one.
+    """
     points: dict[int, HistoryPoint] = {}
     received = 0
     for event in events:
@@ -107,7 +110,10 @@ def history(name: str, events: list[dict[str, Any]]) -> list[HistoryPoint]:
             received = 0
         elif event["kind"] == "model_evaluated" and (point := points.get(fields["round"])) is not None:
             auprc = fields["metrics"].get("test", {}).get("auprc")
-            points[point.round] = HistoryPoint(**{**asdict(point), "auprc": auprc})
+            points[point.round] = replace(point, auprc=auprc)
+    if points:
+        last = points[max(points)]
+        points[last.round] = replace(last, bytes=last.bytes + received)
     return list(points.values())
 
 

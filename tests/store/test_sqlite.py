@@ -175,6 +175,7 @@ async def test_another_writer_is_named_after_a_while(state, monkeypatch):
 FULL_DISK = """
 import asyncio, dataclasses, pathlib, resource, sys
 import numpy as np
+from p2pfed.core.effects import Checkpoint, Save
 from p2pfed.errors import DiskFault
 from p2pfed.store.base import StoredEvent
 from p2pfed.store.sqlite import SqliteStore
@@ -227,6 +228,7 @@ async def test_a_closed_store_is_a_programming_error_not_a_disk_fault(state):
 WRITER = """
 import asyncio, hashlib, os, pathlib, sys
 import numpy as np
+from p2pfed.core.effects import Checkpoint, Save
 from p2pfed.store.base import StoredEvent
 from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir
