@@ -74,6 +74,7 @@ def test_history_counts_bytes_for_the_round_in_which_they_came():
         event("update_accepted", bytes=30),
         event("round_completed", round=2, loss=0.6, seconds=1.0),
         event("model_evaluated", round=2, metrics={"test": {"auprc": 0.4}}),
+        event("update_accepted", bytes=5),
         event("run_finished", round=2),
     ]
     first, second = history("bank-1", events)
@@ -85,4 +86,4 @@ def test_history_counts_bytes_for_the_round_in_which_they_came():
         10,
         2.0,
     )
-    assert (second.auprc, second.bytes) == (0.4, 50)
+    assert (second.auprc, second.bytes) == (0.4, 55), "what is merged after the last round counts for it"
