@@ -2,7 +2,7 @@
 
 A pulled model was made up to a round and a half ago. Averaging it in drags this node back by what it has learned since,
 so candidates are first moved ahead along this node's own movement; only then does the rule see, and bound, them. The
-slow momentum after the merge is that of SlowMo (Wang et al. 2020, arXiv 1910.00643, eq. 2-3).
+slow momentum after the merge follows the idea of SlowMo (Wang et al. 2020, arXiv 1910.00643).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from p2pfed.core.weights import Vector
 class Momentum:
     """Moving average of what a round, with its merge, moves this node by; at rest until the first round is done.
 
-    All of it is this node's own: whatever others send moves a candidate by at most `MOST` such movements.
+    The movement contains past merges, each bounded by the rule. What others send decides how far candidates are moved
+    ahead, but never by more than `MOST` movements, and never in another direction.
     """
 
     MEMORY = 0.7  # of the movement
