@@ -14,7 +14,6 @@ import numpy as np
 from p2pfed.core.consortium import Manifest, members_by_id
 from p2pfed.core.effects import Effect, Emit, Halt
 from p2pfed.core.events import NodeStarted, UpdateRefused
-from p2pfed.core.exchange import Exchange
 from p2pfed.core.identity import Signer, node_id
 from p2pfed.core.inputs import (
     BlocklistChanged,
@@ -44,6 +43,7 @@ from p2pfed.core.problems import Problems
 from p2pfed.core.rounds import Phase, Rounds
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.types import NodeId, Reason, Verdict, short
+from p2pfed.core.updates import Updates
 
 HELLO_JUMP = 2**32
 """By so much one hello may raise the sequence number: a member may lie, and sequence numbers must never run out."""
@@ -64,8 +64,8 @@ class GossipNode:
         # questions stand in no journal, so they must not move the generator that decisions are drawn from
         self._answers_rng = rng.spawn(1)[0]
         self.presence = Presence(signer, manifest, settings, memory.epoch, self.peers, self.problems, rng)
-        self.exchange = Exchange(self.me, manifest, memory, self.peers, rng)
-        self.rounds = Rounds(signer, manifest, settings, memory, self.peers, self.exchange, self.problems)
+        self.updates = Updates(self.me, manifest, memory, self.peers, rng)
+        self.rounds = Rounds(signer, manifest, settings, memory, self.peers, self.updates, self.problems)
 
     # --- what an interpreter may ask without an input -----------------------------------------------------------------
 
@@ -75,7 +75,7 @@ class GossipNode:
 
     def hello(self, asking: NodeId) -> Hello:
         """The answer to `asking`'s hello."""
-        return self.presence.hello(self.exchange.inbox.newest_seq(asking))
+        return self.presence.hello(self.updates.inbox.newest_seq(asking))
 
     def name_of(self, member: NodeId) -> str:
         """A member's name; the short id of who has left the manifest."""
@@ -104,7 +104,7 @@ class GossipNode:
     def _started(self, _: Started, now: float) -> list[Effect]:
         effects: list[Effect] = [Emit(NodeStarted(self.rounds.round, len(self.members)))]
         effects += self.rounds.started(now)
-        effects += self.exchange.published()
+        effects += self.updates.published()
         return [*effects, *self.presence.greet(now), *self._beat(now)]
 
     def _timer_fired(self, timer: TimerFired, now: float) -> list[Effect]:
@@ -136,17 +136,17 @@ class GossipNode:
 
     def _update_received(self, got: UpdateReceived, now: float) -> list[Effect]:
         statement = got.update.statement
-        self.exchange.ended(got.via, statement.sender)
+        self.updates.ended(got.via, statement.sender)
         if not got.pushed:
             self.peers.succeeded(got.via, now)
         if statement.sender == self.me:
             effects = self._jump_above(statement.seq, got.via)
         else:
-            effects = self.exchange.offer(got, self.rounds.merges)
+            effects = self.updates.offer(got, self.rounds.merges)
         return [*effects, *self.rounds.pulls_ended(now)]
 
     def _pull_ended(self, got: PullEnded, now: float) -> list[Effect]:
-        self.exchange.ended(got.peer, got.member)
+        self.updates.ended(got.peer, got.member)
         effects: list[Effect] = []
         if got.error:
             effects = self.presence.failed(got.peer, got.error, now)
@@ -163,7 +163,7 @@ class GossipNode:
         if blamed == got.peer and got.reason.verdict is Verdict.REJECT:
             effects += self.presence.failed(got.peer, got.reason.sentence, now)
         if got.pulled is not None:
-            self.exchange.ended(got.peer, got.pulled)
+            self.updates.ended(got.peer, got.pulled)
             effects += self.rounds.pulls_ended(now)
         return effects
 
@@ -196,7 +196,7 @@ class GossipNode:
         new, old = got.manifest, self.manifest
         self.manifest, self.members = new, members_by_id(new)
         self.presence.follow(new)
-        self.exchange.follow(new)
+        self.updates.follow(new)
         effects = self.problems.clear("MANIFEST_REFUSED")
         if (new.model_digest, new.gossip.rule) == (old.model_digest, old.gossip.rule):
             self.rounds.manifest = new

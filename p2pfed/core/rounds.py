@@ -24,7 +24,6 @@ from p2pfed.core.effects import (
     StartTraining,
 )
 from p2pfed.core.events import Listening, ModelAdopted, ModelEvaluated, RoundCompleted, RunFinished, TrainingAlone
-from p2pfed.core.exchange import Exchange
 from p2pfed.core.identity import Signer, node_id
 from p2pfed.core.inbox import SLOT_EXPIRY
 from p2pfed.core.inputs import EvaluationFinished, TrainerLost, TrainerReady, TrainingFinished
@@ -34,6 +33,7 @@ from p2pfed.core.momentum import Momentum
 from p2pfed.core.problems import Problems
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.types import NodeId
+from p2pfed.core.updates import Updates
 from p2pfed.core.weights import Vector
 from p2pfed.core.wire import seal_update
 
@@ -71,13 +71,13 @@ class Rounds:
         settings: NodeSettings,
         memory: Memory,
         peers: PeerTable,
-        exchange: Exchange,
+        updates: Updates,
         problems: Problems,
     ) -> None:
         self.manifest = manifest
         self._me, self._signer, self._instance = node_id(signer.public_key), signer, memory.instance
         self._settings = settings
-        self._peers, self._exchange, self._problems = peers, exchange, problems
+        self._peers, self._updates, self._problems = peers, updates, problems
         self.rule: AggregationRule = rule_from_name(manifest.gossip.rule)
         self._momentum = Momentum()
         self.phase = Phase.LOADING
@@ -126,7 +126,7 @@ class Rounds:
         may be here; `catch_up` and `adoption`: enough waited.
         """
         if name == "pull":
-            return self._exchange.pull(now) if self.phase is Phase.TRAINING else []
+            return self._updates.pull(now) if self.phase is Phase.TRAINING else []
         if name == "close":
             return self._close(now) if self.phase is Phase.CLOSING else []
         if name == "round":
@@ -143,7 +143,7 @@ class Rounds:
 
     def pulls_ended(self, now: float) -> list[Effect]:
         """Go on where only pulls were waited for; a round never waits for them."""
-        if not self._exchange.idle:
+        if not self._updates.idle:
             return []
         if self.phase is Phase.CATCHING_UP:
             return self._caught_up(now)
@@ -183,22 +183,22 @@ class Rounds:
         if self.adoption.can_collect(self._peers):
             self.adoption.stage = Stage.COLLECTING
             deadline = SetTimer("adoption", now + 2 * CATCH_UP_SECONDS)
-            return [deadline, *self._exchange.collect(self.adoption.mature(self._peers), now)]
+            return [deadline, *self._updates.collect(self.adoption.mature(self._peers), now)]
         if waited or self.adoption.met_enough(self._peers):
             self.adoption.stage = Stage.DECIDED
             return self._begin_round(now)
         return []
 
     def _judge_adoption(self, now: float) -> list[Effect]:
-        effects = self.adoption.judge(self._exchange.slots(self.merges))
+        effects = self.adoption.judge(self._updates.slots(self.merges))
         return effects or self._begin_round(now)
 
     def _catch_up(self, now: float) -> list[Effect]:
         """After an absence: pull first, merge, and only then train and publish."""
         if not self._absent:
             return self._begin_round(now)
-        pulls = self._exchange.pull(now)
-        if self._exchange.idle:
+        pulls = self._updates.pull(now)
+        if self._updates.idle:
             return self._begin_round(now)
         self.phase = Phase.CATCHING_UP
         return [*pulls, SetTimer("catch_up", now + CATCH_UP_SECONDS)]
@@ -234,7 +234,7 @@ class Rounds:
         self._hand_over = False
         effects.append(StartTraining(self.round + 1, self.vector, optimiser))
         if self._usual_seconds == 0:
-            return [*effects, *self._exchange.pull(now)]
+            return [*effects, *self._updates.pull(now)]
         return [*effects, SetTimer("pull", now + PULL_AT * self._usual_seconds)]
 
     def training_finished(self, done: TrainingFinished, now: float) -> list[Effect]:
@@ -253,12 +253,12 @@ class Rounds:
             return self._catch_up(now)
         update = None if self.listener else self._seal_update()
         merged, displacement = self._merge(begun)
-        effects: list[Effect] = [Save(self._checkpoint(), self._exchange.inbox.marks)]
+        effects: list[Effect] = [Save(self._checkpoint(), self._updates.inbox.marks)]
         effects += self._problems.clear("TRAINING_DIVERGED")
         if update is not None:
             effects.append(Publish(self._me, self.seq, update.frame))
             if not self._settings.endpoints:
-                effects += self._exchange.push(update.frame, now)
+                effects += self._updates.push(update.frame, now)
         seconds = now - max(self._round_started, self._round_completed)
         self._round_completed = now
         completed = RoundCompleted(
@@ -296,7 +296,7 @@ class Rounds:
 
     def _merge(self, begun: Vector) -> tuple[tuple[NodeId, ...], float]:
         """Merge what arrived into the model of a round that began with `begun`; returns whose, and how far it moved."""
-        candidates = self._momentum.ahead(self.vector, self._exchange.candidates(self.merges))
+        candidates = self._momentum.ahead(self.vector, self._updates.candidates(self.merges))
         displacement = 0.0
         if candidates:
             merged = self.rule.merge(self.vector, self.train_rows, candidates)
@@ -307,7 +307,7 @@ class Rounds:
 
     def _merge_only(self) -> None:
         """Merge what arrived outside a round."""
-        candidates = self._exchange.candidates(self.merges)
+        candidates = self._updates.candidates(self.merges)
         if candidates:
             self.vector = self.rule.merge(self.vector, self.train_rows, candidates).vector
             self.merges += 1
@@ -345,7 +345,7 @@ class Rounds:
         ]
         if self.phase is Phase.FINISHED and not self._evaluating and not self._announced:
             self._announced = True
-            effects += [Save(self._checkpoint(), self._exchange.inbox.marks), Emit(RunFinished(self.round))]
+            effects += [Save(self._checkpoint(), self._updates.inbox.marks), Emit(RunFinished(self.round))]
         return effects
 
     def _adoption_judged(self, done: EvaluationFinished, now: float) -> list[Effect]:
@@ -364,14 +364,14 @@ class Rounds:
 
     def _pull_to_close(self, now: float) -> list[Effect]:
         wait = max(CLOSING_SECONDS, self._usual_seconds)
-        return [*self._exchange.pull(now), SetTimer("close", now + wait)]
+        return [*self._updates.pull(now), SetTimer("close", now + wait)]
 
     def _close(self, now: float) -> list[Effect]:
         """Merge without training while others still publish: who is done first must not end with the least learned.
 
         At most as many merges as a slot lasts, so that every member's last model is in the last of them.
         """
-        if any(c.waited == 0 for c in self._exchange.candidates(self.merges)):
+        if any(c.waited == 0 for c in self._updates.candidates(self.merges)):
             self._merge_only()
             self._quiet_pulls, self._closing_merges = 0, self._closing_merges + 1
         else:

@@ -197,7 +197,7 @@ class DaemonView:
             manifest=heartbeat.manifest_version if heartbeat else None,
             version=heartbeat.software if heartbeat else None,
             proto=heartbeat.protocol_max if heartbeat else None,
-            age=node.exchange.age(member),
+            age=node.updates.age(member),
             note=self._note(member),
         )
 

@@ -202,7 +202,7 @@ def test_a_restored_backup_jumps_above_what_others_have_seen() -> None:
     network.run(5)
     old = dataclasses.replace(network.disks[network.ids[0]])
     network.run(15)
-    newest = max(network.nodes[i].exchange.inbox.newest_seq(network.ids[0]) for i in network.ids[1:])
+    newest = max(network.nodes[i].updates.inbox.newest_seq(network.ids[0]) for i in network.ids[1:])
     network.crash(0)
     network.disks[network.ids[0]] = old
     network.start(0)
@@ -244,8 +244,8 @@ def test_who_is_done_first_merges_on_until_the_slowest_is_done() -> None:
     network.start(3)
     network.run(60)
     first, last = network.nodes[network.ids[0]], network.nodes[network.ids[3]]
-    assert first.exchange.inbox.newest_seq(network.ids[3]) == last.rounds.seq == 8
-    assert all(c.waited > 0 for c in first.exchange.candidates(first.rounds.merges)), "the last one has been merged"
+    assert first.updates.inbox.newest_seq(network.ids[3]) == last.rounds.seq == 8
+    assert all(c.waited > 0 for c in first.updates.candidates(first.rounds.merges)), "the last one has been merged"
     assert first.rounds.round == 8
     assert all(len(of_kind(network, i, RunFinished)) == 1 for i in range(4))
 

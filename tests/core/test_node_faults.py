@@ -77,7 +77,7 @@ def test_equivocation_is_blamed_on_the_signer_and_not_on_the_relay() -> None:
     network = started(3, rounds=0)
     network.run(5)
     node = network.nodes[network.ids[0]]
-    seq = node.exchange.inbox.newest_seq(network.ids[1])
+    seq = node.updates.inbox.newest_seq(network.ids[1])
     other = forged(network, 1, seq, np.zeros_like(node.rounds.vector))
     effects = node.handle(UpdateReceived(other, network.ids[2]), network.now)
     [refused] = [x.event for x in effects if isinstance(x, Emit) and isinstance(x.event, UpdateRefused)]

@@ -16,7 +16,7 @@ from p2pfed.core.settings import Memory
 from p2pfed.core.types import NodeId, PeerState, Reason, Verdict
 
 
-class Exchange:
+class Updates:
     """The slots of others' updates and the pulls under way."""
 
     def __init__(
