@@ -41,6 +41,7 @@ def run_checks(config: Path, settings: Sequence[str] | None, with_data: bool) ->
         return results
     state = StateDir(node.node.state_dir)
     if _try(results, "state", lambda: _state(state)):
+        _try(results, "history", lambda: _history(state))
         _try(results, "keys", lambda: _keys(state))
         manifest: Manifest | None = _try(results, "manifest", lambda: _manifest(state, node))
     else:
@@ -67,6 +68,16 @@ def _state(state: StateDir) -> tuple[str, bool]:
     if not os.access(state.root, os.R_OK | os.W_OK | os.X_OK):
         raise StateLocked(f"{state.root} cannot be written to by this user; change its owner or node.state_dir")
     return f"{state.root} is there", True
+
+
+def _history(state: StateDir) -> tuple[str, bool]:
+    from p2pfed.cli.terminal import plural
+    from p2pfed.store.lock import holder
+    from p2pfed.store.sqlite import verify_history
+
+    running = holder(state)
+    text = f"{plural(verify_history(state), 'event')}, none changed since it was written"
+    return f"{text}; read while in use by {running}" if running else text, True
 
 
 def _keys(state: StateDir) -> tuple[str, bool]:

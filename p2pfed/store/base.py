@@ -131,12 +131,19 @@ def check_chain(anchor: bytes, rows: Iterable[tuple[StoredEvent, bytes]]) -> int
     before, count = None, 0
     for event, stored in rows:
         if before is not None and event.id != before + 1:
-            raise StateCorrupt(f"the event history has a hole: event {event.id} follows event {before}")
+            raise _broken_from(event, f"event {before} is the one before it")
         anchor = link(anchor, event)
         if anchor != stored:
-            raise StateCorrupt(f"event {event.id} ({event.kind}) was changed after it was written")
+            raise _broken_from(event, "it, or what was before it, is not what was written")
         before, count = event.id, count + 1
     return count
+
+
+def _broken_from(event: StoredEvent, why: str) -> StateCorrupt:
+    return StateCorrupt(
+        f"the event history is broken from event {event.id} ({event.kind}) on: {why}. "
+        "Something other than p2pfed wrote there: keep a copy of the state directory, and compare it with a backup"
+    )
 
 
 @dataclass

@@ -63,6 +63,21 @@ class StateLock:
         self.release()
 
 
+def holder(state: StateDir) -> str | None:
+    """Who holds the lock of `state`, without taking it; None if nobody does."""
+    try:
+        descriptor = os.open(state.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None  # never taken, or not ours to look at
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return _holder(state.lock)
+    finally:
+        os.close(descriptor)
+    return None
+
+
 def _holder(path: Path) -> str:
     try:
         holder = json.loads(path.read_bytes())

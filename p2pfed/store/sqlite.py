@@ -78,16 +78,9 @@ class SqliteStore:
         """
         self._state = state
         self._keep = keep_events
-        if state.member_key.exists() and not (state.database.exists() and state.database.stat().st_size):
-            raise StateCorrupt(
-                f"{state.database} is missing or empty but {state.member_key} is there: without the last signed "
-                f"sequence number this node could sign it twice. {_WAY_OUT}"
-            )
-        try:
-            with _faults(state.database):
-                self._restored = self._open()
-        except (sqlite3.Error, UnicodeDecodeError) as error:  # names or text that are not what was once written
-            raise _corrupt(state.database, str(error)) from error
+        _require_database(state)
+        with _opening_faults(state.database):
+            self._restored = self._open()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
 
     def restore(self) -> Restored:
@@ -117,7 +110,7 @@ class SqliteStore:
 
     async def verify_chain(self) -> int:
         """See Store."""
-        return await self._run(self._verify)
+        return await self._run(_verify, self._db)
 
     def close(self) -> None:
         """See Store."""
@@ -150,15 +143,7 @@ class SqliteStore:
         db.execute("PRAGMA page_size = 16384")  # of a new file: a model of megabytes commits in half the time
         db.execute("PRAGMA cache_size = -512")  # KiB: rows are written once and rarely read again
         db.execute("PRAGMA synchronous = FULL")  # a commit that returned survives a power cut
-        problems = [row[0] for row in db.execute("PRAGMA quick_check(3)")]
-        if problems != ["ok"]:
-            raise _corrupt(self._state.database, problems[0])
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(MIGRATIONS):
-            raise StateCorrupt(
-                f"{self._state.database} was written by a newer p2pfed (schema {version}, this one knows "
-                f"{len(MIGRATIONS)}); install that version again"
-            )
+        version = _checked_version(db, self._state.database)
         db.execute("PRAGMA journal_mode = WAL")
         if 0 < version < len(MIGRATIONS):
             backup = self._state.database.with_name(f"node.v{version}.sqlite")
@@ -254,18 +239,58 @@ class SqliteStore:
 
     def _end(self) -> tuple[int, bytes]:
         row = self._db.execute("SELECT id, hash FROM events ORDER BY id DESC LIMIT 1").fetchone()
-        return row or (0, self._anchor())
-
-    def _anchor(self) -> bytes:
-        anchor: bytes = self._db.execute("SELECT anchor FROM node").fetchone()[0]
-        return anchor
+        return row or (0, _anchor(self._db))
 
     def _select(self, query: str, since: int, limit: int) -> list[StoredEvent]:
         return [StoredEvent(*row) for row in self._db.execute(query, (since, limit))]
 
-    def _verify(self) -> int:
-        rows = self._db.execute("SELECT id, time, kind, json, hash FROM events ORDER BY id")
-        return check_chain(self._anchor(), ((StoredEvent(*content), stored) for *content, stored in rows))
+
+def verify_history(state: StateDir) -> int:
+    """How many events the stored history has, its hash chain verified; beside a running daemon, and without a write.
+
+    Raises StateCorrupt naming the first bad event, or what makes the database one that no daemon would open.
+    """
+    _require_database(state)
+    if not state.database.exists():
+        return 0
+    with _opening_faults(state.database):
+        db = sqlite3.connect(f"{state.database.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        with contextlib.closing(db):
+            db.execute("BEGIN")  # one snapshot: a running daemon goes on writing
+            return _verify(db) if _checked_version(db, state.database) else 0
+
+
+def _require_database(state: StateDir) -> None:
+    if state.member_key.exists() and not (state.database.exists() and state.database.stat().st_size):
+        raise StateCorrupt(
+            f"{state.database} is missing or empty but {state.member_key} is there: without the last signed "
+            f"sequence number this node could sign it twice. {_WAY_OUT}"
+        )
+
+
+def _checked_version(db: sqlite3.Connection, path: Path) -> int:
+    """The schema version of a file whose pages are sound; raises StateCorrupt."""
+    problems = [row[0] for row in db.execute("PRAGMA quick_check(3)")]
+    if problems != ["ok"]:
+        raise _corrupt(path, problems[0])
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise StateCorrupt(
+            f"{path} was written by a newer p2pfed (schema {version}, this one knows {len(MIGRATIONS)}); "
+            "install that version again"
+        )
+    return version
+
+
+def _anchor(db: sqlite3.Connection) -> bytes:
+    """The hash that the oldest stored event is chained to."""
+    anchor: bytes = db.execute("SELECT anchor FROM node").fetchone()[0]
+    return anchor
+
+
+def _verify(db: sqlite3.Connection) -> int:
+    rows = db.execute("SELECT id, time, kind, json, hash FROM events ORDER BY id")
+    return check_chain(_anchor(db), ((StoredEvent(*content), stored) for *content, stored in rows))
 
 
 def _make_private(path: Path) -> None:
@@ -292,6 +317,16 @@ def _faults(path: Path) -> Iterator[None]:
         if fault is None:
             raise
         raise fault from error
+
+
+@contextlib.contextmanager
+def _opening_faults(path: Path) -> Iterator[None]:
+    """The same for a file that was never seen before: its content is at fault, whatever SQLite makes of it."""
+    try:
+        with _faults(path):
+            yield
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # names or text that are not what was once written
+        raise _corrupt(path, str(error)) from error
 
 
 def _fault(error: sqlite3.Error, path: Path) -> LocalFault | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -18,7 +19,7 @@ from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt, StateLocked
 from p2pfed.store import sqlite
 from p2pfed.store.base import StoredEvent
-from p2pfed.store.sqlite import SqliteStore
+from p2pfed.store.sqlite import SqliteStore, verify_history
 from p2pfed.store.state_dir import StateDir
 
 A = NodeId("A" * 56)
@@ -96,7 +97,7 @@ async def test_a_checkpoint_changed_on_disk_is_refused(state):
         ("UPDATE events SET json = '{\"n\":99}' WHERE id = 4", "event 4"),
         ("UPDATE events SET time = time + 1 WHERE id = 6", "event 6"),
         ("UPDATE events SET kind = 'other' WHERE id = 10", "event 10"),
-        ("DELETE FROM events WHERE id = 5", "hole"),
+        ("DELETE FROM events WHERE id = 5", "from event 6 .*: event 4 is the one before it"),
         ("DELETE FROM events WHERE id = 1", "event 2"),
     ],
 )
@@ -107,6 +108,33 @@ async def test_a_history_changed_afterwards_is_found(state, statement, said):
     with pytest.raises(StateCorrupt, match=said):
         await store.verify_chain()
     store.close()
+    with pytest.raises(StateCorrupt, match=said):
+        verify_history(state)
+
+
+async def test_a_history_is_verified_beside_its_writer_and_after_it_was_killed(state):
+    assert verify_history(state) == 0
+    await filled(state)
+    before = state.database.read_bytes()
+    assert verify_history(state) == 10
+    assert state.database.read_bytes() == before
+    store = SqliteStore(state)
+    await store.append([StoredEvent(11, 11.0, "node_started", "{}")])  # in the log file, not in the database yet
+    assert verify_history(state) == 11
+    shutil.copytree(state.root, killed := state.root / "killed")
+    store.close()
+    assert verify_history(StateDir(killed)) == 11
+
+
+async def test_what_no_daemon_would_open_is_no_history(state):
+    await filled(state)
+    state.member_key.touch()
+    state.database.write_bytes(state.database.read_bytes()[:5000])
+    with pytest.raises(StateCorrupt, match="damaged"):
+        verify_history(state)
+    state.database.unlink()
+    with pytest.raises(StateCorrupt, match="is missing or empty"):
+        verify_history(state)
 
 
 async def test_every_file_of_the_database_is_its_owners_only(state, monkeypatch):
@@ -178,7 +206,7 @@ import numpy as np
 from p2pfed.core.effects import Checkpoint, Save
 from p2pfed.errors import DiskFault
 from p2pfed.store.base import StoredEvent
-from p2pfed.store.sqlite import SqliteStore
+from p2pfed.store.sqlite import SqliteStore, verify_history
 from p2pfed.store.state_dir import StateDir
 
 async def main():
@@ -230,7 +258,7 @@ import asyncio, hashlib, os, pathlib, sys
 import numpy as np
 from p2pfed.core.effects import Checkpoint, Save
 from p2pfed.store.base import StoredEvent
-from p2pfed.store.sqlite import SqliteStore
+from p2pfed.store.sqlite import SqliteStore, verify_history
 from p2pfed.store.state_dir import StateDir
 
 async def main():

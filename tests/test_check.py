@@ -1,0 +1,45 @@
+"""`p2pfed check` on the state directory: what an operator should know before `start` does."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from p2pfed.cli import run
+from p2pfed.store.base import StoredEvent
+from p2pfed.store.lock import StateLock
+from p2pfed.store.sqlite import SqliteStore
+from p2pfed.store.state_dir import StateDir
+
+
+@pytest.fixture
+def config(tmp_path, capsys) -> Path:
+    """A bank with keys and no data yet."""
+    path = tmp_path / "node.yaml"
+    assert run(["init", "-c", str(path), "--name", "bank-a"]) == 0
+    capsys.readouterr()
+    return path
+
+
+def check(config: Path, capsys) -> tuple[int, dict[str, dict]]:
+    """Exit code, and each check under its name."""
+    code = run(["check", "-c", str(config), "--no-data", "--json"])
+    return code, {c["name"]: c for c in json.loads(capsys.readouterr().out)["checks"]}
+
+
+async def test_the_history_is_verified(config, capsys):
+    state = StateDir(config.parent / "state")
+    store = SqliteStore(state)
+    await store.append([StoredEvent(i, float(i), "node_started", "{}") for i in range(1, 4)])
+    with StateLock(state, "1.2.3", 0):
+        message = check(config, capsys)[1]["history"]["message"]
+    assert message.startswith("3 events, none changed since it was written; read while in use by p2pfed 1.2.3, process")
+    store.close()
+    assert check(config, capsys)[1]["history"]["message"] == "3 events, none changed since it was written"
+    with sqlite3.connect(state.database) as db:
+        db.execute("UPDATE events SET json = '[]' WHERE id = 2")
+    db.close()
+    code, found = check(config, capsys)
+    assert code == 65
+    assert "broken from event 2 (node_started) on" in found["history"]["message"]
