@@ -6,12 +6,14 @@ import dataclasses
 import json
 import math
 import types
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
 MAX_DEPTH = 12
+_SCALARS = frozenset((str, int, float, bool, type(None)))
 
 
 class RecordError(ValueError):
@@ -20,7 +22,7 @@ class RecordError(ValueError):
 
 def canonical(value: Any) -> bytes:
     """UTF-8 JSON of a dataclass or plain value: sorted keys, no spaces, no NaN. Equal values give equal bytes."""
-    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _canonical(plain(value)).encode()
 
 
 def readable(value: Any) -> bytes:
@@ -30,8 +32,10 @@ def readable(value: Any) -> bytes:
 
 def plain(value: Any) -> Any:
     """`value` as dicts, lists, strings, numbers, booleans and None."""
+    if type(value) in _SCALARS:
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {name: plain(getattr(value, name)) for name in _names(type(value))}
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
     if isinstance(value, dict):
@@ -55,15 +59,20 @@ def parse_canonical(record: type[T], data: bytes) -> T:
 def load(data: bytes) -> Any:
     """Plain value of JSON in UTF-8, in which no key is given twice and no number is NaN; raises RecordError."""
     try:
-        return json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
+        return _decode(data.decode())
     except (ValueError, RecursionError) as error:
         raise RecordError(f"not JSON: {error}") from None
 
 
 def build(record: type[T], value: Any) -> T:
     """Check plain `value` against the annotations of `record` and construct it; raises RecordError."""
-    result: T = _check(record, value, record.__name__, 0)
+    result: T = _check_fields(record, value, record.__name__, 0)
     return result
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(kind))
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -79,61 +88,84 @@ def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not allowed")
 
 
-def _check(kind: Any, value: Any, where: str, depth: int) -> Any:
-    if depth > MAX_DEPTH:
-        raise RecordError(f"{where}: nested too deeply")
+# Both made once: json.dumps and json.loads make new ones for every message.
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_decode = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_constant).decode
+
+
+# Takes a value, its place in words and how deeply it is nested; made once for each annotation, used for each message.
+Check = Callable[[Any, str, int], Any]
+
+
+def _check_of(kind: Any) -> Check:
     origin, args = get_origin(kind), get_args(kind)
     if dataclasses.is_dataclass(kind):
-        return _check_fields(kind, value, where, depth)
+        return partial(_check_fields, kind)
     if origin in (Union, types.UnionType):
-        return _check_union(args, value, where, depth)
+        return _check_of_union(args)
     if origin is Literal:
-        if value not in args:
-            raise RecordError(f"{where}: expected one of {', '.join(map(str, args))}, got {str(value)[:40]!r}")
-        return value
+        return partial(_check_literal, args)
     if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
-        if not isinstance(value, list):
-            raise RecordError(f"{where}: expected a list")
-        return tuple(_check(args[0], v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value))
+        return partial(_check_list, _check_of(args[0]))
     if origin is tuple:
-        if not isinstance(value, list) or len(value) != len(args):
-            raise RecordError(f"{where}: expected a list of {len(args)}")
-        return tuple(_check(a, v, f"{where}[{i}]", depth + 1) for i, (a, v) in enumerate(zip(args, value, strict=True)))
-    return _check_scalar(getattr(kind, "__supertype__", kind), value, where)
+        return partial(_check_row, tuple(map(_check_of, args)))
+    return partial(_check_scalar, getattr(kind, "__supertype__", kind))
+
+
+def _check_of_union(args: tuple[Any, ...]) -> Check:
+    rest = [a for a in args if a is not type(None)]
+    if len(rest) != 1 or len(args) != 2:
+        raise TypeError("only X | None is a record's union")
+    return partial(_check_optional, _check_of(rest[0]))
+
+
+@cache
+def _field_checks(kind: Any) -> dict[str, Check]:
+    hints = get_type_hints(kind)
+    return {f.name: _check_of(hints[f.name]) for f in dataclasses.fields(kind)}
 
 
 def _check_fields(kind: Any, value: Any, where: str, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise RecordError(f"{where}: nested too deeply")
     if not isinstance(value, dict):
         raise RecordError(f"{where}: expected an object")
-    hints = _hints(kind)
-    names = {f.name for f in dataclasses.fields(kind)}
-    if unknown := sorted(value.keys() - names):
+    checks = _field_checks(kind)
+    if unknown := sorted(value.keys() - checks.keys()):
         raise RecordError(f"{where}: unknown field {unknown[0][:40]!r}")
-    if missing := sorted(names - value.keys()):
+    if missing := sorted(checks.keys() - value.keys()):
         raise RecordError(f"{where}: field {missing[0]!r} is missing")
     try:
-        return kind(**{n: _check(hints[n], value[n], f"{where}.{n}", depth + 1) for n in names})
+        return kind(**{name: check(value[name], f"{where}.{name}", depth + 1) for name, check in checks.items()})
     except RecordError:
         raise
     except ValueError as error:
         raise RecordError(f"{where}: {error}") from None
 
 
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _check_optional(check: Check, value: Any, where: str, depth: int) -> Any:
+    return None if value is None else check(value, where, depth)
 
 
-def _check_union(args: tuple[Any, ...], value: Any, where: str, depth: int) -> Any:
-    if value is None and type(None) in args:
-        return None
-    rest = [a for a in args if a is not type(None)]
-    if len(rest) != 1:
-        raise TypeError(f"{where}: only X | None is a record's union")
-    return _check(rest[0], value, where, depth)
+def _check_literal(allowed: tuple[Any, ...], value: Any, where: str, depth: int) -> Any:
+    if value not in allowed:
+        raise RecordError(f"{where}: expected one of {', '.join(map(str, allowed))}, got {str(value)[:40]!r}")
+    return value
 
 
-def _check_scalar(kind: Any, value: Any, where: str) -> Any:
+def _check_list(check: Check, value: Any, where: str, depth: int) -> Any:
+    if not isinstance(value, list):
+        raise RecordError(f"{where}: expected a list")
+    return tuple(check(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value))
+
+
+def _check_row(checks: tuple[Check, ...], value: Any, where: str, depth: int) -> Any:
+    if not isinstance(value, list) or len(value) != len(checks):
+        raise RecordError(f"{where}: expected a list of {len(checks)}")
+    return tuple(check(v, f"{where}[{i}]", depth + 1) for i, (check, v) in enumerate(zip(checks, value, strict=True)))
+
+
+def _check_scalar(kind: Any, value: Any, where: str, depth: int) -> Any:
     if kind is float and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if type(value) is not kind:
