@@ -147,11 +147,13 @@ class ManifestChanged:
 
 @dataclass(frozen=True)
 class TroubleSeen:
-    """The interpreter met something that the operator should know; raised as a problem once."""
+    """The interpreter met something that the operator should know; raised as a problem once for each `subject`."""
 
     code: str
     message: str
     hint: str
+    subject: str = ""
+    """The member concerned, if it is about one."""
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,7 @@ class GossipNode:
         )
 
     def _trouble_seen(self, got: TroubleSeen, now: float) -> list[Effect]:
-        return self.problems.raise_(got.code, "warning", got.message, got.hint)
+        return self.problems.raise_(got.code, "warning", got.message, got.hint, got.subject)
 
     def _stop(self, _: StopRequested, now: float) -> list[Effect]:
         self.rounds.phase = Phase.STOPPED

@@ -20,9 +20,12 @@ class Problems:
         self._open[(code, subject)] = problem
         return [Emit(problem)]
 
-    def clear(self, code: str, subject: str = "") -> list[Effect]:
-        """Close the problem; nothing happens if it is not open."""
-        return [Emit(ProblemCleared(code, subject))] if self._open.pop((code, subject), None) else []
+    def clear(self, code: str, subject: str | None = None) -> list[Effect]:
+        """Close the problem about `subject`, or whoever it is about; nothing happens if it is not open."""
+        closed = [key for key in self._open if key[0] == code and subject in (None, key[1])]
+        for key in closed:
+            del self._open[key]
+        return [Emit(ProblemCleared(*key)) for key in closed]
 
     def __contains__(self, code: str) -> bool:
         return any(c == code for c, _ in self._open)

@@ -275,6 +275,7 @@ class Driver:
                         "MANIFEST_REFUSED",
                         f"manifest {ask.version} of {self.node.name_of(ask.peer)} does not follow ours: {error}",
                         "compare fingerprints with the admins; the present manifest stays in force",
+                        ask.peer,
                     )
                 )
 

@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 
 from p2pfed.core.effects import Emit, Publish, Pull, Save, StartTraining
-from p2pfed.core.events import (
-    RoundCompleted,
-    UpdateRefused,
-)
+from p2pfed.core.events import ProblemCleared, ProblemRaised, RoundCompleted, UpdateRefused
 from p2pfed.core.inputs import (
     BlocklistChanged,
     ManifestChanged,
@@ -153,8 +150,12 @@ def test_a_newer_manifest_ends_what_was_wrong_with_the_one_before() -> None:
         network.start(i)
     network.run(10)
     node = network.nodes[network.ids[0]]
-    node.handle(TroubleSeen("MANIFEST_REFUSED", "another version 1", "compare fingerprints"), network.now)
+    for member in network.ids[1:]:
+        seen = TroubleSeen("MANIFEST_REFUSED", "another version 1", "compare fingerprints", member)
+        effects = node.handle(seen, network.now)
+        assert effects == [Emit(ProblemRaised(seen.code, "warning", seen.message, seen.hint, member))]
     assert "MANIFEST_EXPIRED" in node.problems and "MANIFEST_REFUSED" in node.problems
-    node.handle(ManifestChanged(dataclasses.replace(network.manifest, version=2, expires=10**9)), network.now)
+    effects = node.handle(ManifestChanged(dataclasses.replace(network.manifest, version=2, expires=10**9)), network.now)
+    assert effects == [Emit(ProblemCleared("MANIFEST_REFUSED", m)) for m in network.ids[1:]], "for each who offered it"
     node.handle(TimerFired("heartbeat"), network.now)
     assert "MANIFEST_EXPIRED" not in node.problems and "MANIFEST_REFUSED" not in node.problems

@@ -262,6 +262,7 @@ async def test_a_manifest_that_is_not_a_successor_is_refused_and_reported() -> N
             "fetch",
         )
         await banks[0].until(lambda: any(getattr(x, "code", "") == "MANIFEST_REFUSED" for x in banks[0].told))
+        assert [x.subject for x in banks[0].told if isinstance(x, ProblemRaised)] == [banks[1].id]
         assert banks[0].driver.node.manifest.version == 1
 
 
