@@ -3,10 +3,13 @@
 import json
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import ANY
 
 import pytest
 
 from p2pfed.cli import run
+from p2pfed.store import disk
 from p2pfed.store.base import StoredEvent
 from p2pfed.store.lock import StateLock
 from p2pfed.store.sqlite import SqliteStore
@@ -43,3 +46,14 @@ async def test_the_history_is_verified(config, capsys):
     code, found = check(config, capsys)
     assert code == 65
     assert "broken from event 2 (node_started) on" in found["history"]["message"]
+
+
+def test_a_disk_that_is_not_to_be_relied_on_is_a_warning(config, capsys, monkeypatch):
+    assert check(config, capsys)[1]["disk"] == {"name": "disk", "ok": True, "warning": False, "message": ANY}
+    monkeypatch.setattr(disk, "network_filesystem", lambda *_: "nfs4")
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
+    found = check(config, capsys)[1]["disk"]
+    assert found["ok"] and found["warning"]
+    assert "(nfs4)" in found["message"] and "less than 100 MiB are free" in found["message"]
+    run(["check", "-c", str(config), "--no-data"])
+    assert "warn  disk" in capsys.readouterr().out

@@ -151,11 +151,14 @@ def check(
     from p2pfed.cli.checks import run_checks
 
     results = run_checks(config, settings, data)
-    lines = [f"{'ok  ' if r.error is None else 'FAIL'}  {r.name:<14}  {r.text}" for r in results]
+    lines = [f"{'FAIL' if r.error else 'warn' if r.doubtful else 'ok':<4}  {r.name:<14}  {r.text}" for r in results]
     failed = [r.error for r in results if r.error is not None]
     value = {
         "ok": not failed,
-        "checks": [{"name": r.name, "ok": r.error is None, "message": r.text, **r.details} for r in results],
+        "checks": [
+            {"name": r.name, "ok": r.error is None, "warning": r.doubtful, "message": r.text, **r.details}
+            for r in results
+        ],
     }
     show(as_json, value, "\n".join(lines))
     if failed:

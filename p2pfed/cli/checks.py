@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one check; `error` is None if it passed."""
+    """What came of one check; `error` is None if it passed, `doubtful` if only just."""
 
     name: str
     text: str
     error: P2PFedError | None = None
+    doubtful: bool = False
     details: dict[str, Any] = field(default_factory=dict)
 
 
@@ -41,6 +42,7 @@ def run_checks(config: Path, settings: Sequence[str] | None, with_data: bool) ->
         return results
     state = StateDir(node.node.state_dir)
     if _try(results, "state", lambda: _state(state)):
+        results.append(_disk(state))
         _try(results, "history", lambda: _history(state))
         _try(results, "keys", lambda: _keys(state))
         manifest: Manifest | None = _try(results, "manifest", lambda: _manifest(state, node))
@@ -68,6 +70,15 @@ def _state(state: StateDir) -> tuple[str, bool]:
     if not os.access(state.root, os.R_OK | os.W_OK | os.X_OK):
         raise StateLocked(f"{state.root} cannot be written to by this user; change its owner or node.state_dir")
     return f"{state.root} is there", True
+
+
+def _disk(state: StateDir) -> Result:
+    from p2pfed.store import disk
+
+    doubts = [d for d in (disk.not_local(state.root), disk.nearly_full(state.root)) if d is not None]
+    if doubts:
+        return Result("disk", "; ".join(f"{d.message}: {d.hint}" for d in doubts), doubtful=True)
+    return Result("disk", f"local, {disk.free_bytes(state.root) / 1e9:,.1f} GB free")
 
 
 def _history(state: StateDir) -> tuple[str, bool]:

@@ -157,6 +157,13 @@ class TroubleSeen:
 
 
 @dataclass(frozen=True)
+class TroubleOver:
+    """What `TroubleSeen` told under `code` is no longer so."""
+
+    code: str
+
+
+@dataclass(frozen=True)
 class StopRequested:
     """Say good-bye; no more rounds."""
 
@@ -179,5 +186,6 @@ Input = (
     | BlocklistChanged
     | ManifestChanged
     | TroubleSeen
+    | TroubleOver
     | StopRequested
 )

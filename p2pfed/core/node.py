@@ -33,6 +33,7 @@ from p2pfed.core.inputs import (
     TrainerLost,
     TrainerReady,
     TrainingFinished,
+    TroubleOver,
     TroubleSeen,
     UpdateReceived,
 )
@@ -211,6 +212,9 @@ class GossipNode:
     def _trouble_seen(self, got: TroubleSeen, now: float) -> list[Effect]:
         return self.problems.raise_(got.code, "warning", got.message, got.hint, got.subject)
 
+    def _trouble_over(self, got: TroubleOver, now: float) -> list[Effect]:
+        return self.problems.clear(got.code)
+
     def _stop(self, _: StopRequested, now: float) -> list[Effect]:
         self.rounds.phase = Phase.STOPPED
         return [*self.presence.leave(self.rounds.seq, now), Halt()]
@@ -233,5 +237,6 @@ class GossipNode:
         BlocklistChanged: _blocklist_changed,
         ManifestChanged: _manifest_changed,
         TroubleSeen: _trouble_seen,
+        TroubleOver: _trouble_over,
         StopRequested: _stop,
     }

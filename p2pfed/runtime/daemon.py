@@ -35,7 +35,7 @@ from p2pfed.net.client import HttpTransport
 from p2pfed.net.discovery import Discovery, SeedDiscovery
 from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Traffic
-from p2pfed.runtime import systemd
+from p2pfed.runtime import diskwatch, systemd
 from p2pfed.runtime.driver import Driver, SteadyClock
 from p2pfed.runtime.enrolment import blocked_ids, check_member, trusted_chain
 from p2pfed.runtime.eventlines import EventLines
@@ -165,6 +165,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         faulthandler.register(signal.SIGUSR1)
         self._supervisor.start("history", self._events.run)
+        self._supervisor.start("disk", self._watch_disk)
         if (period := systemd.watchdog_seconds()) is not None:
             self._supervisor.start("watchdog", lambda: self._pet_watchdog(period))
         self._log.info(
@@ -172,6 +173,14 @@ class Daemon:
             self._view.admin_address or self._state.admin_socket,
         )  # fmt: skip
         systemd.notify("READY=1")
+
+    async def _watch_disk(self) -> None:
+        rounds = self._node.rounds
+
+        def checkpoint_bytes() -> int:
+            return rounds.vector.nbytes + len(rounds.optimiser) + len(rounds.frame)
+
+        await diskwatch.watch(self._state.root, checkpoint_bytes, self._driver.put)
 
     async def _discover(self) -> None:
         """Begin to look for addresses, as configured."""

@@ -1,0 +1,35 @@
+"""Looking after the disk under a running node: a problem while it may soon be full, or is none to rely on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from p2pfed.core.inputs import Input, TroubleOver, TroubleSeen
+from p2pfed.store import disk
+
+PERIOD = 30.0
+"""Seconds between two looks."""
+
+
+async def watch(
+    root: Path,
+    checkpoint_bytes: Callable[[], int],
+    put: Callable[[Input], None],
+    free: Callable[[Path], int] = disk.free_bytes,
+) -> None:
+    """Tell the node, through `put`, what is wrong with the disk of its state directory, and when that is over."""
+    # in threads: a network file system may answer late, or never
+    if doubt := await asyncio.to_thread(disk.not_local, root):
+        put(TroubleSeen(doubt.code, doubt.message, doubt.hint))
+    low = ""
+    while True:
+        doubt = await asyncio.to_thread(disk.nearly_full, root, checkpoint_bytes(), free)
+        if doubt is not None:
+            low = doubt.code
+            put(TroubleSeen(doubt.code, doubt.message, doubt.hint))
+        elif low:
+            put(TroubleOver(low))
+            low = ""
+        await asyncio.sleep(PERIOD)
