@@ -10,7 +10,7 @@ import csv
 import difflib
 import os
 from collections.abc import Collection, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,6 +178,13 @@ def _check_records(path: Path, delimiter: str, names: list[str]) -> None:
 
 
 # --- Parquet ----------------------------------------------------------------------------------------------------------
+
+
+def preload() -> None:
+    """Import the Parquet reader, if its extra is installed, for the forks of this process to share."""
+    with suppress(ImportError):
+        import pyarrow.pandas_compat
+        import pyarrow.parquet  # noqa: F401
 
 
 @contextmanager

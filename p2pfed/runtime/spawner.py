@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import gc
 import os
 import signal
 import socket
@@ -17,7 +16,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from p2pfed.runtime.trainer_child import ONE_THREAD, die_with_parent, learner_class, serve, step_back
+from p2pfed.runtime.trainer_child import ONE_THREAD, die_with_parent, for_life, learner_class, serve, step_back
 
 POLL_SECONDS = 1.0
 BACKLOG = 1024
@@ -99,7 +98,6 @@ def main(arguments: list[str]) -> None:
     try:
         with listen(path) as listener:  # first of all: a daemon that connects meanwhile waits in the backlog
             preload()
-            gc.freeze()  # a collection in a fork would touch, and so copy, every page
             serve_forks(listener)
     except Terminated:
         pass
@@ -109,9 +107,12 @@ def main(arguments: list[str]) -> None:
 
 def preload() -> None:
     """Import what every trainer needs, so that the forks share its memory."""
-    import p2pfed.data.features
-    import p2pfed.data.imbalance  # noqa: F401
+    with for_life():
+        import p2pfed.data.features
+        import p2pfed.data.imbalance  # noqa: F401
+        from p2pfed.data import sources
 
+        sources.preload()
     learner_class("keras")
 
 
