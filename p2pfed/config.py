@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from p2pfed.core.types import Address
+from p2pfed.core.types import NAME, Address
 
 
 def _address(text: str) -> str:
@@ -30,7 +30,7 @@ class Section(BaseModel):
 class NodeSection(Section):
     """Who this node is and where it keeps its state."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    name: str = Field(pattern=f"^{NAME}$")
     """The bank's name: up to 63 letters, digits, dots, dashes and underscores; the manifest lists it beside the key."""
     state_dir: Path
     """Keys, database and model live here; one daemon at a time. Relative paths start at the configuration file."""

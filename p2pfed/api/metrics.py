@@ -18,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from p2pfed.api.schemas import MemberRow, Status
 from p2pfed.api.view import NodeView
 from p2pfed.core.events import Event, ModelEvaluated, PeerBenched, RoundCompleted, UpdateAccepted, UpdateRefused
-from p2pfed.core.types import NodeId
+from p2pfed.core.types import DAY, NodeId
 
 ROUND_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
@@ -97,7 +97,7 @@ class _Read:
         yield _states("p2pfed_problems", "Open problems", "code", codes)
         yield GaugeMetricFamily("p2pfed_round", "Completed rounds", status.learning.round)
         yield GaugeMetricFamily("p2pfed_manifest_version", "Manifest in force", status.consortium.manifest_version)
-        left = status.consortium.expires_in_days * 86_400
+        left = status.consortium.expires_in_days * DAY
         yield GaugeMetricFamily("p2pfed_manifest_expires_in_seconds", "Until the manifest expires", left)
 
     def _peers(self) -> Iterator[Metric]:

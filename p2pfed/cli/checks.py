@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2pfed.core.types import DAY
 from p2pfed.errors import NotPermitted, P2PFedError, StateLocked, Unavailable
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _manifest(state: StateDir, node: NodeConfig) -> tuple[str, Manifest]:
     check_member(manifest, load_member_key(state), node, state)
     blocked_ids(node.peers.blocklist, manifest)
     text = f"version {manifest.version} of {manifest.name}, {len(manifest.members)} members"
-    left = (manifest.expires - time.time()) / 86400
+    left = (manifest.expires - time.time()) / DAY
     text += f", expires in {left:.0f} days" if left > 0 else ", expired: ask the admins for a new version"
     return text, manifest
 

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from p2pfed.cli.terminal import AsJson, naming, numbers, plural, read_file, show, table
+from p2pfed.core.types import DAY
 from p2pfed.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from p2pfed.core.consortium import Admin, JoinRequest, Member, SignedManifest
     from p2pfed.core.contract import FeatureContract
     from p2pfed.core.identity import Identity
-
-DAY = 86400
 
 ManifestPath = Annotated[Path, typer.Argument(help="The manifest file.")]
 RequestPaths = Annotated[list[Path], typer.Option("--request", help="A bank's join request; repeatable.")]
@@ -115,9 +114,7 @@ def create(
     _write(SignedManifest.unsigned(first), keys, out)
 
 
-def add(
-    manifest: ManifestPath, requests: RequestPaths, keys: Keys = None, out: Out = None, days: Days = None
-) -> None:
+def add(manifest: ManifestPath, requests: RequestPaths, keys: Keys = None, out: Out = None, days: Days = None) -> None:
     """Make the next version with more banks, or with a known bank's new certificate and addresses."""
     from p2pfed.core.joining import as_member
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from p2pfed.core.types import DAY
 from p2pfed.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ def span(seconds: float | None) -> str:
         return f"{whole}s"
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
-    if whole < 86400:
+    if whole < DAY:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 86400}d"
+    return f"{whole // DAY}d"
 
 
 def numbers(text: str, option: str) -> tuple[int, ...]:

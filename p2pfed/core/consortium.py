@@ -20,7 +20,7 @@ from p2pfed.core.fields import endpoints_problem, is_hex
 from p2pfed.core.identity import MANIFEST_DOMAIN, Signer, fingerprint, node_id, same_fingerprint, verify
 from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.payload import Encoding
-from p2pfed.core.types import NodeId
+from p2pfed.core.types import NAME, NodeId
 from p2pfed.errors import ConfigError
 
 MAX_MANIFEST = 2 * 1024 * 1024
@@ -31,7 +31,7 @@ MAX_CERTIFICATE = 4096
 """A DER certificate, in bytes."""
 MAX_PARAMETERS = 20_000_000
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_NAME = re.compile(NAME)
 _TOPOLOGY = re.compile(r"random|full|ring|regular:[1-9][0-9]{0,3}")
 
 
@@ -293,7 +293,7 @@ def member_problems(member: Member) -> list[str]:
     """What is wrong with one member's entry, by itself."""
     name = member.name[:63]
     problems = []
-    if not NAME.fullmatch(member.name):
+    if not _NAME.fullmatch(member.name):
         problems.append(f"member {name!r}: a name has up to 63 letters, digits, dots, dashes and underscores")
     if not is_hex(member.key, 64):
         problems.append(f"member {name!r}: the key is not 64 lower-case hex digits")
@@ -339,7 +339,7 @@ def _people_problems(manifest: Manifest) -> list[str]:
     if not 1 <= manifest.threshold <= len(admins):
         problems.append(f"the threshold is {manifest.threshold}, with {len(admins)} admins")
     for admin in admins:
-        if not NAME.fullmatch(admin.name) or not is_hex(admin.key, 64):
+        if not _NAME.fullmatch(admin.name) or not is_hex(admin.key, 64):
             problems.append(f"admin {admin.name[:63]!r}: the name or the key (64 lower-case hex digits) is malformed")
     problems += _twice("member name", [m.name.lower() for m in members]) + _twice(
         "member key", [m.key for m in members]

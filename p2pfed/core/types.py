@@ -11,6 +11,13 @@ NodeId = NewType("NodeId", str)
 """A member's name everywhere: base32 of SHA-256 of its public key, with check characters (see `identity.node_id`)."""
 
 
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+"""Regular expression of a bank's or admin's name: it stands in logs, file names and tables as it is."""
+
+DAY = 86_400
+"""Seconds."""
+
+
 def short(node: NodeId) -> str:
     """The first seven characters of an id, as logs and tables show it."""
     return node[:7]

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from p2pfed.config import DataSection, ParquetSource
 from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments, Scaler
 from p2pfed.core.rows import BankRows, Rows
+from p2pfed.core.types import DAY
 from p2pfed.data.leaks import check_leaks
-from p2pfed.data.split import DAY, Index, Parts, by_time, row_keys, stratified
+from p2pfed.data.split import Index, Parts, by_time, row_keys, stratified
 from p2pfed.data.table import Table, read_features, read_table
 from p2pfed.errors import DataError
 

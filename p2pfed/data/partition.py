@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from p2pfed.core.types import DAY
 from p2pfed.data import parsing
 from p2pfed.data.sources import check_columns
-from p2pfed.data.split import DAY, newest, row_keys, stratified
+from p2pfed.data.split import newest, row_keys, stratified
 from p2pfed.errors import DataError, UsageError
 
 MIN_BANK_ROWS = 300

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from p2pfed.core.types import DAY
 from p2pfed.errors import DataError
-
-DAY = 86400.0
 
 Index = NDArray[np.intp]
 

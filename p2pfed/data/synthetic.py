@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from p2pfed.core.types import DAY
 from p2pfed.data.windows import History
 from p2pfed.errors import UsageError
 
@@ -33,7 +34,6 @@ SPREAD_FROM = 0.75
 
 START = 1_736_121_600  # Monday, 2025-01-06 00:00 UTC
 HOUR = 3600
-DAY = 86400
 REGIONS = 12
 MIN_PAYMENTS = 1000
 

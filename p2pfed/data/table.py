@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from p2pfed.config import DataSection, Source
 from p2pfed.core.contract import FeatureColumn
+from p2pfed.core.types import DAY
 from p2pfed.data import parsing, sources
-from p2pfed.data.split import DAY
 from p2pfed.errors import DataError
 
 

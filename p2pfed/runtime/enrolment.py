@@ -25,7 +25,7 @@ from p2pfed.core.contract import FeatureContract, Moments
 from p2pfed.core.identity import Identity
 from p2pfed.core.joining import as_member, seal_join_request
 from p2pfed.core.model import ModelSpec, TrainingPolicy
-from p2pfed.core.types import Address, NodeId
+from p2pfed.core.types import DAY, Address, NodeId
 from p2pfed.errors import ConfigError, NotPermitted, StateCorrupt
 from p2pfed.net import tls
 from p2pfed.store import credentials
@@ -35,7 +35,6 @@ from p2pfed.store.state_dir import StateDir
 CONTRACT_CLIP = 10.0
 ADOPTION_SECONDS = 60.0
 PUBLISH_MIN_FRAUDS = 5
-DAY = 86_400
 EVERY_INTERFACE = ("0.0.0.0", "::")
 
 

@@ -23,15 +23,13 @@ from p2pfed.api.schemas import (
 from p2pfed.api.summary import Summary
 from p2pfed.core.messages import PROTOCOL_MAX, PROTOCOL_MIN
 from p2pfed.core.rounds import Phase
-from p2pfed.core.types import NodeId, PeerState
+from p2pfed.core.types import DAY, NodeId, PeerState
 from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Traffic
 from p2pfed.runtime.driver import Driver
 from p2pfed.runtime.supervise import Supervisor
 from p2pfed.runtime.trainer import Trainer
 from p2pfed.runtime.trainer_process import resident_bytes
-
-DAY = 86_400
 
 
 class DaemonView:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfed.data.split import DAY, Parts, by_time, row_keys, stratified
+from p2pfed.core.types import DAY
+from p2pfed.data.split import Parts, by_time, row_keys, stratified
 from p2pfed.errors import DataError
 
 shares = st.tuples(st.floats(0.05, 0.4), st.floats(0, 0.4))

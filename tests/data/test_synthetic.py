@@ -10,6 +10,7 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score
 
+from p2pfed.core.types import DAY
 from p2pfed.data import synthetic
 from p2pfed.data.leaks import auroc
 from p2pfed.errors import UsageError
@@ -38,7 +39,7 @@ def test_size_order_and_types(payments: pd.DataFrame) -> None:
     assert not payments.isna().any().any()
     assert np.isfinite(payments.select_dtypes("number").to_numpy(float)).all()
     assert (payments.amount >= 0.01).all()
-    span = np.ptp(payments[synthetic.EVENT_TIME]) / synthetic.DAY
+    span = np.ptp(payments[synthetic.EVENT_TIME]) / DAY
     assert 115 < span < 120
 
 
@@ -51,7 +52,7 @@ def test_frauds_are_rare_and_of_every_kind(payments: pd.DataFrame) -> None:
 
 
 def test_each_bank_sees_some_kinds_first_and_all_later(many: pd.DataFrame) -> None:
-    day = (many[synthetic.EVENT_TIME] - synthetic.START) / synthetic.DAY
+    day = (many[synthetic.EVENT_TIME] - synthetic.START) / DAY
     frauds = many.pattern > 0
     early = many[frauds & (day < 120 * synthetic.SPREAD_FROM - 1)]
     for bank, seen in early.groupby(synthetic.BANK):
