@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
-from dataclasses import asdict, dataclass, field
+import platform
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from p2pfed import __version__
 from p2pfed.errors import DataError, DiskFault
 
 SCHEMA = "p2pfed.run/1"
@@ -73,6 +76,39 @@ class HistoryPoint:
     seconds: float
 
 
+class NodeHistory:
+    """One node's rounds, told as they happen: updates count for the round in which they arrived.
+
+    What is merged after the last round, while others still publish, counts for the last one.
+    """
+
+    def __init__(self, node: str) -> None:
+        self._node = node
+        self._points: dict[int, HistoryPoint] = {}
+        self._received = 0
+
+    def accepted(self, size: int) -> None:
+        """An update of `size` bytes went into its slot."""
+        self._received += size
+
+    def completed(self, round_number: int, loss: float, seconds: float) -> None:
+        """A round ended."""
+        point = HistoryPoint(round_number, self._node, None, loss, self._received, seconds)
+        self._points[round_number], self._received = point, 0
+
+    def evaluated(self, round_number: int, auprc: float | None) -> None:
+        """The model after a round was measured on the pooled test rows."""
+        if (point := self._points.get(round_number)) is not None:
+            self._points[round_number] = replace(point, auprc=auprc)
+
+    def points(self) -> list[HistoryPoint]:
+        """The rounds so far, in order."""
+        points = list(self._points.values())
+        if points:
+            points[-1] = replace(points[-1], bytes=points[-1].bytes + self._received)
+        return points
+
+
 @dataclass(frozen=True)
 class RunFile:
     """A whole run; `options` repeats how it was started, `versions` with what."""
@@ -92,6 +128,12 @@ class RunFile:
         """Pooled-test AUPRC of each honest node that has one."""
         tests = [node.test for node in self.nodes if node.role == "honest" and node.test]
         return tuple(test["auprc"] for test in tests if test["auprc"] is not None)
+
+
+def versions() -> dict[str, str]:
+    """Of this program and what its numbers depend on."""
+    found = {"p2pfed": __version__, "python": platform.python_version()}
+    return found | {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")}
 
 
 def to_json(run: RunFile) -> dict[str, Any]:

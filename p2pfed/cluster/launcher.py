@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
-from p2pfed import __version__
 from p2pfed.cluster.founding import Bank, LocalCluster
 from p2pfed.cluster.options import ClusterOptions
 from p2pfed.cluster.progress import Screen
 from p2pfed.cluster.running import RunningCluster
 from p2pfed.errors import LocalFault, Unavailable
-from p2pfed.results import HistoryPoint, NodeRun, RunFile
+from p2pfed.results import HistoryPoint, NodeHistory, NodeRun, RunFile, versions
 
 POLL_SECONDS = 0.5
 STALL_SECONDS = 600.0
@@ -45,12 +42,6 @@ def run(options: ClusterOptions, cluster: LocalCluster, screen: Screen) -> RunFi
         nodes=tuple(node for node, _ in gathered),
         history=tuple(point for _, points in gathered for point in points),
     )
-
-
-def versions() -> dict[str, str]:
-    """Of this program and what its numbers depend on."""
-    found = {"p2pfed": __version__, "python": platform.python_version()}
-    return found | {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")}
 
 
 def _wait(running: RunningCluster, rounds: int, screen: Screen) -> None:
@@ -94,27 +85,17 @@ def _gather(running: RunningCluster, bank: Bank) -> tuple[NodeRun, list[HistoryP
 
 
 def history(name: str, events: list[dict[str, Any]]) -> list[HistoryPoint]:
-    """A node's rounds, from its events in order: updates count for the round in which they arrived.
-
-    What is merged after the last round, while others still publish, counts for the last one.
-    """
-    points: dict[int, HistoryPoint] = {}
-    received = 0
+    """A node's rounds, from its events in order."""
+    told = NodeHistory(name)
     for event in events:
         fields = event["fields"]
         if event["kind"] == "update_accepted":
-            received += fields["bytes"]
+            told.accepted(fields["bytes"])
         elif event["kind"] == "round_completed":
-            number = fields["round"]
-            points[number] = HistoryPoint(number, name, None, fields["loss"], received, fields["seconds"])
-            received = 0
-        elif event["kind"] == "model_evaluated" and (point := points.get(fields["round"])) is not None:
-            auprc = fields["metrics"].get("test", {}).get("auprc")
-            points[point.round] = replace(point, auprc=auprc)
-    if points:
-        last = points[max(points)]
-        points[last.round] = replace(last, bytes=last.bytes + received)
-    return list(points.values())
+            told.completed(fields["round"], fields["loss"], fields["seconds"])
+        elif event["kind"] == "model_evaluated":
+            told.evaluated(fields["round"], fields["metrics"].get("test", {}).get("auprc"))
+    return told.points()
 
 
 def _plain_options(options: ClusterOptions) -> dict[str, Any]:
