@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from p2pfed.core.consortium import Manifest, members_by_id
-from p2pfed.core.effects import Effect, Emit, Halt
+from p2pfed.core.effects import Effect, Emit, Halt, Pull
 from p2pfed.core.events import NodeStarted, UpdateRefused
 from p2pfed.core.identity import Signer, node_id
 from p2pfed.core.inputs import (
@@ -67,6 +67,8 @@ class GossipNode:
         self.presence = Presence(signer, manifest, settings, memory.epoch, self.peers, self.problems, rng)
         self.updates = Updates(self.me, manifest, memory, self.peers, rng)
         self.rounds = Rounds(signer, manifest, settings, memory, self.peers, self.updates, self.problems)
+        self._skipped: list[range] = []
+        """Sequence numbers that others named before this node came to sign them: it never will."""
 
     # --- what an interpreter may ask without an input -----------------------------------------------------------------
 
@@ -125,15 +127,27 @@ class GossipNode:
         if seq > self.rounds.seq + HELLO_JUMP:
             return self._offended(Offended(witness, Reason.MALFORMED, f"it claims to hold update {seq} of us"), now)
         self.peers.succeeded(witness, now)
-        return self._jump_above(seq, witness)
-
-    def _jump_above(self, seq: int, witness: NodeId) -> list[Effect]:
-        """Never sign a sequence number again that somebody has already seen."""
         newest = self.rounds.seq
         if seq <= newest:
             return []
+        # a mere claim costs numbers, of which there are enough; whether it is true our own signature must say
+        self._skip_to(seq)
+        return [Pull(witness, self.peers.endpoints(witness), self.me, newest)]
+
+    def _skip_to(self, seq: int) -> None:
+        """Never sign a sequence number again that somebody may have seen."""
+        self._skipped.append(range(self.rounds.seq + 1, seq + 1))
         self.rounds.seq = seq
-        return self.presence.forgotten_past(f"update {seq} (seen by {short(witness)}), the newest here is {newest}")
+
+    def _own_update(self, seq: int, witness: NodeId) -> list[Effect]:
+        """An update that this node has signed, in this life or in one that its state has forgotten."""
+        if seq > self.rounds.seq:
+            self._skip_to(seq)
+        skipped = next((r for r in self._skipped if seq in r), None)
+        if skipped is None:
+            return []
+        known = f"the newest here is {skipped.start - 1}"
+        return self.presence.forgotten_past(f"update {seq} (shown by {short(witness)}), {known}")
 
     def _update_received(self, got: UpdateReceived, now: float) -> list[Effect]:
         statement = got.update.statement
@@ -141,7 +155,7 @@ class GossipNode:
         if not got.pushed:
             self.peers.succeeded(got.via, now)
         if statement.sender == self.me:
-            effects = self._jump_above(statement.seq, got.via)
+            effects = self._own_update(statement.seq, got.via)
         else:
             effects = self.updates.offer(got, self.rounds.merges)
         return [*effects, *self.rounds.pulls_ended(now)]

@@ -11,8 +11,8 @@ import pytest
 from p2pfed.core import record, wire
 from p2pfed.core.adoption import Stage
 from p2pfed.core.consortium import parse_signed, verify_succession
-from p2pfed.core.effects import Effect, Emit, FetchManifest, Publish, SayHello, StartEvaluation, StartTraining
-from p2pfed.core.events import UpdateRefused
+from p2pfed.core.effects import Effect, Emit, FetchManifest, Publish, Pull, SayHello, StartEvaluation, StartTraining
+from p2pfed.core.events import ProblemRaised, UpdateRefused
 from p2pfed.core.fields import MAX_NUMBER
 from p2pfed.core.inputs import (
     EvaluationFinished,
@@ -22,8 +22,9 @@ from p2pfed.core.inputs import (
     TrainerLost,
     TrainerReady,
     TrainingFinished,
+    UpdateReceived,
 )
-from p2pfed.core.messages import Heartbeat, HeartbeatTable, Hello
+from p2pfed.core.messages import Heartbeat, HeartbeatTable, Hello, ModelUpdate
 from p2pfed.core.node import HELLO_JUMP, GossipNode
 from p2pfed.core.presence import MANIFEST_PERIODS
 from p2pfed.core.rounds import Phase
@@ -63,6 +64,14 @@ def trained(node: GossipNode, now: float) -> list[Effect]:
     return node.handle(TrainingFinished(node.rounds.round + 1, vector, b"", 0.1, 10, 1.0), now)
 
 
+def seal(network: Network, seq: int) -> ModelUpdate:
+    """An update of node 0's own."""
+    return wire.seal_update(
+        identity(0), manifest=network.manifest, instance="00", seq=seq, previous="", round=9, rows=8,
+        vector=network.nodes[network.ids[0]].rounds.vector,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("claim", [MAX_NUMBER, 2**62, HELLO_JUMP + 1_000])
 def test_a_hello_cannot_use_up_the_sequence_numbers(claim: int) -> None:
     network, node = learning()
@@ -77,9 +86,27 @@ def test_a_hello_cannot_use_up_the_sequence_numbers(claim: int) -> None:
 def test_hellos_at_every_start_for_a_thousand_years_leave_sequence_numbers() -> None:
     assert 1_000 * 366 * 24 * HELLO_JUMP < MAX_NUMBER // 100, "five hellos at a start, a start an hour"
     network, node = learning()
-    node.handle(hello(network, node.rounds.seq + HELLO_JUMP), network.now)
+    claimed = node.rounds.seq + HELLO_JUMP
+    [asked] = node.handle(hello(network, claimed), network.now)
+    assert asked == Pull(network.ids[LIAR], node.peers.endpoints(network.ids[LIAR]), node.me, claimed - HELLO_JUMP)
     assert any(isinstance(x, Publish) for x in trained(node, network.now))
     assert not any(isinstance(x, SayHello) for x in node.handle(hello(network, 0), network.now))
+
+
+def test_only_what_this_node_has_signed_tells_that_its_state_was_rolled_back() -> None:
+    network, node = learning()
+    before = node.rounds.seq
+    node.handle(hello(network, before + 5), network.now)
+    [published] = [x for x in trained(node, network.now) if isinstance(x, Publish)]
+    assert published.seq == before + 6
+    shown = wire.open_update(published.frame, network.trust)
+    node.handle(UpdateReceived(shown, network.ids[LIAR]), network.now)  # what it made us sign proves nothing
+    assert "STATE_ROLLED_BACK" not in node.problems
+    forgotten = seal(network, before + 3)
+    effects = node.handle(UpdateReceived(forgotten, network.ids[LIAR]), network.now)
+    [raised] = [x.event for x in effects if isinstance(x, Emit) and isinstance(x.event, ProblemRaised)]
+    assert raised.code == "STATE_ROLLED_BACK" and f"update {before + 3} (shown by" in raised.message
+    assert f"the newest here is {before}" in raised.message and node.rounds.seq == before + 6
 
 
 def test_a_lying_epoch_and_sequence_of_its_own_row_harm_nobody_else() -> None:
