@@ -19,13 +19,21 @@ from p2pfed.config import ThresholdSection
 from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.rows import BankRows
 from p2pfed.core.weights import Vector
-from p2pfed.learning.learner import AdamState, Evaluation, TrainResult, batches, measure, training_rows
+from p2pfed.learning.learner import (
+    BETA1,
+    BETA2,
+    EPSILON,
+    AdamState,
+    Evaluation,
+    TrainResult,
+    batches,
+    mask_seed,
+    measure,
+    training_rows,
+)
+from p2pfed.learning.threads import confine_tensorflow
 
-tf.config.threading.set_inter_op_parallelism_threads(1)
-tf.config.threading.set_intra_op_parallelism_threads(1)
-
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
-"""Adam's constants, as Keras has them."""
+confine_tensorflow(1)
 
 
 class DenseNetwork(keras.Model):
@@ -99,8 +107,8 @@ class KerasLearner:
             self._adopt(AdamState.from_bytes(optimiser, self._schema.size))
         self._weights.assign(vector)
         indices = batches(self._policy, self._train.shape[0], self._seed, round_number)
-        mask_seed = np.random.SeedSequence([self._seed, round_number]).generate_state(1)[0] >> 1
-        loss = self._loop(indices, self._policy.rate(round_number), np.int32(mask_seed), np.int32(self._step))
+        masks = mask_seed(self._seed, round_number)
+        loss = self._loop(indices, self._policy.rate(round_number), masks, np.int32(self._step))
         self._step += len(indices)
         state = AdamState(self._step, self._mean.numpy(), self._square.numpy())
         trained = self._weights.numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,9 @@ from p2pfed.core.weights import Vector
 from p2pfed.errors import P2PFedError
 from p2pfed.learning import forward, metrics
 from p2pfed.learning.threshold import choose, settle
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
+"""Adam's constants, as Keras has them."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,51 @@ class Learner(Protocol):
 
 
 @dataclass(frozen=True)
+class StackedBank:
+    """One of the banks that a ManyLearner trains; the fields are what a Learner is made from."""
+
+    rows: BankRows
+    """`train` comes resampled."""
+    positive_weight: float
+    seed: int
+    threshold: ThresholdSection
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """`Learner.train` of bank number `bank`."""
+
+    bank: int
+    vector: Vector
+    optimiser: bytes
+    round: int
+
+
+@dataclass(frozen=True)
+class EvaluateJob:
+    """`Learner.evaluate` of bank number `bank`."""
+
+    bank: int
+    vector: Vector
+
+
+class ManyLearner(Protocol):
+    """The Learners of many banks, asked together. What a job gives does not depend on the jobs beside it."""
+
+    def train(self, jobs: Sequence[TrainJob]) -> list[TrainResult]:
+        """`Learner.train` for each job, in their order; raises ValueError if a bank has two, and trains none then."""
+        ...
+
+    def evaluate(self, jobs: Sequence[EvaluateJob]) -> list[Evaluation]:
+        """`Learner.evaluate` for each job, in their order."""
+        ...
+
+    def forget(self, bank: int) -> None:
+        """The bank's trainer was restarted: without an optimiser handed over its next round starts with none."""
+        ...
+
+
+@dataclass(frozen=True)
 class AdamState:
     """Adam's step count and its two running means float32 [size] (Kingma and Ba 2015, algorithm 1)."""
 
@@ -85,6 +134,14 @@ class AdamState:
         return self.step.to_bytes(8, "little") + self.mean.astype("<f4").tobytes() + self.square.astype("<f4").tobytes()
 
 
+def refuse_two_of_one_bank(jobs: Sequence[TrainJob]) -> None:
+    """Raise ValueError if a bank has two of `jobs`: the second would depend on what the first left behind."""
+    banks = [job.bank for job in jobs]
+    if len(set(banks)) < len(banks):
+        twice = next(bank for bank in banks if banks.count(bank) > 1)
+        raise ValueError(f"bank {twice} has two training jobs at once")
+
+
 def training_rows(spec: ModelSpec, rows: BankRows) -> Rows:
     """What a model learns from: every training row, or for the autoencoder the legitimate ones."""
     if spec.kind == "mlp":
@@ -104,6 +161,11 @@ def batches(policy: TrainingPolicy, rows: int, seed: int, round_number: int) -> 
     shuffles, rest = divmod(steps * policy.batch, rows)
     drawn = [generator.permutation(rows) for _ in range(shuffles)] + [generator.choice(rows, rest, replace=False)]
     return np.concatenate(drawn).astype(np.int32).reshape(steps, policy.batch)
+
+
+def mask_seed(seed: int, round_number: int) -> np.int32:
+    """First half of the seed of a round's dropout masks; the second half is the step, from 0."""
+    return np.int32(np.random.SeedSequence([seed, round_number]).generate_state(1)[0] >> 1)
 
 
 def measure(spec: ModelSpec, vector: Vector, rows: BankRows, section: ThresholdSection) -> Evaluation:

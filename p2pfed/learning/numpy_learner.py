@@ -12,9 +12,17 @@ from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.rows import BankRows
 from p2pfed.core.weights import Vector
 from p2pfed.learning.forward import sigmoid
-from p2pfed.learning.learner import AdamState, Evaluation, TrainResult, batches, measure, training_rows
-
-BETA1, BETA2, EPSILON = np.float32(0.9), np.float32(0.999), np.float32(1e-7)
+from p2pfed.learning.learner import (
+    BETA1,
+    BETA2,
+    EPSILON,
+    AdamState,
+    Evaluation,
+    TrainResult,
+    batches,
+    measure,
+    training_rows,
+)
 
 Array = NDArray[np.float32]
 
@@ -58,7 +66,7 @@ class NumpyLearner:
                 gradient = self._schema.join(gradients)
                 mean += (1 - BETA1) * (gradient - mean)
                 square += (1 - BETA2) * (np.square(gradient) - square)
-                corrected = np.float32(rate * np.sqrt(1 - float(BETA2) ** step) / (1 - float(BETA1) ** step))
+                corrected = np.float32(rate * np.sqrt(1 - BETA2**step) / (1 - BETA1**step))
                 weights -= corrected * mean / (np.sqrt(square) + EPSILON)
                 total += loss
         finite = bool(np.isfinite(weights).all())
