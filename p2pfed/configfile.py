@@ -1,4 +1,4 @@
-"""YAML file + `P2PFED_SECTION__KEY` variables + `--set section.key=value` -> NodeConfig.
+"""YAML file + `P2PFED_SECTION__KEY` variables + `--set section.key=value` -> NodeConfig, or another document.
 
 Every mistake is reported at once, each with file, line and column; a pydantic traceback never reaches an operator.
 """
@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -22,26 +22,51 @@ PREFIX = "P2PFED_"
 
 Location = tuple[str | int, ...]
 
+Document = TypeVar("Document", bound=Section)
+
 
 def load(path: Path, environ: Mapping[str, str] | None = None, settings: Sequence[str] = ()) -> NodeConfig:
+    """The configuration in `path`; see `load_document`."""
+    absent = "`p2pfed init` writes one, examples are in node_config/"
+    return load_document(NodeConfig, path, environ, settings, absent=absent)
+
+
+def load_document(
+    document: type[Document],
+    path: Path,
+    environ: Mapping[str, str] | None = None,
+    settings: Sequence[str] = (),
+    *,
+    absent: str,
+) -> Document:
     """Read `path`, lay variables of `environ` and then `--set` texts over it, and check the whole.
 
     Only variables with a double underscore are settings (`P2PFED_PEERS__LISTEN`). Their values and those of `--set` are
-    YAML: `null`, `[a, b]`, `true`. Relative paths are made absolute, starting at the file's folder.
-    Raises ConfigError with every problem, UsageError for a `--set` that is not `key=value`.
+    YAML: `null`, `[a, b]`, `true`. Relative paths are made absolute, starting at the file's folder. `absent` is the
+    advice where there is no such file. Raises ConfigError with every problem, UsageError for a `--set` that is not
+    `key=value`.
     """
-    source = _read(path)
+    source = _read(path, absent)
     overlays = [*_from_environment(environ or {}), *_from_settings(settings)]
     for overlay in overlays:
         _lay_over(source, overlay)
     try:
-        config = NodeConfig.model_validate(source.value)
+        value = document.model_validate(source.value)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False)
-        source.problems += [_problem(source, detail) for detail in details]
+        source.problems += [_problem(source, document, detail) for detail in details]
     if source.problems:
         raise ConfigError(*(text for _, text in sorted(source.problems, key=lambda p: p[0])))
-    return _absolute(config, path.resolve().parent)
+    return _absolute(value, path.resolve().parent)
+
+
+def from_mapping(document: type[Document], values: Mapping[str, Any]) -> Document:
+    """The document that a program wrote as nested mappings; raises ConfigError with every problem."""
+    try:
+        return document.model_validate(values)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False)
+        raise ConfigError(*(_sentence(d, *_follow(document, tuple(d["loc"]))) for d in details)) from None
 
 
 Problem = tuple[tuple[int, int], str]
@@ -69,11 +94,11 @@ class _Overlay:
     text: str
 
 
-def _read(path: Path) -> _Source:
+def _read(path: Path, absent: str) -> _Source:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; `p2pfed init` writes one, examples are in node_config/") from None
+        raise ConfigError(f"{path}: no such file; {absent}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     loader = yaml.SafeLoader(text)
@@ -126,7 +151,7 @@ def _from_settings(settings: Sequence[str]) -> Iterator[_Overlay]:
     for text in settings:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise UsageError(f"--set {text}: expected section.key=value, for example --set log.level=debug")
+            raise UsageError(f"--set {text}: expected section.key=value, for example --set data.label=is_fraud")
         yield _Overlay(f"--set {name.strip()}", tuple(name.strip().split(".")), value)
 
 
@@ -148,9 +173,8 @@ def _lay_over(source: _Source, overlay: _Overlay) -> None:
     source.origins[overlay.keys] = overlay.origin
 
 
-def _problem(source: _Source, detail: ErrorDetails) -> Problem:
-    location = tuple(detail["loc"])
-    models, keys = _follow(location)
+def _problem(source: _Source, document: type[Section], detail: ErrorDetails) -> Problem:
+    models, keys = _follow(document, tuple(detail["loc"]))
     text = _sentence(detail, models, keys)
     for length in range(len(keys), 0, -1):
         if origin := source.origins.get(keys[:length]):
@@ -158,9 +182,9 @@ def _problem(source: _Source, detail: ErrorDetails) -> Problem:
     return source.at(_mark(source.root, keys, detail["type"]), text)
 
 
-def _follow(location: Location) -> tuple[list[type[BaseModel]], Location]:
+def _follow(document: type[Section], location: Location) -> tuple[list[type[BaseModel]], Location]:
     """The models that could hold the last key of `location`, and `location` without a union's tags."""
-    models: list[type[BaseModel]] = [NodeConfig]
+    models: list[type[BaseModel]] = [document]
     keys: list[str | int] = []
     for i, part in enumerate(location):
         tagged = [m for m in models if len(models) > 1 and part in get_args(m.model_fields["kind"].annotation)]
@@ -168,8 +192,8 @@ def _follow(location: Location) -> tuple[list[type[BaseModel]], Location]:
             models = tagged
             continue
         keys.append(part)
-        if i < len(location) - 1:
-            fields = [m.model_fields[part] for m in models if isinstance(part, str) and part in m.model_fields]
+        if i < len(location) - 1 and isinstance(part, str):  # a list's index stays among the models of its items
+            fields = [m.model_fields[part] for m in models if part in m.model_fields]
             models = [section for f in fields for section in _sections(f.annotation)]
     return models, tuple(keys)
 

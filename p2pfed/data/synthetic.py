@@ -35,6 +35,8 @@ SPREAD_FROM = 0.75
 START = 1_736_121_600  # Monday, 2025-01-06 00:00 UTC
 HOUR = 3600
 REGIONS = 12
+PAYMENTS_A_BANK = 25_000
+"""How many an experiment generates for each of its banks unless told."""
 MIN_PAYMENTS = 1000
 
 _CHIP, _CONTACTLESS, _MAGSTRIPE, _ONLINE = range(4)

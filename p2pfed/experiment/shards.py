@@ -11,9 +11,6 @@ from p2pfed.cluster.founding import Shards
 from p2pfed.cluster.options import ClusterOptions
 from p2pfed.data import files, partition, sources, synthetic
 
-GENERATED_PAYMENTS = 25_000
-"""Payments a bank, where none are given."""
-
 
 class _Payments(NamedTuple):
     """All payments, and what their columns are."""
@@ -67,6 +64,6 @@ def _read(options: ClusterOptions, path: Path) -> _Payments:
 
 
 def _generated(options: ClusterOptions) -> _Payments:
-    frame = synthetic.generate(GENERATED_PAYMENTS * options.nodes, options.nodes, options.seed)
+    frame = synthetic.generate(synthetic.PAYMENTS_A_BANK * options.nodes, options.nodes, options.seed)
     drop = (synthetic.BANK, *synthetic.IDENTIFIERS)
     return _Payments(frame, synthetic.LABEL, synthetic.EVENT_TIME, "time", f"by:{synthetic.BANK}", drop)

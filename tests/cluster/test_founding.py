@@ -10,6 +10,7 @@ from p2pfed.cluster.options import ClusterOptions
 from p2pfed.core.consortium import members_by_id, parse_signed, verify_root
 from p2pfed.core.joining import open_join_request
 from p2pfed.core.types import Address
+from p2pfed.data import synthetic
 from p2pfed.data.features import load_bank
 from p2pfed.errors import UsageError
 from p2pfed.experiment import shards
@@ -27,7 +28,7 @@ def options():
 def cluster(options, tmp_path_factory):
     folder = tmp_path_factory.mktemp("c")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "GENERATED_PAYMENTS", 4000)
+        patch.setattr(synthetic, "PAYMENTS_A_BANK", 4000)
         dealt = shards.deal(options, folder / "data")
     return found(options, dealt, folder)
 

@@ -1,0 +1,1 @@
+"""Thousands of nodes in virtual time, each of them the daemon's own `GossipNode`."""

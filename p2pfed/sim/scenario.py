@@ -1,0 +1,173 @@
+"""What a simulation is asked for, as `node_config/scenarios/*.yaml` write it. Times are seconds of virtual time.
+
+Nodes are called bank-1 to bank-N. Where a scenario chooses some of them it names them, or says how many and leaves the
+choice to its seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from p2pfed import configfile
+from p2pfed.config import Section
+from p2pfed.core.consortium import MAX_MEMBERS
+from p2pfed.core.model import DEFAULT_HIDDEN, POSITIVE_WEIGHT_CAP, TrainingPolicy
+from p2pfed.data.partition import dealing
+from p2pfed.errors import UsageError
+from p2pfed.sim import feasibility
+from p2pfed.sim.sections import (
+    AttackersSection,
+    ChurnSection,
+    ClockSkewSection,
+    ComputeSection,
+    EvaluateSection,
+    GossipSection,
+    JoinersSection,
+    LeaversSection,
+    ModelSection,
+    NetworkSection,
+    OddSection,
+    OutageSection,
+    PartitionSection,
+    PaymentsSection,
+    Selection,
+    StragglersSection,
+    TrainingSection,
+)
+
+PARTITION_OF_FILE = "dirichlet:0.5"
+
+
+class Scenario(Section):
+    """The whole file."""
+
+    version: Literal[1]
+    """Version of this file's format."""
+    name: str = Field(default="simulation", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    """Up to 63 letters, digits, dots, dashes and underscores; results are labelled with it."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Draws everything: payments, their dealing, keys, initial weights, delays, who attacks."""
+    nodes: int = Field(ge=2, le=MAX_MEMBERS)
+    """Banks, called bank-1, bank-2 and so on."""
+    rounds: int = Field(ge=1)
+    """Training rounds of each node."""
+    data: PaymentsSection = PaymentsSection()
+    partition: str | None = None
+    """How rows are dealt to banks: `iid`, `dirichlet:ALPHA`, `lognormal:SIGMA` (sizes) or `by:COL`. `null` leaves
+    generated payments at the banks they were made for and deals those of a file `dirichlet:0.5`."""
+    min_rows: int = Field(default=300, ge=10)
+    """Rows that each bank has at least, before its split."""
+    odd: OddSection | None = None
+    """One deliberately odd, small and honest bank."""
+    model: ModelSection = ModelSection()
+    training: TrainingSection = TrainingSection()
+    gossip: GossipSection = GossipSection()
+    compute: ComputeSection = ComputeSection()
+    stragglers: tuple[StragglersSection, ...] = ()
+    """Slow nodes."""
+    network: NetworkSection = NetworkSection()
+    dial_out: Selection = 0
+    """Nodes that nobody can dial."""
+    outages: tuple[OutageSection, ...] = ()
+    """Nodes that are killed and restarted from their saved state."""
+    churn: ChurnSection | None = None
+    """Nodes that come and go."""
+    joiners: tuple[JoinersSection, ...] = ()
+    """Members that start late."""
+    leavers: tuple[LeaversSection, ...] = ()
+    """Members that say good-bye."""
+    partitions: tuple[PartitionSection, ...] = ()
+    """Times in which groups cannot talk to each other."""
+    clock_skew: ClockSkewSection = ClockSkewSection()
+    attackers: tuple[AttackersSection, ...] = ()
+    """Nodes that publish poisoned models."""
+    evaluate: EvaluateSection = EvaluateSection()
+
+    @model_validator(mode="after")
+    def _no_contradiction(self) -> Scenario:
+        """Raise every contradiction at its own place in the file."""
+        found = [
+            InitErrorDetails(type=PydanticCustomError("value_error", "{said}", {"said": said}), loc=place, input=None)
+            for place, said in [*self._dealing_problems(), *feasibility.contradictions(self)]
+        ]
+        if found:
+            raise ValidationError.from_exception_data("Scenario", found)
+        return self
+
+    def _dealing_problems(self) -> list[tuple[tuple[str], str]]:
+        try:
+            dealing(self.dealing)
+        except UsageError as error:
+            return [(("partition",), str(error))]
+        return []
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The nodes' names, in order."""
+        return tuple(f"bank-{i + 1}" for i in range(self.nodes))
+
+    @property
+    def dealing(self) -> str:
+        """How rows are dealt to banks."""
+        return self.partition or ("by:bank" if self.data.file is None else PARTITION_OF_FILE)
+
+    @property
+    def split(self) -> Literal["stratified", "time"]:
+        """How test and validation rows are held out."""
+        timed = self.data.file is None or self.data.time is not None
+        return self.data.split or ("time" if timed else "stratified")
+
+    @property
+    def graph(self) -> tuple[str, int]:
+        """The manifest's topology and fanout; the topology of a file is `edges`."""
+        kind, _, argument = self.gossip.topology.partition(":")
+        if kind == "random":
+            return "random", min(int(argument), self.nodes - 1)
+        if kind == "regular":
+            return self.gossip.topology, int(argument)
+        return "edges" if kind == "file" else kind, self.nodes - 1
+
+    @property
+    def edge_file(self) -> Path | None:
+        """The file of links of a `file:PATH` topology."""
+        kind, _, path = self.gossip.topology.partition(":")
+        return Path(path) if kind == "file" else None
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Sizes of the hidden layers."""
+        return self.model.hidden or DEFAULT_HIDDEN[self.model.kind]
+
+    @property
+    def evaluation_period(self) -> int:
+        """Rounds between two evaluations of a node, at least 1."""
+        return self.evaluate.every or max(1, self.rounds // 10)
+
+    @property
+    def policy(self) -> TrainingPolicy:
+        """The manifest's training policy."""
+        t = self.training
+        decay = (max(1, self.rounds * 3 // 4),) if t.decay_rounds is None else t.decay_rounds
+        return TrainingPolicy(t.local_steps, t.batch, t.learning_rate, decay, t.imbalance, POSITIVE_WEIGHT_CAP)
+
+
+def load_scenario(path: Path, settings: Sequence[str] = ()) -> Scenario:
+    """Read a scenario, with `--set` texts laid over it; raises ConfigError with every problem, and UsageError."""
+    scenario = configfile.load_document(Scenario, path, None, settings, absent="examples are in node_config/scenarios/")
+    return scenario if scenario.edge_file is None else _absolute_edges(scenario, path.resolve().parent)
+
+
+def scenario_from(values: Mapping[str, Any]) -> Scenario:
+    """The scenario that a program wrote as nested mappings; raises ConfigError with every problem."""
+    return configfile.from_mapping(Scenario, values)
+
+
+def _absolute_edges(scenario: Scenario, folder: Path) -> Scenario:
+    assert scenario.edge_file is not None
+    gossip = scenario.gossip.model_copy(update={"topology": f"file:{folder / scenario.edge_file}"})
+    return scenario.model_copy(update={"gossip": gossip})

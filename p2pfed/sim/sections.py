@@ -1,0 +1,268 @@
+"""The parts of a scenario. Times are seconds of virtual time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from p2pfed.config import Section
+from p2pfed.core.aggregation import rule_from_name
+from p2pfed.core.payload import Encoding
+from p2pfed.errors import ConfigError
+
+
+def _selection(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+        return tuple(value)
+    raise ValueError("should be how many nodes, or a list of names such as [bank-1, bank-2]")
+
+
+def _rule(name: str) -> str:
+    try:
+        rule_from_name(name)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return name
+
+
+Selection = Annotated[int | tuple[str, ...], BeforeValidator(_selection)]
+"""So many nodes, drawn from the scenario's seed, or those of these names."""
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class PaymentsSection(Section):
+    """The payments that all banks have together, and what of them is held out."""
+
+    file: Path | None = None
+    """CSV or Parquet file of payments; relative paths start at the scenario. `null` generates some."""
+    rows: int = Field(default=0, ge=0)
+    """Payments to generate, all banks together; 0 is 25,000 a bank. Nothing for a `file`."""
+    label: str = "is_fraud"
+    """The file's fraud column; 0/1, true/false or yes/no."""
+    drop: tuple[str, ...] = ()
+    """The file's columns that are no features: identifiers, and whatever gives the label away."""
+    time: str | None = None
+    """The file's payment-time column: orders a `time` split, and is no feature."""
+    split: Literal["stratified", "time"] | None = None
+    """`null` is `time` where there is a payment time, as generated payments have, else `stratified`."""
+    test_share: float = Field(default=0.3, gt=0, lt=0.9)
+    """Share of all rows held out as the pooled test; of a `time` split, the newest."""
+    gap_days: float = Field(default=0, ge=0, allow_inf_nan=False)
+    """Days left out before the pooled test of a `time` split."""
+    own_test_share: float = Field(default=0.1, ge=0, lt=0.8)
+    """Share of its own rows on which a bank measures itself."""
+    test_rows: int = Field(default=0, ge=0)
+    """The pooled test is cut to so many rows, drawn within each class; 0 keeps all. Every evaluation reads them."""
+
+    @model_validator(mode="after")
+    def _fits_source(self) -> PaymentsSection:
+        fields = type(self).model_fields
+        of_files = [name for name in ("label", "drop", "time") if getattr(self, name) != fields[name].default]
+        if self.file is None and of_files:
+            raise ValueError(f"{of_files[0]} is for a file: generated payments have columns of their own")
+        if self.file is not None and self.rows:
+            raise ValueError("rows counts generated payments; a file is read whole")
+        if self.split == "time" and self.file is not None and self.time is None:
+            raise ValueError("split: time needs time, the column that orders the payments")
+        return self
+
+
+class OddSection(Section):
+    """One deliberately odd, small and honest bank: what a reputation must not mistake for an attacker."""
+
+    bank: str
+    """Its name."""
+    rows: int = Field(ge=20)
+    """How many of the rows it was dealt it keeps, its frauds first (a quarter of the rows at most)."""
+    shift: float = Field(default=2.0, allow_inf_nan=False)
+    """Its legitimate rows are moved by so many deviations a numeric feature, along one fixed random direction."""
+
+
+class ModelSection(Section):
+    """The model that everybody trains."""
+
+    kind: Literal["mlp", "autoencoder"] = "mlp"
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Sizes of the hidden layers; empty takes 64-32 (MLP) or 16-8-4-8-16 (autoencoder)."""
+    dropout: Share = 0.2
+    """Share of hidden units dropped while training; 0 is none."""
+
+
+class TrainingSection(Section):
+    """How everybody trains between two merges."""
+
+    local_steps: int = Field(default=30, ge=0)
+    """Optimiser steps a round; 0 is one epoch of the bank's rows."""
+    batch: int = Field(default=256, ge=1)
+    learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False)
+    decay_rounds: tuple[int, ...] | None = None
+    """Rounds after which the rate is divided by 5; `null` is once, after three quarters of the rounds."""
+    imbalance: Literal["none", "class_weight", "smote", "adasyn", "undersample"] = "class_weight"
+    """What is done about frauds being rare."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> TrainingSection:
+        if self.decay_rounds is not None and list(self.decay_rounds) != sorted(set(self.decay_rounds)):
+            raise ValueError("decay_rounds must rise")
+        return self
+
+
+class GossipSection(Section):
+    """How the nodes exchange and merge: the manifest's gossip policy."""
+
+    rule: Annotated[str, AfterValidator(_rule)] = "clip"
+    """Aggregation rule, a name from the registry or `module:Class`."""
+    topology: str = "random:6"
+    """Whom a node pulls from in a round: `random:COUNT` members, `full` (all), neighbours of `ring`, `regular:K` or
+    `file:PATH`, a file of links, two names a line."""
+    heartbeat_seconds: float = Field(default=10, ge=0.01, le=300)
+    """Time between two heartbeats of a node."""
+    round_interval_seconds: Seconds = 0
+    """From the start of one round to that of the next, at least; 0 is as fast as training goes."""
+    encoding: Encoding = "float32"
+    """Numbers in an update: fewer bytes, less exact."""
+    publish_min_frauds: int = Field(default=5, ge=0)
+    """A bank with fewer training frauds publishes nothing. With few rows a bank, 0, or hardly anybody publishes."""
+    adoption_seconds: Seconds = 60
+    """How long a node without checkpoint waits to meet members it could adopt a model from."""
+
+
+class ComputeSection(Section):
+    """How long work takes at a node."""
+
+    seconds_per_step: float = Field(default=0.1, gt=0, allow_inf_nan=False)
+    """One optimiser step."""
+    jitter: Share = 0.1
+    """Each duration is drawn uniformly from as much more or less."""
+    load_seconds: Seconds = 5
+    """From a node's start until its rows are loaded and it trains."""
+
+
+class StragglersSection(Section):
+    """Slow nodes."""
+
+    nodes: Selection
+    slower: float = Field(gt=0, allow_inf_nan=False)
+    """How many times longer their training takes."""
+
+
+class LinkSection(Section):
+    """What is different between two nodes, both ways."""
+
+    between: tuple[str, str]
+    delay_seconds: Seconds | None = None
+    loss: Annotated[float, Field(ge=0, le=1)] | None = None
+    """1 cuts the link."""
+    megabits: Seconds | None = None
+    """Megabits a second; 0 is unlimited."""
+
+
+class NetworkSection(Section):
+    """What happens to messages on their way, the same on every link that `links` does not name."""
+
+    delay_seconds: Seconds = 0.05
+    """One way."""
+    jitter: Share = 0.2
+    """Each delay is drawn uniformly from as much more or less."""
+    loss: float = Field(default=0, ge=0, le=1)
+    """Share of the exchanges that fail."""
+    megabits: float = Field(default=0, ge=0, allow_inf_nan=False)
+    """Megabits a second on each link; 0 is unlimited."""
+    links: tuple[LinkSection, ...] = ()
+    """Links that differ."""
+
+
+class OutageSection(Section):
+    """Nodes that are killed, and later restart from their saved state."""
+
+    nodes: Selection
+    start: Seconds
+    end: Seconds
+
+    @model_validator(mode="after")
+    def _in_order(self) -> OutageSection:
+        return _ordered(self)
+
+
+class ChurnSection(Section):
+    """Nodes that are killed and restarted again and again; times up and down are exponentially distributed."""
+
+    share: float = Field(gt=0, le=1)
+    """Share of the nodes that come and go."""
+    mean_up: float = Field(gt=0, allow_inf_nan=False)
+    mean_down: float = Field(gt=0, allow_inf_nan=False)
+
+
+class JoinersSection(Section):
+    """Members that start late."""
+
+    nodes: Selection
+    at: Seconds
+
+
+class LeaversSection(Section):
+    """Members that say good-bye and do not come back."""
+
+    nodes: Selection
+    at: Seconds
+
+
+class PartitionSection(Section):
+    """Groups that cannot talk to each other for a while; who is in no group talks to all."""
+
+    groups: tuple[Selection, ...] = Field(min_length=2)
+    """Names, or how many nodes are drawn for each group."""
+    start: Seconds
+    end: Seconds
+
+    @model_validator(mode="after")
+    def _in_order(self) -> PartitionSection:
+        return _ordered(self)
+
+
+class ClockSkewSection(Section):
+    """How wrong the nodes' clocks are: drawn for each uniformly from minus to plus these."""
+
+    offset_seconds: Seconds = 0
+    drift: float = Field(default=0, ge=0, le=0.5)
+    """Seconds a second."""
+
+
+class AttackersSection(Section):
+    """Nodes that publish poisoned models; drawn ones are never the odd bank."""
+
+    kind: str
+    """Name of the attack."""
+    nodes: Selection
+    scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Strength, in the attack's own terms."""
+    start: int = Field(default=1, ge=1)
+    """The attacker's first poisoned round."""
+    stop: int | None = Field(default=None, ge=1)
+    """Its first honest round after that; `null` goes on to the end."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> AttackersSection:
+        if self.stop is not None and self.stop <= self.start:
+            raise ValueError(f"stop is {self.stop}, not after start, {self.start}")
+        return self
+
+
+class EvaluateSection(Section):
+    """When models are measured, on the pooled test and on each bank's own."""
+
+    every: int = Field(default=0, ge=0)
+    """Rounds between two evaluations of a node; 0 makes about ten in the run."""
+    sample: int = Field(default=200, ge=1)
+    """Nodes measured during the run; at its end all are."""
+
+
+def _ordered(section: Any) -> Any:
+    if section.end <= section.start:
+        raise ValueError(f"end is {section.end:g}, not after start, {section.start:g}")
+    return section
