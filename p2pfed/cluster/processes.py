@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 
 from p2pfed.errors import Interrupted
+from p2pfed.runtime.process import ONE_THREAD, die_with_parent
 
 STOP_SECONDS = 30.0
 """How long a daemon may take to say good-bye and stop its trainer before it is killed."""
-
-_PR_SET_PDEATHSIG = 1
 
 
 class Processes:
@@ -36,8 +35,8 @@ class Processes:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
-                env=_environment(),
+                preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGTERM),  # even when we die by SIGKILL
+                env={**os.environ, **ONE_THREAD, "PYTHONUNBUFFERED": "1"},
             )
         self._running[name] = process
         return process.pid
@@ -90,17 +89,6 @@ class Processes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def _die_with_parent() -> None:
-    """In the child, before exec: SIGTERM when the launcher dies, even by SIGKILL (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _environment() -> dict[str, str]:
-    """One thread a process: many share the cores of one machine."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 @contextlib.contextmanager

@@ -19,7 +19,8 @@ from p2pfed.cluster.founding import LocalCluster
 from p2pfed.cluster.processes import Processes
 from p2pfed.core.events import Metrics
 from p2pfed.errors import LocalFault
-from p2pfed.runtime.trainer_child import ONE_THREAD, learner_class
+from p2pfed.runtime.process import ONE_THREAD
+from p2pfed.runtime.trainer_child import learner_class
 
 POLL_SECONDS = 0.2
 

@@ -7,7 +7,6 @@ The process has no keys and opens no network connection of its own but to the ba
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import gc
 import os
@@ -21,6 +20,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from p2pfed.errors import P2PFedError
+from p2pfed.runtime.process import ONE_THREAD, die_with_parent
 from p2pfed.runtime.trainer_protocol import BrokenMessage, TrainerMessage, receive, send
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 
 NICENESS = 5
 ALIVE_SECONDS = 1.0
-PR_SET_PDEATHSIG = 1
-
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-"""Environment of a training process; must be set before numpy and TensorFlow are imported."""
 
 
 def serve(connection: socket.socket) -> None:
@@ -171,15 +167,6 @@ def for_life() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def die_with_parent(parent: int) -> None:
-    """Let Linux kill this process when its parent, whose id is `parent`, dies; elsewhere the closed socket does it."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the request was made
-        os._exit(0)
 
 
 def step_back() -> None:

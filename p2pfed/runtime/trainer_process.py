@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from p2pfed.runtime.trainer_child import ONE_THREAD
+from p2pfed.runtime.process import ONE_THREAD
 from p2pfed.runtime.trainer_protocol import TrainerMessage, encode, read
 
 TERMINATE_SECONDS = 20.0
