@@ -106,7 +106,7 @@ def _range(column: dict[str, Any]) -> str:
     if column["kind"] == "categorical":
         levels = column["levels"]
         return f"{len(levels)}: {', '.join(levels[:6])}{', ...' if len(levels) > 6 else ''}"
-    return ""
+    return str(column.get("why", ""))
 
 
 def _day(seconds: float) -> str:

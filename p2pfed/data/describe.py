@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pandas.api import types as kinds
 
 from p2pfed.config import Source
@@ -17,6 +19,12 @@ from p2pfed.errors import DataError
 
 MAX_LEVELS = 50
 """A text column with more values is an identifier, not a category."""
+IDENTIFIER_NAME = re.compile(r"(?:.*[^A-Za-z0-9])?(?:id|ids)|.*[a-z0-9]I[dD]s?", re.DOTALL)
+"""Names that end in a word `id`, tried in lower case and as they are: CUSTOMER_ID and customerId, not paid."""
+UNIQUE_SHARE, UNIQUE_ROWS = 0.95, 1000
+"""Whole numbers of which so many differ, among at least so many rows, are an identifier whatever their name."""
+SKETCH = 1 << 14
+"""Hashes kept to count distinct numbers: the count is exact below, and within 2.5 % above."""
 LOG_RATIO = 20.0
 """A column without negative values whose largest is this many times the mean of what is not 0 gets the log."""
 
@@ -27,8 +35,8 @@ def propose_contract(
     """The contract's columns as the rows suggest them: all but the label, the time and `drop`, in the source's order.
 
     Numbers are numeric, heavy-tailed ones without a negative under `log`; text with at most 50 values is categorical.
-    Columns of one value are left out. Raises DataError for times, for text with more values (both want `drop`), and
-    what `sources.read_chunks` raises.
+    Columns of one value are left out, and whole numbers that are an identifier. Raises DataError for times, for text
+    with more values (both want `drop`), and what `sources.read_chunks` raises.
     """
     columns = []
     for seen in _survey(source, label, drop, event_time).columns:
@@ -49,8 +57,9 @@ def propose_contract(
 def describe(source: Source, label: str, drop: Collection[str] = (), event_time: str | None = None) -> dict[str, Any]:
     """What is in the source, as plain JSON values: rows, frauds, span of time and each column with its kind and values.
 
-    Columns have `name`, `kind` (label, event_time, dropped, numeric, categorical, constant, time or text) and
-    `missing`; numeric ones `minimum`, `maximum`, `mean` and `transform`, categorical ones `levels`. Raises DataError.
+    Columns have `name`, `kind` (label, event_time, dropped, numeric, categorical, identifier, constant, time or text)
+    and `missing`; numeric ones `minimum`, `maximum`, `mean` and `transform`, categorical ones `levels`, identifiers
+    `why`. Raises DataError.
     """
     survey = _survey(source, label, drop, event_time)
     roles = {**dict.fromkeys(drop, "dropped"), label: "label", **({event_time: "event_time"} if event_time else {})}
@@ -69,6 +78,8 @@ def describe(source: Source, label: str, drop: Collection[str] = (), event_time:
             row["transform"] = "log" if seen.heavy_tailed else "none"
         elif row["kind"] == "categorical":
             row["levels"] = sorted(seen.values)
+        elif row["kind"] == "identifier":
+            row["why"] = seen.identifier
         reply["columns"].append(row)
     return reply
 
@@ -86,6 +97,9 @@ class _Seen:
     maximum: float = -np.inf
     text: bool = False
     times: bool = False
+    whole: bool = True
+    smallest: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+    """The smallest hashes of the numbers, sorted, each once."""
     values: set[str] = field(default_factory=set)
     """The first values as text, one more than a category may have."""
 
@@ -97,13 +111,33 @@ class _Seen:
         if len(self.values) <= 1:
             return "constant"
         if not self.text:
-            return "numeric"
+            return "identifier" if self.identifier else "numeric"
         return "categorical" if len(self.values) <= MAX_LEVELS else "text"
 
     @property
     def heavy_tailed(self) -> bool:
         """Whether a log would bring the column's values together."""
         return self.minimum >= 0 and self.nonzero > 0 and self.maximum > LOG_RATIO * self.total / self.nonzero
+
+    @property
+    def distinct(self) -> int:
+        """How many different numbers there are, estimated by their k-th smallest hash (Bar-Yossef et al. 2002)."""
+        if len(self.smallest) < SKETCH:
+            return len(self.smallest)
+        return min(self.count, round((SKETCH - 1) * 2.0**64 / float(self.smallest[-1])))
+
+    @property
+    def identifier(self) -> str:
+        """Why the column's numbers are an identifier and no feature; empty if they are not."""
+        if not self.whole or self.distinct <= MAX_LEVELS:
+            return ""
+        exact = len(self.smallest) < SKETCH
+        several = f"{'' if exact else 'about '}{self.distinct:,} different whole numbers in {self.count:,} rows"
+        if IDENTIFIER_NAME.fullmatch(self.name) or IDENTIFIER_NAME.fullmatch(self.name.lower()):
+            return f"named as an identifier, {several}: a model would learn them by heart"
+        if self.count >= UNIQUE_ROWS and self.distinct >= UNIQUE_SHARE * self.count:
+            return f"{several}: an identifier, or a time that should be named as such"
+        return ""
 
     def add(self, series: pd.Series) -> None:
         """Take in one chunk of the column."""
@@ -131,6 +165,10 @@ class _Seen:
             self.total += float(finite.sum())
             self.minimum = min(self.minimum, float(finite.min()))
             self.maximum = max(self.maximum, float(finite.max()))
+            self.whole = self.whole and bool((finite == np.rint(finite)).all())
+            if self.whole:
+                hashes = pd.util.hash_array(finite)
+                self.smallest = np.union1d(self.smallest, hashes)[:SKETCH]
 
 
 @dataclass

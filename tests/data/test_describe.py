@@ -44,6 +44,32 @@ def test_text_that_is_an_identifier_and_times_want_a_decision(tmp_path: Path) ->
     assert propose_contract(source, "fraud", ["payment", "when"], "at")
 
 
+def test_whole_numbers_that_identify_are_left_out_with_the_reason(tmp_path: Path) -> None:
+    rows = 40_000
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "fraud": np.arange(rows) % 50 == 0,
+            "number": generator.permutation(rows),
+            "CUSTOMER_ID": generator.integers(0, 300, rows),
+            "terminalId": generator.integers(0, 300, rows),
+            "bank_id": generator.integers(0, 5, rows),
+            "TERMINAL_ID_NB_TX_30DAY": generator.integers(0, 300, rows),
+            "paid": generator.integers(0, 300, rows),
+            "cents": generator.integers(0, 30_000, rows),
+            "amount": generator.normal(size=rows),
+        }
+    )
+    source = section(tmp_path, frame, event_time=None, split="stratified").source
+    columns = {c["name"]: c for c in describe(source, "fraud")["columns"]}
+    identifiers = {name: c["why"] for name, c in columns.items() if c["kind"] == "identifier"}
+    assert identifiers.keys() == {"number", "CUSTOMER_ID", "terminalId"}
+    assert "300 different whole numbers in 40,000 rows" in identifiers["CUSTOMER_ID"]
+    assert "an identifier, or a time that should be named as such" in identifiers["number"]
+    left = [c.name for c in propose_contract(source, "fraud")]
+    assert left == ["bank_id", "TERMINAL_ID_NB_TX_30DAY", "paid", "cents", "amount"]
+
+
 def test_levels_of_every_chunk_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = payments().assign(channel=[f"level {i // 100}" for i in range(400)])
     monkeypatch.setattr(sources.read_chunks, "__kwdefaults__", {"text": (), "chunk_rows": 100})
