@@ -15,7 +15,10 @@ from p2pfed.core.weights import Vector
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All a node needs to go on after `kill -9`: one commit a round."""
+    """All a node needs to go on after `kill -9`: one commit a round.
+
+    `Momentum` is not in it: a node that restarts begins at rest, as after any absence, and has it back in some rounds.
+    """
 
     round: int
     seq: int
