@@ -13,6 +13,7 @@ from p2pfed.data.split import newest, row_keys, stratified
 from p2pfed.errors import DataError, UsageError
 
 MIN_BANK_ROWS = 300
+"""Rows of each bank, unless told."""
 
 
 def deduplicate(frame: pd.DataFrame) -> pd.DataFrame:
@@ -52,22 +53,35 @@ def holdout(
     return frame[rest].reset_index(drop=True), frame[test].reset_index(drop=True)
 
 
-def partition(frame: pd.DataFrame, label: str, n: int, how: str, seed: int = 0) -> list[pd.DataFrame]:
+def partition(
+    frame: pd.DataFrame, label: str, n: int, how: str, seed: int = 0, min_rows: int = MIN_BANK_ROWS
+) -> list[pd.DataFrame]:
     """`frame` as the rows of `n` banks, each row in one bank, row order kept.
 
     `iid` deals evenly within each class; `dirichlet:A` draws each class's shares from Dirichlet(A) and tops banks up
-    to 300 rows with legitimate rows of the larger ones; `lognormal:S` draws sizes from exp(S * normal), classes mixed
+    to `min_rows` with legitimate rows of the larger ones; `lognormal:S` draws sizes from exp(S * normal), classes mixed
     evenly; `by:COL` makes a bank of each value of COL (the largest `n`) and drops the column. Raises UsageError for
     another `how` and DataError where the rows are too few.
     """
+    banks = deal(frame, label, n, how, seed, min_rows)
+    kind, argument = dealing(how)
+    kept = frame.drop(columns=[argument]) if kind == "by" else frame
+    return [kept[banks == b].reset_index(drop=True) for b in range(n)]
+
+
+def deal(
+    frame: pd.DataFrame, label: str, n: int, how: str, seed: int = 0, min_rows: int = MIN_BANK_ROWS
+) -> NDArray[np.intp]:
+    """The bank [len(frame)] of each row, from 0 to n - 1, or -1 for none; see `partition`."""
     if n < 1:
         raise UsageError("a partition needs at least one bank")
     kind, argument = dealing(how)
     if isinstance(argument, str):
-        return _by_column(frame, argument, n)
+        return _by_column(frame, argument, n, min_rows)
     labels = parsing.labels(_column(frame, label))
-    if len(frame) < n * MIN_BANK_ROWS:
-        raise DataError(f"{len(frame)} rows are too few for {n} banks of at least {MIN_BANK_ROWS} rows each")
+    if len(frame) < n * min_rows:
+        fitting = len(frame) // min_rows
+        raise DataError(f"{len(frame):,} rows give {fitting:,} banks of at least {min_rows} rows each, not {n:,}")
     generator = np.random.default_rng(seed)
     if kind == "iid":
         shares = np.full((2, n), 1 / n)
@@ -77,8 +91,8 @@ def partition(frame: pd.DataFrame, label: str, n: int, how: str, seed: int = 0) 
         sizes = np.exp(argument * generator.standard_normal(n))
         shares = np.tile(sizes / sizes.sum(), (2, 1))
     banks = _deal(labels, shares, generator)
-    _top_up(banks, labels, n, generator)
-    return [frame[banks == b].reset_index(drop=True) for b in range(n)]
+    _top_up(banks, labels, n, min_rows, generator)
+    return banks
 
 
 def dealing(how: str) -> tuple[str, str | float]:
@@ -108,15 +122,18 @@ def _positive(how: str, argument: str) -> float:
     return value
 
 
-def _by_column(frame: pd.DataFrame, column: str, n: int) -> list[pd.DataFrame]:
+def _by_column(frame: pd.DataFrame, column: str, n: int, min_rows: int) -> NDArray[np.intp]:
     counts = _column(frame, column).value_counts()
-    if len(counts) < n:
-        raise DataError(f"column {column!r} has {len(counts)} values, too few for {n} banks")
-    chosen = sorted(counts.index[:n])
-    banks = [frame[frame[column] == v].drop(columns=column).reset_index(drop=True) for v in chosen]
-    for value, bank in zip(chosen, banks, strict=True):
-        if len(bank) < MIN_BANK_ROWS:
-            raise DataError(f"bank {column}={value} has {len(bank)} rows, fewer than {MIN_BANK_ROWS}; use fewer banks")
+    fitting = int((counts >= min_rows).sum())
+    if fitting < n:
+        raise DataError(
+            f"column {column!r} has {len(counts):,} values and gives {fitting:,} banks of at least {min_rows} rows "
+            f"each, not {n:,}"
+        )
+    numbers = {value: number for number, value in enumerate(sorted(counts.index[:n]))}
+    codes, values = pd.factorize(frame[column])
+    lookup = np.array([*(numbers.get(value, -1) for value in values), -1], np.intp)
+    banks: NDArray[np.intp] = lookup[codes]
     return banks
 
 
@@ -126,19 +143,27 @@ def _deal(labels: NDArray[np.float32], shares: NDArray[np.float64], generator: n
     for label, share in enumerate(shares):
         members = generator.permutation(np.flatnonzero((labels == 1) == bool(label)))
         cuts = np.round(np.cumsum(share)[:-1] * len(members)).astype(int)
-        for bank, rows in enumerate(np.split(members, cuts)):
-            banks[rows] = bank
+        banks[members] = np.searchsorted(cuts, np.arange(len(members)), side="right")
     return banks
 
 
-def _top_up(banks: NDArray[np.intp], labels: NDArray[np.float32], n: int, generator: np.random.Generator) -> None:
+def _top_up(
+    banks: NDArray[np.intp], labels: NDArray[np.float32], n: int, min_rows: int, generator: np.random.Generator
+) -> None:
     """Move legitimate rows of the largest bank to each bank with too few, in place."""
-    for bank in range(n):
-        while (lacking := MIN_BANK_ROWS - int((banks == bank).sum())) > 0:
-            sizes = np.bincount(banks, minlength=n)
+    sizes = np.bincount(banks, minlength=n)
+    legitimate = np.flatnonzero(labels != 1)
+    by_bank = legitimate[np.argsort(banks[legitimate], kind="stable")]
+    spare = np.split(by_bank, np.cumsum(np.bincount(banks[legitimate], minlength=n))[:-1])
+    for bank in np.flatnonzero(sizes < min_rows):
+        while (lacking := min_rows - int(sizes[bank])) > 0:
             largest = int(np.argmax(sizes))
-            spare = np.flatnonzero((banks == largest) & (labels != 1))
-            movable = min(lacking, len(spare), int(sizes[largest]) - MIN_BANK_ROWS)
+            movable = min(lacking, len(spare[largest]), int(sizes[largest]) - min_rows)
             if movable < 1:
-                raise DataError(f"too few legitimate rows for {n} banks of {MIN_BANK_ROWS} rows; use fewer banks")
-            banks[generator.choice(spare, movable, replace=False)] = bank
+                raise DataError(f"too few legitimate rows for {n} banks of {min_rows} rows; use fewer banks")
+            moved = generator.choice(spare[largest], movable, replace=False)
+            banks[moved] = bank
+            spare[largest] = np.setdiff1d(spare[largest], moved, assume_unique=True)
+            spare[bank] = np.sort(np.append(spare[bank], moved))
+            sizes[largest] -= movable
+            sizes[bank] += movable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,20 +24,26 @@ class Parts(NamedTuple):
     gap: Index
 
 
+TRAIN, VALIDATION, TEST, GAP = range(4)
+"""Numbers of the parts, in the order of `Parts`."""
+
+
+class Owners(NamedTuple):
+    """Whose each row is, where the rows of many banks are split at once and each bank's as if it were alone."""
+
+    of: NDArray[np.intp]
+    """[n] numbers from 0."""
+    banks: int
+    """How many owners there are."""
+
+
 def by_time(times: NDArray[np.float64], validation_share: float, test_share: float, gap_days: float) -> Parts:
     """Oldest rows train, then validation, newest test; rows of one instant (so duplicates too) stay together.
 
     `times` float64 [n] in seconds. A gap is taken from the end of the older part, so that validation begins and test
     begins where the shares say. Raises DataError if the gap leaves no training rows.
     """
-    first_validation = newest(times, validation_share + test_share)
-    first_test = newest(times, test_share)
-    gap = gap_days * DAY
-    train = times < first_validation - gap
-    validation = (times >= first_validation) & (times < first_test - gap)
-    test = times >= first_test
-    unused = ~(train | validation | test)
-    parts = Parts(*(np.flatnonzero(part) for part in (train, validation, test, unused)))
+    parts = _listed(each_by_time(times, _one(len(times)), validation_share, test_share, gap_days))
     if not len(parts.train) or not len(parts.validation):
         which = "training" if not len(parts.train) else "validation"
         days = np.ptp(times) / DAY
@@ -47,11 +54,24 @@ def by_time(times: NDArray[np.float64], validation_share: float, test_share: flo
     return parts
 
 
+def each_by_time(
+    times: NDArray[np.float64], owners: Owners, validation_share: float, test_share: float, gap_days: float
+) -> NDArray[np.int8]:
+    """The part [n] of each row when every owner's rows are split as by `by_time`; a part may be empty."""
+    shares = (validation_share + test_share, test_share)
+    first_validation, first_test = (first[owners.of] for first in _newest_of_each(times, owners, shares))
+    gap = gap_days * DAY
+    parts = np.full(len(times), GAP, np.int8)
+    parts[times < first_validation - gap] = TRAIN
+    parts[(times >= first_validation) & (times < first_test - gap)] = VALIDATION
+    parts[times >= first_test] = TEST
+    return parts
+
+
 def newest(times: NDArray[np.float64], share: float) -> float:
     """The time from which on the newest `share` of the rows lies; infinity for no share. NaN times do not count."""
-    ordered = np.sort(times[~np.isnan(times)])
-    cut = round(len(ordered) * (1 - share))
-    return float(ordered[cut]) if cut < len(ordered) else np.inf
+    known = times[~np.isnan(times)]
+    return float(_newest_of_each(known, _one(len(known)), (share,))[0][0])
 
 
 def stratified(
@@ -61,17 +81,40 @@ def stratified(
 
     The draw depends on the rows' content and `seed` only, not on their order, so a re-sorted export splits the same.
     """
-    drawn = _scramble(keys, seed)
-    chosen = np.zeros(len(keys), np.int8)
-    for label in (0.0, 1.0):
-        members = np.flatnonzero(labels == label)
-        order = members[np.argsort(drawn[members], kind="stable")]
-        cuts = (round(len(order) * test_share), round(len(order) * (test_share + validation_share)))
-        test_end, validation_end = (_after_equals(drawn[order], cut) for cut in cuts)
-        chosen[order[:test_end]] = 2
-        chosen[order[test_end:validation_end]] = 1
-    train, validation, test = (np.flatnonzero(chosen == part) for part in (0, 1, 2))
-    return Parts(train, validation, test, np.empty(0, np.intp))
+    return _listed(each_stratified(keys, labels, _one(len(keys)), validation_share, test_share, seed))
+
+
+def each_stratified(
+    keys: NDArray[np.uint64],
+    labels: NDArray[np.float32],
+    owners: Owners,
+    validation_share: float,
+    test_share: float,
+    seed: int,
+) -> NDArray[np.int8]:
+    """The part [n] of each row when every owner's rows are split as by `stratified`, all with one seed."""
+    known = np.flatnonzero((labels == 0) | (labels == 1))
+    drawn = _scramble(keys[known], seed)
+    cells = 2 * owners.of[known] + (labels[known] == 1)
+    order = np.lexsort((drawn, cells))
+    drawn, cells = drawn[order], cells[order]
+    sizes = np.bincount(cells, minlength=2 * owners.banks)
+    starts = np.cumsum(sizes) - sizes
+    first_of_equals = np.flatnonzero(np.append(True, (np.diff(drawn) != 0) | (np.diff(cells) != 0)))
+
+    def after_equals(share: float) -> Index:
+        """How many rows of each cell come before a cut at `share`, equal rows together."""
+        cut = np.round(sizes * share).astype(np.intp)
+        inside = np.flatnonzero((cut > 0) & (cut < sizes))
+        after = np.searchsorted(first_of_equals, starts[inside] + cut[inside] - 1, side="right")
+        cut[inside] = np.append(first_of_equals, len(drawn))[after] - starts[inside]
+        return np.clip(cut, 0, sizes)
+
+    rank = np.arange(len(drawn)) - starts[cells]
+    parts = np.full(len(keys), TRAIN, np.int8)
+    parts[known[order[rank < after_equals(test_share + validation_share)[cells]]]] = VALIDATION
+    parts[known[order[rank < after_equals(test_share)[cells]]]] = TEST
+    return parts
 
 
 def row_keys(*columns: NDArray[np.generic]) -> NDArray[np.uint64]:
@@ -84,11 +127,27 @@ def row_keys(*columns: NDArray[np.generic]) -> NDArray[np.uint64]:
     return keys
 
 
-def _after_equals(ordered: NDArray[np.uint64], cut: int) -> int:
-    """The first position at or after `cut` where a new key begins."""
-    if cut <= 0 or cut >= len(ordered):
-        return min(max(cut, 0), len(ordered))
-    return int(np.searchsorted(ordered, ordered[cut - 1], side="right"))
+def _one(rows: int) -> Owners:
+    return Owners(np.zeros(rows, np.intp), 1)
+
+
+def _listed(parts: NDArray[np.int8]) -> Parts:
+    return Parts(*(np.flatnonzero(parts == part) for part in (TRAIN, VALIDATION, TEST, GAP)))
+
+
+def _newest_of_each(times: NDArray[np.float64], owners: Owners, shares: Sequence[float]) -> list[NDArray[np.float64]]:
+    """For each share, and each owner, the time from which on the newest `share` of its rows lies."""
+    ordered = times[np.lexsort((times, owners.of))]
+    sizes = np.bincount(owners.of, minlength=owners.banks)
+    starts = np.cumsum(sizes) - sizes
+    found = []
+    for share in shares:
+        cut = np.round(sizes * (1 - share)).astype(np.intp)
+        some = cut < sizes
+        first = np.full(owners.banks, np.inf)
+        first[some] = ordered[(starts + cut)[some]]
+        found.append(first)
+    return found
 
 
 def _scramble(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:

@@ -71,15 +71,15 @@ def test_no_bank() -> None:
 
 
 def test_too_few_rows() -> None:
-    with pytest.raises(DataError, match="500 rows are too few for 2 banks of at least 300"):
+    with pytest.raises(DataError, match="500 rows give 1 banks of at least 300 rows each, not 2"):
         partition(FRAME[:500], "fraud", 2, "iid")
 
 
 def test_by_a_column_with_too_few_values_or_rows() -> None:
-    with pytest.raises(DataError, match="has 2 values, too few for 3 banks"):
+    with pytest.raises(DataError, match="has 2 values and gives 2 banks of at least 300 rows each, not 3"):
         partition(FRAME, "fraud", 3, "by:channel")
     frame = FRAME.assign(branch=np.repeat(["a", "b"], [7900, 100]))
-    with pytest.raises(DataError, match="branch=b has 100 rows"):
+    with pytest.raises(DataError, match="gives 1 banks of at least 300 rows"):
         partition(frame, "fraud", 2, "by:branch")
     with pytest.raises(DataError, match="no column 'brunch'"):
         partition(frame, "fraud", 2, "by:brunch")
@@ -112,6 +112,12 @@ def test_holdout_refusals() -> None:
         holdout(FRAME, "fraud", "time", "day")
     with pytest.raises(DataError, match="gap of 10000 days leave the rest no rows"):
         holdout(FRAME, "fraud", "time", "when", gap_days=10_000)
+
+
+def test_the_least_rows_can_be_chosen() -> None:
+    dealt = partition(FRAME, "fraud", 200, "lognormal:1", 0, min_rows=25)
+    assert _cover(dealt, FRAME)
+    assert min(map(len, dealt)) == 25
 
 
 def test_deduplicate_keeps_the_first() -> None:
