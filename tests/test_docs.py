@@ -2,6 +2,7 @@
 
 import configparser
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +64,14 @@ def test_the_service_leaves_what_needs_a_person_alone():
     for error in (errors.UsageError, errors.StateCorrupt, errors.NotPermitted, errors.ConfigError):
         assert str(error.exit_code) in unit["Service"]["RestartPreventExitStatus"].split()
     assert unit["Service"]["Type"] == "notify"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed here")
+def test_systemd_understands_the_service(tmp_path):
+    unit = tmp_path / "p2pfed.service"
+    text = (ROOT / "node_config/p2pfed.service").read_text()
+    program = "/opt/p2pfed/.venv/bin/p2pfed"
+    assert text.count(program) == 1
+    unit.write_text(text.replace(program, sys.executable))
+    found = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (0, ""), found.stderr
