@@ -19,7 +19,6 @@ from p2pfed.api.client import AdminClient
 from p2pfed.cluster.founding import Bank, LocalCluster, found
 from p2pfed.cluster.options import ClusterOptions
 from p2pfed.cluster.running import RunningCluster
-from p2pfed.core.consortium import members_by_id
 from p2pfed.core.types import Address
 from p2pfed.core.wire import trust_of
 from p2pfed.errors import Unavailable
@@ -129,7 +128,7 @@ class Observer:
 
     async def _watch(self) -> None:
         transport = HttpTransport(self._watcher.state.tls, trust_of(self._cluster.manifest), Traffic())
-        members = members_by_id(self._cluster.manifest)
+        members = self._cluster.manifest.by_id
         try:
             while not self._stop.is_set():
                 for bank in self._cluster.banks[:-1]:

@@ -36,7 +36,6 @@ from p2pfed.cluster.founding import Bank
 from p2pfed.cluster.options import ClusterOptions
 from p2pfed.cluster.processes import interruptible
 from p2pfed.cluster.running import RunningCluster
-from p2pfed.core.consortium import members_by_id
 from p2pfed.core.types import Address
 from p2pfed.errors import Unavailable
 
@@ -88,7 +87,7 @@ def child_cpu(*arguments: str) -> float:
 def bench_start() -> Figures:
     with founded(ClusterOptions(nodes=2, rounds=ENDLESS, evaluate_every=50)) as cluster:
         running, bank = RunningCluster(cluster), cluster.banks[0]
-        (endpoint,) = members_by_id(cluster.manifest)[bank.id].endpoints
+        (endpoint,) = cluster.manifest.by_id[bank.id].endpoints
         address = Address.parse(endpoint)
 
         def listens() -> bool:

@@ -110,7 +110,8 @@ def join(
 ) -> None:
     """Trust a manifest: the first by its fingerprint, later versions by the signatures of the admins before them."""
     from p2pfed.api.client import AdminClient
-    from p2pfed.core.consortium import parse_signed, verify_root, verify_succession
+    from p2pfed.core.consortium import parse_signed
+    from p2pfed.core.succession import verify_root, verify_succession
     from p2pfed.runtime.enrolment import check_member, trusted_chain
     from p2pfed.store import credentials
     from p2pfed.store.state_dir import StateDir

@@ -157,7 +157,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Whether a bank would trust the manifest; exit code 78 and what is missing if not."""
-    from p2pfed.core.consortium import verify_root, verify_succession
+    from p2pfed.core.succession import verify_root, verify_succession
 
     signed = _signed(manifest)
     if previous is not None:

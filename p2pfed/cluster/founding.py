@@ -25,18 +25,12 @@ from p2pfed.config import (
     ParquetSource,
     PeersSection,
 )
-from p2pfed.core.consortium import (
-    Admin,
-    GossipPolicy,
-    JoinRequest,
-    Manifest,
-    SignedManifest,
-    verify_root,
-)
+from p2pfed.core.consortium import Admin, GossipPolicy, JoinRequest, Manifest, SignedManifest
 from p2pfed.core.contract import FeatureColumn, FeatureContract
 from p2pfed.core.identity import Identity
 from p2pfed.core.joining import open_join_request
 from p2pfed.core.model import ModelSpec
+from p2pfed.core.succession import verify_root
 from p2pfed.core.types import NodeId
 from p2pfed.data.describe import propose_contract
 from p2pfed.data.features import contract_moments, moments

@@ -45,12 +45,11 @@ class Adoption:
 
     def mature(self, peers: PeerTable) -> list[NodeId]:
         """Members whose newest update is old enough to adopt from."""
-        heartbeats = ((m, peers.heartbeat(m)) for m in peers.members)
-        return [m for m, h in heartbeats if h is not None and h.seq >= MATURE_SEQ]
+        return [h.member for h in peers.heartbeats() if h.seq >= MATURE_SEQ]
 
     def met_enough(self, peers: PeerTable) -> bool:
         """Whether as many members have been heard as the rule needs."""
-        return sum(peers.heartbeat(m) is not None for m in peers.members) >= self._needed
+        return sum(1 for _ in peers.heartbeats()) >= self._needed
 
     def can_collect(self, peers: PeerTable) -> bool:
         """Whether enough mature members are known."""

@@ -1,8 +1,4 @@
-"""The consortium manifest: who is a member, what is trained, who may change that; and how trust in it passes on.
-
-A manifest of version N+1 counts only if the admins of version N *and* its own admins sign it in threshold number
-(the root rule of The Update Framework). Versions never go down.
-"""
+"""The consortium manifest: who is a member, what is trained, who may change that, and what it may say."""
 
 from __future__ import annotations
 
@@ -17,10 +13,12 @@ from functools import cached_property
 from p2pfed.core import record
 from p2pfed.core.contract import FeatureContract, Moments
 from p2pfed.core.fields import endpoints_problem, is_hex
-from p2pfed.core.identity import MANIFEST_DOMAIN, Signer, fingerprint, node_id, same_fingerprint, verify
+from p2pfed.core.identity import MANIFEST_DOMAIN, Signer, fingerprint, node_id, verify
 from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.payload import Encoding
-from p2pfed.core.types import NAME, NodeId
+from p2pfed.core.sampling import Graph, graph_of, topology_problem
+from p2pfed.core.types import NAME, Address, NodeId, Roster
+from p2pfed.core.weights import Weights
 from p2pfed.errors import ConfigError
 
 MAX_MANIFEST = 2 * 1024 * 1024
@@ -32,7 +30,6 @@ MAX_CERTIFICATE = 4096
 MAX_PARAMETERS = 20_000_000
 
 _NAME = re.compile(NAME)
-_TOPOLOGY = re.compile(r"random|full|ring|regular:[1-9][0-9]{0,3}")
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,9 @@ class GossipPolicy:
     publish_min_frauds: int
     """A member with fewer training frauds listens: trains, merges and scores, but publishes nothing."""
     topology: str = "random"
-    """Who may pull from whom: `random` (all), `full`, `ring` or `regular:K`, drawn from the manifest's seed."""
+    """Who may pull from whom: `random` or `full` (all), `ring`, `regular:K` drawn from the manifest's seed, `edges`."""
+    edges: tuple[tuple[str, str], ...] = ()
+    """With topology `edges` the names of each two neighbours; empty with all others."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,37 @@ class Manifest:
     training: TrainingPolicy
     gossip: GossipPolicy
 
-    @property
+    # What follows from the fields is worked out once, for all nodes of a process that follow this manifest.
+
+    @cached_property
+    def by_id(self) -> dict[NodeId, Member]:
+        """The members under their ids, in order of these."""
+        return dict(sorted((node_id(bytes.fromhex(m.key)), m) for m in self.members))
+
+    @cached_property
+    def roster(self) -> Roster:
+        """The members' ids and where they can be dialled."""
+        places = {node: map(Address.parse, m.endpoints) for node, m in self.by_id.items()}
+        return Roster({node: tuple(a for a in addresses if a.dialable) for node, addresses in places.items()})
+
+    @cached_property
+    def keys(self) -> dict[NodeId, bytes]:
+        """Each member's public key."""
+        return {node: bytes.fromhex(m.key) for node, m in self.by_id.items()}
+
+    @cached_property
+    def graph(self) -> Graph | None:
+        """Who may pull from whom; None where all may pull from all. Raises ConfigError on an impossible topology."""
+        named = {m.name: node for node, m in self.by_id.items()}
+        edges = [(named[a], named[b]) for a, b in self.gossip.edges]
+        return graph_of(self.gossip.topology, self.roster.ids, self.seed, edges)
+
+    @cached_property
+    def initial(self) -> Weights:
+        """What everybody's training begins with."""
+        return self.model.initial_weights(self.seed)
+
+    @cached_property
     def model_digest(self) -> str:
         """What updates must name to be averaged: SHA-256 (hex) of schema digest, generation and initial weights."""
         text = f"{self.model.schema().digest}/{self.generation}/{self.initial_sha256}"
@@ -188,11 +217,6 @@ class _ManifestFile:
     signatures: tuple[Signature, ...]
 
 
-def members_by_id(manifest: Manifest) -> dict[NodeId, Member]:
-    """The members under their ids."""
-    return {node_id(bytes.fromhex(m.key)): m for m in manifest.members}
-
-
 def body_bytes(manifest: Manifest) -> bytes:
     """The one canonical form of a manifest, which is hashed and signed; raises ManifestError on a wrong type."""
     try:
@@ -213,67 +237,6 @@ def parse_signed(data: bytes) -> SignedManifest:
     return SignedManifest(file.body, record.canonical(file.body), file.signatures)
 
 
-def verify_root(signed: SignedManifest, expected: str) -> Manifest:
-    """First trust: the fingerprint `expected`, told by somebody trusted, and the manifest's own threshold.
-
-    Raises ManifestError.
-    """
-    try:
-        same = same_fingerprint(signed.fingerprint, expected)
-    except ValueError as error:
-        raise ManifestError(f"the fingerprint given is not one: {error}") from None
-    if not same:
-        raise ManifestError(
-            f"this manifest has the fingerprint {signed.fingerprint}, not the one given: ask an admin for both again"
-        )
-    check_manifest(signed.manifest)
-    _check_threshold(signed, signed.manifest)
-    return signed.manifest
-
-
-def verify_succession(current: Manifest, successor: SignedManifest) -> Manifest:
-    """Trust handed on: the next version, signed in threshold number by the admins of both.
-
-    The root rule of The Update Framework, section 5.3. Raises ManifestError that says what is missing.
-    """
-    new = successor.manifest
-    if new.consortium != current.consortium:
-        raise ManifestError(
-            f"this manifest belongs to another consortium ({new.name[:63]!r}), ours is {current.name!r}"
-        )
-    if new.version != current.version + 1:
-        raise ManifestError(f"this is version {new.version}: after {current.version} comes {current.version + 1}")
-    if new.previous != SignedManifest.unsigned(current).sha256:
-        raise ManifestError(f"version {new.version} was made from another version {current.version} than ours")
-    _check_threshold(successor, current)  # first: checking a model costs time that no stranger to the admins may take
-    check_manifest(new)
-    _check_threshold(successor, new)
-    return new
-
-
-def newest(current: Manifest, chain: Iterable[SignedManifest]) -> Manifest:
-    """Walk from `current` over the later versions in `chain`, given in any order.
-
-    Raises ManifestError at the first that does not follow.
-    """
-    for successor in sorted(chain, key=lambda signed: signed.manifest.version):
-        if successor.manifest.version > current.version:
-            current = verify_succession(current, successor)
-    return current
-
-
-def _check_threshold(signed: SignedManifest, judge: Manifest) -> None:
-    """Whether enough admins of `judge` signed."""
-    have = signed.signed_by(judge.admins)
-    if len(have) >= judge.threshold:
-        return
-    missing = ", ".join(a.name for a in judge.admins if a not in have)
-    raise ManifestError(
-        f"version {signed.manifest.version} is signed by {len(have)} of {judge.threshold} needed admins of version "
-        f"{judge.version}: signatures of {missing} can be added"
-    )
-
-
 # --- What a manifest may say ------------------------------------------------------------------------------------------
 
 
@@ -282,7 +245,7 @@ def check_manifest(manifest: Manifest) -> None:
     problems = [
         *_version_problems(manifest),
         *_people_problems(manifest),
-        *_policy_problems(manifest.gossip),
+        *_policy_problems(manifest),
         *_model_problems(manifest),
     ]
     if problems:
@@ -353,7 +316,9 @@ def _twice(what: str, values: list[str]) -> list[str]:
     return [f"{what} {value[:63]!r} is listed twice" for value, times in Counter(values).items() if times > 1]
 
 
-def _policy_problems(gossip: GossipPolicy) -> list[str]:
+def _policy_problems(manifest: Manifest) -> list[str]:
+    gossip, names = manifest.gossip, [m.name for m in manifest.members]
+    wrong = topology_problem(gossip.topology, names, gossip.edges)
     rules = [
         (bool(gossip.rule) and gossip.rule.isprintable(), "rule is empty or has control characters"),
         (gossip.fanout >= 1, "fanout is below 1"),
@@ -361,7 +326,7 @@ def _policy_problems(gossip: GossipPolicy) -> list[str]:
         (gossip.round_interval_seconds >= 0, "round_interval_seconds is negative"),
         (gossip.adoption_seconds >= 0, "adoption_seconds is negative"),
         (gossip.publish_min_frauds >= 0, "publish_min_frauds is negative"),
-        (_TOPOLOGY.fullmatch(gossip.topology) is not None, "topology is not random, full, ring or regular:K"),
+        (not wrong, wrong),
     ]
     return [f"gossip: {problem}" for good, problem in rules if not good]
 
@@ -374,6 +339,6 @@ def _model_problems(manifest: Manifest) -> list[str]:
         problems.append("generation or seed is out of range")
     elif sum((fan_in + 1) * fan_out for fan_in, fan_out in model.layers) > MAX_PARAMETERS:
         problems.append(f"the model has more than {MAX_PARAMETERS} parameters")
-    elif model.initial_weights(manifest.seed).digest != manifest.initial_sha256:
+    elif manifest.initial.digest != manifest.initial_sha256:
         problems.append("initial_sha256 is not the digest of the initial weights that model and seed give")
     return problems

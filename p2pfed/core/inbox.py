@@ -6,7 +6,7 @@ the node's own merges: what is older than `expiry` of them is no longer merged.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from p2pfed.core.messages import ModelUpdate
@@ -55,10 +55,10 @@ class Inbox:
         self._lost.discard(sender)
         return Verdict.ACCEPT, None
 
-    def fresh(self, now_merge: int, allowed: Container[NodeId]) -> list[Slot]:
+    def fresh(self, now_merge: int, allowed: Callable[[NodeId], bool]) -> list[Slot]:
         """The slots of `allowed` members to merge now, in order of their ids; forgets the expired ones."""
         self._slots = {m: s for m, s in self._slots.items() if now_merge - s.arrived_merge < self._expiry}
-        return [self._slots[m] for m in sorted(self._slots) if m in allowed]
+        return [self._slots[m] for m in sorted(self._slots) if allowed(m)]
 
     def slot(self, member: NodeId) -> Slot | None:
         """The slot of `member`, if anything of it is there."""

@@ -2,22 +2,26 @@
 
 Liveness is one table of signed heartbeats that members swap whole; the highest (epoch, counter) of a row wins. A live
 member's row was never seen older than 12 periods among 200 members losing 30 % of their exchanges, so 15 silent
-periods make a suspect and 30 a failure. A node that is itself in trouble (a late event loop, failing with everybody)
-says nothing about others meanwhile.
+periods make a suspect and 30 a failure. Larger tables travel in parts, so their members may be silent for longer. A
+node that is itself in trouble (a late event loop, failing with everybody) says nothing about others meanwhile.
+
+Something is kept only of members about whom something is known: thousands of nodes with thousands of members each fit
+into one process.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import get_args
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
 from p2pfed.core.events import PeerChanged
-from p2pfed.core.messages import Endpoint, Heartbeat, HeartbeatTable, SignedHeartbeat, Source
-from p2pfed.core.types import Address, NodeId, PeerState
+from p2pfed.core.messages import Endpoint, Heartbeat, HeartbeatTable, SignedHeartbeat
+from p2pfed.core.sampling import draw
+from p2pfed.core.types import Address, NodeId, PeerState, Roster
 from p2pfed.core.wire import MAX_TABLE_ROWS
 
 SUSPECT_PERIODS = 15
@@ -33,38 +37,71 @@ BENCH_FIRST, BENCH_LONGEST = 0.1, 30.0
 LAG_SECONDS = 1.0
 MEMBERS_JUDGED, EXCHANGES_JUDGED, HEALTHY_SHARE = 10, 5, 0.2
 STALEST_EVERY = 4
+MAX_WATCHED = 5 * MAX_TABLE_ROWS
+"""Members whose heartbeats are kept: in a larger consortium those who were heard of first."""
 
-_SOURCES: tuple[Source, ...] = get_args(Source)
 
+@dataclass(slots=True)
+class _Heard:
+    """A member whose heartbeat is here."""
 
-@dataclass
-class _Peer:
+    row: SignedHeartbeat
+    at: float
+    well: float
+    """Reading of `PeerTable._well` when the row came."""
     state: PeerState = PeerState.UNKNOWN
-    row: SignedHeartbeat | None = None
-    heard: float | None = None
-    silent: float = 0.0
-    """Seconds without a newer heartbeat, counted only while this node was well."""
-    addresses: dict[Source, tuple[Address, ...]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _BackOff:
     failures: int = 0
-    benched_until: float = 0.0
+    until: float = 0.0
 
 
 class PeerTable:
-    """What one node knows of the other members. `period` is the heartbeat period in seconds.
+    """What one node knows of the other members in `roster`. `period` is the heartbeat period in seconds.
 
     An id that is no member, say one that a new manifest removed while an exchange with it was under way, is unknown,
     not dialable, and whatever is reported of it is forgotten.
     """
 
-    def __init__(self, me: NodeId, members: Iterable[NodeId], period: float) -> None:
+    def __init__(self, me: NodeId, roster: Roster, period: float) -> None:
         self._me = me
         self._period = period
-        self._peers: dict[NodeId, _Peer] = {m: _Peer() for m in sorted(members) if m != me}
+        self._heard: dict[NodeId, _Heard] = {}
+        """Least lately heard first."""
+        self._told: dict[NodeId, dict[Literal["config", "zeroconf"], tuple[Address, ...]]] = {}
+        self._back_off: dict[NodeId, _BackOff] = {}
         self._blocked: frozenset[NodeId] = frozenset()
         self._exchanges = 0
         self._outcomes: dict[NodeId, bool] = {}
         self._lagged_at: float | None = None
-        self._ticked_at: float | None = None
+        self._well = 0.0
+        """Seconds during which this node was awake and did not doubt itself: only these count as others' silence."""
+        self._well_until: float | None = None
+        self.follow(roster)
+
+    def follow(self, roster: Roster) -> None:
+        """Take the members and the endpoints of a new manifest, and forget who is gone."""
+        self._roster = roster
+        self._others = len(roster.ids) - (self._me in roster.endpoints)
+        self._patience = self._period * max(1.0, len(roster.ids) / MAX_TABLE_ROWS)
+        self._heard = {m: heard for m, heard in self._heard.items() if m in self}
+        self._told = {m: told for m, told in self._told.items() if m in self}
+        self._back_off = {m: back_off for m, back_off in self._back_off.items() if m in self}
+
+    def __contains__(self, peer: NodeId) -> bool:
+        """Whether `peer` is another member."""
+        return peer in self._roster.endpoints and peer != self._me
+
+    def __len__(self) -> int:
+        """How many other members there are."""
+        return self._others
+
+    @property
+    def members(self) -> tuple[NodeId, ...]:
+        """The other members, in order of their ids; made anew each time."""
+        return tuple(m for m in self._roster.ids if m != self._me)
 
     # --- liveness -----------------------------------------------------------------------------------------------------
 
@@ -72,20 +109,39 @@ class PeerTable:
         """Take over every row newer than ours. `direct_from` talked to us just now, so its back-off ends."""
         if direct_from is not None:
             self.succeeded(direct_from, now)
-        return [change for row in table.rows for change in self._observe_row(row, now)]
+        self._count_well_time(now)
+        changes: list[PeerChanged] = []
+        for row in table.rows:
+            beat = row.heartbeat
+            member = beat.member
+            heard = self._heard.get(member)
+            if heard is None:
+                if member not in self or len(self._heard) >= MAX_WATCHED:
+                    continue
+                heard = self._heard[member] = _Heard(row, now, self._well)
+            elif row is heard.row or _age(beat) <= _age(heard.row.heartbeat):
+                continue
+            else:
+                self._heard[member] = self._heard.pop(member)
+                heard.row, heard.at, heard.well = row, now, self._well
+            after = PeerState.LEFT if beat.leaving else PeerState.ALIVE
+            if heard.state is not after:
+                changes.append(PeerChanged(member, heard.state, after))
+                heard.state = after
+        return changes
 
     def tick(self, now: float) -> list[PeerChanged]:
-        """Count silence and mark suspects and failures; call it once a period."""
-        doubt = self.self_doubt(now)
-        ticked, self._ticked_at = self._ticked_at, now
+        """Mark suspects and failures; call it once a period."""
+        self._count_well_time(now)
         changes: list[PeerChanged] = []
-        for member, peer in self._peers.items():
-            if doubt or peer.heard is None:
-                continue
-            since = peer.heard if ticked is None else max(peer.heard, ticked)
-            peer.silent += min(max(now - since, 0.0), GAP_PERIODS * self._period)
-            if peer.state in (PeerState.ALIVE, PeerState.SUSPECT):
-                changes += self._change(member, self._state_of_silence(peer.silent))
+        for member, heard in self._heard.items():
+            silent = self._well - heard.well
+            if silent < SUSPECT_PERIODS * self._patience:
+                break  # the others were heard later
+            after = PeerState.SUSPECT if silent < FAILED_PERIODS * self._patience else PeerState.FAILED
+            if heard.state in (PeerState.ALIVE, PeerState.SUSPECT) and heard.state is not after:
+                changes.append(PeerChanged(member, heard.state, after))
+                heard.state = after
         return changes
 
     def lagged(self, seconds: float, now: float) -> None:
@@ -97,52 +153,52 @@ class PeerTable:
         """Whether silence is more likely this node's fault: a late loop lately, or failing with nearly everybody."""
         if self._lagged_at is not None and now - self._lagged_at <= GAP_PERIODS * self._period:
             return True
-        enough = len(self._peers) >= 2 and self._exchanges >= EXCHANGES_JUDGED
+        enough = self._others >= 2 and self._exchanges >= EXCHANGES_JUDGED
         return enough and sum(self._outcomes.values()) < HEALTHY_SHARE * len(self._outcomes)
 
     def state(self, peer: NodeId) -> PeerState:
         """What the table says of `peer`."""
-        return self._find(peer).state
+        heard = self._heard.get(peer)
+        return heard.state if heard else PeerState.UNKNOWN
 
     def heartbeat(self, peer: NodeId) -> Heartbeat | None:
         """Its newest heartbeat."""
-        row = self._find(peer).row
-        return row.heartbeat if row else None
+        heard = self._heard.get(peer)
+        return heard.row.heartbeat if heard else None
+
+    def heartbeats(self) -> Iterator[Heartbeat]:
+        """The newest of each member that was heard of."""
+        return (heard.row.heartbeat for heard in self._heard.values())
 
     def last_heard(self, peer: NodeId) -> float | None:
         """When a newer heartbeat of `peer` arrived last, by whatever way."""
-        return self._find(peer).heard
+        heard = self._heard.get(peer)
+        return heard.at if heard else None
 
     @property
     def alone(self) -> bool:
         """Whether no peer has ever been heard of."""
-        return all(p.heard is None for p in self._peers.values())
-
-    @property
-    def members(self) -> tuple[NodeId, ...]:
-        """The other members, in order of their ids."""
-        return tuple(self._peers)
+        return not self._heard
 
     # --- the table as it travels --------------------------------------------------------------------------------------
 
     def rows(self, own: SignedHeartbeat, rng: np.random.Generator) -> HeartbeatTable:
         """Our own row and those of all others; a random choice of them where they exceed `MAX_TABLE_ROWS` together."""
-        others = [p.row for p in self._peers.values() if p.row is not None]
+        others = list(self._heard.values())
         if len(others) >= MAX_TABLE_ROWS:
-            others = [others[i] for i in rng.choice(len(others), MAX_TABLE_ROWS - 1, replace=False)]
-        return HeartbeatTable((own, *others))
+            others = [others[i] for i in rng.choice(len(others), MAX_TABLE_ROWS - 1, replace=False).tolist()]
+        return HeartbeatTable((own, *[heard.row for heard in others]))
 
     def known(self) -> dict[NodeId, bytes]:
         """The signed bytes of each row we hold: equal ones need no second verification."""
-        return {m: p.row.signed for m, p in self._peers.items() if p.row is not None}
+        return {m: heard.row.signed for m, heard in self._heard.items()}
 
     # --- whom to dial -------------------------------------------------------------------------------------------------
 
     def succeeded(self, peer: NodeId, now: float) -> None:
         """An exchange with `peer` worked, in either direction: its back-off ends."""
         self._note(peer, True)
-        entry = self._find(peer)
-        entry.failures, entry.benched_until = 0, now
+        self._back_off.pop(peer, None)
 
     def failed(self, peer: NodeId, now: float, rng: np.random.Generator) -> float:
         """An exchange with `peer` failed; answers until when it is benched.
@@ -151,16 +207,17 @@ class PeerTable:
         before and says nothing new.
         """
         self._note(peer, False)
-        entry = self._find(peer)
-        if now >= entry.benched_until:
-            limit = min(BENCH_FIRST * 2.0 ** min(entry.failures, 20), BENCH_LONGEST) * self._period
-            entry.failures += 1
-            entry.benched_until = now + float(rng.uniform(0, limit))
-        return entry.benched_until
+        back_off = self._back_off.setdefault(peer, _BackOff()) if peer in self else _BackOff()
+        if now >= back_off.until:
+            limit = min(BENCH_FIRST * 2.0 ** min(back_off.failures, 20), BENCH_LONGEST) * self._period
+            back_off.failures += 1
+            back_off.until = now + float(rng.uniform(0, limit))
+        return back_off.until
 
     def benched(self, peer: NodeId, now: float) -> bool:
         """Whether `peer` is left alone after failures."""
-        return now < self._find(peer).benched_until
+        back_off = self._back_off.get(peer)
+        return back_off is not None and now < back_off.until
 
     def block(self, blocked: Iterable[NodeId]) -> None:
         """Replace the operator's blocklist."""
@@ -168,7 +225,11 @@ class PeerTable:
 
     def dialable(self, peer: NodeId, now: float) -> bool:
         """Whether to dial `peer` now: it has an endpoint and is neither benched nor blocked."""
-        return peer not in self._blocked and not self.benched(peer, now) and bool(self.endpoints(peer))
+        return self.welcome(peer) and not self.benched(peer, now) and bool(self.endpoints(peer))
+
+    def welcome(self, peer: NodeId) -> bool:
+        """Whether `peer` is another member that the operator has not blocked."""
+        return peer in self and peer not in self._blocked
 
     def blocked(self, peer: NodeId) -> bool:
         """Whether the operator has blocked `peer`."""
@@ -179,35 +240,40 @@ class PeerTable:
 
         Failed and departed members are asked too, within their back-off: it may only have been a partition.
         """
-        members = list(self._peers)
-        if tick_number % STALEST_EVERY == 0:
-            order = sorted(members, key=self._heard_or_never)
-        else:
-            order = [members[i] for i in rng.permutation(len(members))]
-        return next((m for m in order if self.dialable(m, now)), None)
+
+        def never_heard(member: NodeId) -> bool:
+            return member not in self._heard and self.dialable(member, now)
+
+        def dialable(member: NodeId) -> bool:
+            return self.dialable(member, now)
+
+        if tick_number % STALEST_EVERY:
+            return next(iter(draw(self._roster.ids, 1, rng, dialable)), None)
+        if len(self._heard) < self._others and (strangers := draw(self._roster.ids, 1, rng, never_heard)):
+            return strangers[0]
+        return next(filter(dialable, self._heard), None)
 
     def endpoints(self, peer: NodeId) -> tuple[Address, ...]:
         """Where to dial `peer`, best first: configuration, its own heartbeat, the manifest, zeroconf; each once."""
-        addresses = self._find(peer).addresses
-        return tuple(dict.fromkeys(a for s in _SOURCES for a in addresses.get(s, ())))[:MAX_ENDPOINTS]
+        agreed = self._roster.endpoints.get(peer, ())
+        heard, told = self._heard.get(peer), self._told.get(peer)
+        signed = _readable(heard.row.heartbeat.endpoints) if heard else ()
+        if told is None and (signed == agreed or not signed):
+            return agreed[:MAX_ENDPOINTS]
+        config, zeroconf = (told.get("config", ()), told.get("zeroconf", ())) if told else ((), ())
+        return tuple(dict.fromkeys((*config, *signed, *agreed, *zeroconf)))[:MAX_ENDPOINTS]
 
     def add_endpoint(self, peer: NodeId, endpoint: Endpoint) -> None:
         """Remember one more place to try: in the order given, but of zeroconf the newest few, newest first."""
-        if not _dialable(endpoint.address):
+        if peer not in self or not endpoint.address.dialable:
             return
-        addresses = self._find(peer).addresses
-        known = addresses.get(endpoint.source, ())
+        told = self._told.setdefault(peer, {})
+        known = told.get(endpoint.source, ())
         if endpoint.source == "zeroconf":
             newest_first = dict.fromkeys((endpoint.address, *known))
-            addresses["zeroconf"] = tuple(newest_first)[:ZEROCONF_ENDPOINTS]
+            told["zeroconf"] = tuple(newest_first)[:ZEROCONF_ENDPOINTS]
         else:
-            addresses[endpoint.source] = tuple(dict.fromkeys((*known, endpoint.address)))[:MAX_ENDPOINTS]
-
-    def set_members(self, members: Iterable[NodeId]) -> None:
-        """Follow a new manifest: forget who is gone, and every endpoint that the old manifest named."""
-        self._peers = {m: self._peers.get(m, _Peer()) for m in sorted(members) if m != self._me}
-        for peer in self._peers.values():
-            peer.addresses.pop("manifest", None)
+            told["config"] = tuple(dict.fromkeys((*known, endpoint.address)))[:MAX_ENDPOINTS]
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -219,54 +285,26 @@ class PeerTable:
         if len(self._outcomes) > MEMBERS_JUDGED:
             del self._outcomes[next(iter(self._outcomes))]
 
-    def _find(self, peer: NodeId) -> _Peer:
-        return self._peers.get(peer) or _Peer()
-
-    def _observe_row(self, row: SignedHeartbeat, now: float) -> list[PeerChanged]:
-        beat = row.heartbeat
-        peer = self._peers.get(beat.member)
-        if peer is None:
-            return []
-        if peer.row is not None and _age(beat) <= _age(peer.row.heartbeat):
-            return []
-        peer.row, peer.heard, peer.silent = row, now, 0.0
-        peer.addresses["heartbeat"] = tuple(_readable(beat.endpoints))[:MAX_ENDPOINTS]
-        return self._change(beat.member, PeerState.LEFT if beat.leaving else PeerState.ALIVE)
-
-    def _change(self, member: NodeId, after: PeerState) -> list[PeerChanged]:
-        peer = self._peers[member]
-        before, peer.state = peer.state, after
-        return [PeerChanged(member, before, after)] if before is not after else []
-
-    def _state_of_silence(self, seconds: float) -> PeerState:
-        if seconds >= FAILED_PERIODS * self._period:
-            return PeerState.FAILED
-        return PeerState.SUSPECT if seconds >= SUSPECT_PERIODS * self._period else PeerState.ALIVE
-
-    def _heard_or_never(self, member: NodeId) -> float:
-        heard = self._peers[member].heard
-        return -np.inf if heard is None else heard
+    def _count_well_time(self, now: float) -> None:
+        """Count what passed since the last call, unless this node slept or doubts itself."""
+        before, self._well_until = self._well_until, now
+        if before is not None and not self.self_doubt(now):
+            self._well += min(max(now - before, 0.0), GAP_PERIODS * self._period)
 
 
 def _age(beat: Heartbeat) -> tuple[int, int]:
     return beat.epoch, beat.counter
 
 
-def _readable(endpoints: Iterable[str]) -> Iterator[Address]:
+@lru_cache(maxsize=2**15)  # every node of a simulation asks for those of all others
+def _readable(endpoints: tuple[str, ...]) -> tuple[Address, ...]:
     """The endpoints that can be dialled; a member that signed nonsense for an address only makes itself unreachable."""
+    found = []
     for text in endpoints:
         try:
             address = Address.parse(text)
         except ValueError:
             continue
-        if _dialable(address):
-            yield address
-
-
-def _dialable(address: Address) -> bool:
-    """Whether an address can be one member's: not a wildcard, multicast or port 0. Names are left to the resolver."""
-    try:
-        ip = ipaddress.ip_address(address.host)
-    except ValueError:
-        return address.port > 0
-    return address.port > 0 and not ip.is_unspecified and not ip.is_multicast
+        if address.dialable:
+            found.append(address)
+    return tuple(found[:MAX_ENDPOINTS])

@@ -112,13 +112,9 @@ class Hello:
     """The newest update of the asking member that the answering one holds: a restored backup learns what it forgot."""
 
 
-Source = Literal["config", "heartbeat", "manifest", "zeroconf"]
-"""Who told of an endpoint; the first are dialled first."""
-
-
 @dataclass(frozen=True)
 class Endpoint:
-    """A place where a member may answer, and who told us."""
+    """A place where a member may answer, and who told us: neither itself nor the manifest."""
 
     address: Address
-    source: Source
+    source: Literal["config", "zeroconf"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
@@ -45,6 +46,10 @@ class ModelSpec:
 
     def schema(self) -> ModelSchema:
         """Kernel and bias of each layer, in forward order: `dense0/kernel` (in, out), `dense0/bias` (out,)."""
+        return self._schema
+
+    @cached_property
+    def _schema(self) -> ModelSchema:
         tensors: list[TensorSpec] = []
         for i, (fan_in, fan_out) in enumerate(self.layers):
             tensors += [TensorSpec(f"dense{i}/kernel", (fan_in, fan_out)), TensorSpec(f"dense{i}/bias", (fan_out,))]

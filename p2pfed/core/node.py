@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from p2pfed.core.consortium import Manifest, members_by_id
+from p2pfed.core.consortium import Manifest
 from p2pfed.core.effects import Effect, Emit, Halt, Pull
 from p2pfed.core.events import NodeStarted, UpdateRefused
 from p2pfed.core.identity import Signer, node_id
@@ -58,9 +58,9 @@ class GossipNode:
     ) -> None:
         self.me = node_id(signer.public_key)
         self.manifest = manifest
-        self.members = members_by_id(manifest)
+        self.members = manifest.by_id
         self.problems = Problems()
-        self.peers = PeerTable(self.me, [m for m in self.members if m != self.me], manifest.gossip.heartbeat_seconds)
+        self.peers = PeerTable(self.me, manifest.roster, manifest.gossip.heartbeat_seconds)
         self.peers.block(settings.blocked)
         # questions stand in no journal, so they must not move the generator that decisions are drawn from
         self._answers_rng = rng.spawn(1)[0]
@@ -209,7 +209,7 @@ class GossipNode:
 
     def _manifest_changed(self, got: ManifestChanged, now: float) -> list[Effect]:
         new, old = got.manifest, self.manifest
-        self.manifest, self.members = new, members_by_id(new)
+        self.manifest, self.members = new, new.by_id
         self.presence.follow(new)
         self.updates.follow(new)
         effects = self.problems.clear("MANIFEST_REFUSED")

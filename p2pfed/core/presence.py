@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from p2pfed.core.consortium import Manifest, members_by_id
+from p2pfed.core.consortium import Manifest
 from p2pfed.core.effects import Effect, Emit, ExchangeHeartbeats, FetchManifest, SayHello, SetTimer
 from p2pfed.core.events import PeerBenched
 from p2pfed.core.identity import Signer, node_id
@@ -20,8 +20,9 @@ from p2pfed.core.messages import (
     SignedHeartbeat,
 )
 from p2pfed.core.problems import Problems
+from p2pfed.core.sampling import draw
 from p2pfed.core.settings import NodeSettings
-from p2pfed.core.types import Address, NodeId
+from p2pfed.core.types import NodeId
 from p2pfed.core.wire import seal_heartbeat
 
 FIRST_PARTNERS = 3
@@ -62,11 +63,7 @@ class Presence:
         """Take members and their endpoints from `manifest`."""
         self.manifest = manifest
         self._ask_again: dict[NodeId, float] = {}
-        members = members_by_id(manifest)
-        self._peers.set_members([m for m in members if m != self.me])
-        for member, entry in members.items():
-            for endpoint in entry.endpoints if member != self.me else ():
-                self._peers.add_endpoint(member, Endpoint(Address.parse(endpoint), "manifest"))
+        self._peers.follow(manifest.roster)
 
     def _seal(self, seq: int, leaving: bool) -> SignedHeartbeat:
         self._counter += 1
@@ -177,16 +174,18 @@ class Presence:
 
     def greet(self, now: float) -> list[Effect]:
         """Say hello to a few members, who answer what they hold of us."""
-        dialable = [m for m in self._peers.members if self._peers.dialable(m, now)]
-        count = min(HELLO_MEMBERS, len(dialable))
-        chosen = sorted(self._rng.permutation(len(dialable)).tolist()[:count])
-        return [SayHello(dialable[i], self._peers.endpoints(dialable[i])) for i in chosen]
+        return [SayHello(m, self._peers.endpoints(m)) for m in self._some(HELLO_MEMBERS, now)]
 
     def leave(self, seq: int, now: float) -> list[Effect]:
         """Tell a few members that we stop on purpose."""
         self.row = self._seal(seq, leaving=True)
-        dialable = [m for m in self._peers.members if self._peers.dialable(m, now)][:FIRST_PARTNERS]
-        return [ExchangeHeartbeats(m, self._peers.endpoints(m), self.table()) for m in dialable]
+        told = self._some(FIRST_PARTNERS, now)
+        return [ExchangeHeartbeats(m, self._peers.endpoints(m), self.table()) for m in told]
+
+    def _some(self, count: int, now: float) -> list[NodeId]:
+        """Random members that can be dialled."""
+        ids = self.manifest.roster.ids
+        return sorted(draw(ids, count, self._rng, lambda m: self._peers.dialable(m, now)))
 
     def hello(self, asking_newest_seq: int) -> Hello:
         """The answer to a member's hello."""

@@ -92,9 +92,9 @@ class Rounds:
         self._restore(memory.checkpoint)
 
     def _restore(self, checkpoint: Checkpoint | None) -> None:
-        initial = self.manifest.model.initial_weights(self.manifest.seed).vector
+        initial = self.manifest.initial.vector
         same_model = checkpoint is not None and checkpoint.model == self.manifest.model_digest
-        self.adoption = Adoption(initial, len(self._peers.members), decided=same_model)
+        self.adoption = Adoption(initial, len(self._peers), decided=same_model)
         self.round, self.seq, self.statement_digest = 0, 0, ""
         self.vector, self.optimiser, self.frame = initial, b"", b""
         self.threshold: float | None = None
@@ -220,7 +220,7 @@ class Rounds:
             self.phase = Phase.LOADING
             return []
         effects: list[Effect] = []
-        if self._peers.alone and self._peers.members:
+        if self._peers.alone and len(self._peers):
             if "ALONE" not in self._problems:
                 effects.append(Emit(TrainingAlone(self.round)))
             effects += self._problems.raise_(

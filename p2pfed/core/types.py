@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import NewType
 
 NodeId = NewType("NodeId", str)
@@ -49,8 +51,30 @@ class Address:
             raise ValueError(f"{text!r} is not an address: the host has characters that no host name has")
         return cls(host, int(port))
 
+    @property
+    def dialable(self) -> bool:
+        """Whether it can be one member's: not a wildcard, multicast or port 0. Names are left to the resolver."""
+        try:
+            ip = ipaddress.ip_address(self.host)
+        except ValueError:
+            return self.port > 0
+        return self.port > 0 and not ip.is_unspecified and not ip.is_multicast
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Who is a member and where each can be dialled by the manifest: one for all nodes that follow that manifest."""
+
+    endpoints: Mapping[NodeId, tuple[Address, ...]]
+    """Of every member; empty for one that can only dial out."""
+
+    @cached_property
+    def ids(self) -> tuple[NodeId, ...]:
+        """The members, in order of their ids."""
+        return tuple(sorted(self.endpoints))
 
 
 class PeerState(Enum):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from p2pfed.core.adoption import MOST_SOURCES
 from p2pfed.core.aggregation import Candidate
-from p2pfed.core.consortium import Manifest, members_by_id
+from p2pfed.core.consortium import Manifest
 from p2pfed.core.effects import Effect, Emit, Publish, Pull, Push, Save
 from p2pfed.core.events import UpdateAccepted, UpdateRefused
 from p2pfed.core.inbox import Inbox, Slot
 from p2pfed.core.inputs import UpdateReceived
 from p2pfed.core.membership import PeerTable
-from p2pfed.core.sampling import PeerSampler, sampler_for
+from p2pfed.core.sampling import GraphSampler, PeerSampler, UniformSampler, draw
 from p2pfed.core.settings import Memory
 from p2pfed.core.types import NodeId, PeerState, Reason, Verdict
 
@@ -31,9 +32,8 @@ class Updates:
 
     def follow(self, manifest: Manifest) -> None:
         """Sample by `manifest` from now on."""
-        members = members_by_id(manifest)
-        self._fanout = manifest.gossip.fanout
-        self._sampler: PeerSampler = sampler_for(manifest.gossip.topology, sorted(members), self.me, manifest.seed)
+        self._fanout, self._ids, graph = manifest.gossip.fanout, manifest.roster.ids, manifest.graph
+        self._sampler: PeerSampler = UniformSampler(self._ids) if graph is None else GraphSampler(self.me, graph)
 
     @property
     def idle(self) -> bool:
@@ -42,19 +42,23 @@ class Updates:
 
     def pull(self, now: float) -> list[Effect]:
         """Ask s random members for what they published; a member nobody here can dial is asked for at another's."""
-        dialable = self._dialable(now)
-        members = self._peers.members
-        wanted = [m for m in members if m in dialable or (dialable and self._peers.state(m) is PeerState.ALIVE)]
+
+        def dialable(member: NodeId) -> bool:
+            return self._peers.dialable(member, now)
+
+        def wanted(member: NodeId) -> bool:
+            return dialable(member) or (self._peers.welcome(member) and self._peers.state(member) is PeerState.ALIVE)
+
         effects: list[Effect] = []
-        for member in self._sampler.choose(wanted, self._fanout, self._rng):
-            relays = [member] if member in dialable else [m for m in dialable if m != member]
-            if relays:
-                effects += self._ask(relays[int(self._rng.integers(len(relays)))], member)
+        for member in self._sampler.choose(self._fanout, self._rng, wanted):
+            relays = [member] if dialable(member) else draw(self._ids, 1, self._rng, dialable)
+            effects += [effect for relay in relays for effect in self._ask(relay, member)]
         return effects
 
     def collect(self, members: list[NodeId], now: float) -> list[Effect]:
-        """Ask each of `members` that can be dialled for its own update."""
-        return [effect for m in members if self._peers.dialable(m, now) for effect in self._ask(m, m)]
+        """Ask up to 15 random ones of `members` for their own updates."""
+        chosen = draw(members, MOST_SOURCES, self._rng, lambda m: self._peers.dialable(m, now))
+        return [effect for m in chosen for effect in self._ask(m, m)]
 
     def _ask(self, peer: NodeId, member: NodeId) -> list[Effect]:
         if (peer, member) in self._pulling:
@@ -62,12 +66,9 @@ class Updates:
         self._pulling.add((peer, member))
         return [Pull(peer, self._peers.endpoints(peer), member, self.inbox.pull_after(member))]
 
-    def _dialable(self, now: float) -> list[NodeId]:
-        return [m for m in self._peers.members if self._peers.dialable(m, now)]
-
     def push(self, frame: bytes, now: float) -> list[Effect]:
         """Offer our own update to s random members: what a node does that cannot be dialled itself."""
-        chosen = self._sampler.choose(self._dialable(now), self._fanout, self._rng)
+        chosen = self._sampler.choose(self._fanout, self._rng, lambda m: self._peers.dialable(m, now))
         return [Push(m, self._peers.endpoints(m), frame) for m in chosen]
 
     def ended(self, peer: NodeId, member: NodeId) -> None:
@@ -94,7 +95,7 @@ class Updates:
 
     def slots(self, merges: int) -> list[Slot]:
         """The updates of present members that the operator has not blocked, of the last 8 merges."""
-        return self.inbox.fresh(merges, [m for m in self._peers.members if not self._peers.blocked(m)])
+        return self.inbox.fresh(merges, self._peers.welcome)
 
     def age(self, member: NodeId) -> int | None:
         """Rounds behind `member`'s newest update here; None if there is none."""

@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import TypeVar, get_args
 
 from p2pfed.core import record
-from p2pfed.core.consortium import Manifest, members_by_id
+from p2pfed.core.consortium import Manifest
 from p2pfed.core.fields import heartbeat_problem, hello_problem, statement_problem
 from p2pfed.core.identity import HEARTBEAT_DOMAIN, SIGNATURE_BYTES, UPDATE_DOMAIN, Signer, node_id, verify
 from p2pfed.core.messages import Heartbeat, HeartbeatTable, Hello, ModelUpdate, SignedHeartbeat, Statement
@@ -56,7 +56,7 @@ class Trust:
     @cached_property
     def keys(self) -> dict[NodeId, bytes]:
         """Each member's public key."""
-        return {node: bytes.fromhex(m.key) for node, m in members_by_id(self.manifest).items()}
+        return self.manifest.keys
 
     @cached_property
     def schema(self) -> ModelSchema:

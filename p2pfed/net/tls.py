@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from p2pfed.core.consortium import Manifest, members_by_id
+from p2pfed.core.consortium import Manifest
 from p2pfed.core.types import NodeId
 from p2pfed.errors import NotPermitted, StateCorrupt, UsageError
 from p2pfed.net import limits
@@ -44,7 +44,7 @@ def pins_of(manifest: Manifest, blocked: frozenset[NodeId] = frozenset()) -> Pin
     """The pins of every member that is not blocked. A certificate two members list belongs to neither."""
     by_member: dict[NodeId, tuple[bytes, ...]] = {}
     owners: dict[bytes, set[NodeId]] = {}
-    for node, member in members_by_id(manifest).items():
+    for node, member in manifest.by_id.items():
         readable = [der for text in member.certificates if _is_certificate(der := base64.b64decode(text))]
         for der in readable:
             owners.setdefault(der, set()).add(node)

@@ -20,7 +20,7 @@ from p2pfed.api.stream import EventLog
 from p2pfed.api.summary import Summary
 from p2pfed.config import NodeConfig
 from p2pfed.core import wire
-from p2pfed.core.consortium import ManifestError, Member, SignedManifest, members_by_id, parse_signed
+from p2pfed.core.consortium import ManifestError, Member, SignedManifest, parse_signed
 from p2pfed.core.effects import KeepModel
 from p2pfed.core.inputs import BlocklistChanged, EndpointFound, StopRequested, TroubleSeen
 from p2pfed.core.messages import Endpoint
@@ -90,7 +90,7 @@ class Daemon:
         check_member(manifest, self._signer, config, state)
         self._token = admin_token(state)
         self._listen = _bindable(config.peers.listen)
-        own = members_by_id(manifest)[self._signer.node_id]
+        own = manifest.by_id[self._signer.node_id]
         blocked = blocked_ids(config.peers.blocklist, manifest)
         settings = NodeSettings(
             rounds=config.learning.rounds,
@@ -309,7 +309,7 @@ class Daemon:
         if self._listener:
             self._listener.use(trust, self._blocked)
         for discovery in self._discoveries:
-            discovery.use(members_by_id(trust.manifest))
+            discovery.use(trust.manifest.by_id)
         if trust.model_digest == self._node.manifest.model_digest:
             self._trainer.use(trust.manifest)
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from p2pfed.core import wire
-from p2pfed.core.consortium import Manifest, ManifestError, SignedManifest, parse_signed, verify_succession
+from p2pfed.core.consortium import Manifest, ManifestError, SignedManifest, parse_signed
 from p2pfed.core.effects import (
     Effect,
     Emit,
@@ -48,6 +48,7 @@ from p2pfed.core.inputs import (
 )
 from p2pfed.core.messages import Hello
 from p2pfed.core.node import GossipNode
+from p2pfed.core.succession import verify_succession
 from p2pfed.core.types import NodeId, Reason
 from p2pfed.errors import RemoteFault, Unavailable
 from p2pfed.net.transport import Transport, Unreachable

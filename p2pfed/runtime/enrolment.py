@@ -16,15 +16,13 @@ from p2pfed.core.consortium import (
     Manifest,
     ManifestError,
     SignedManifest,
-    members_by_id,
-    newest,
     parse_signed,
-    verify_root,
 )
 from p2pfed.core.contract import FeatureContract, Moments
 from p2pfed.core.identity import Identity
 from p2pfed.core.joining import as_member, seal_join_request
 from p2pfed.core.model import ModelSpec, TrainingPolicy
+from p2pfed.core.succession import newest, verify_root
 from p2pfed.core.types import DAY, Address, NodeId
 from p2pfed.errors import ConfigError, NotPermitted, StateCorrupt
 from p2pfed.net import tls
@@ -87,7 +85,7 @@ def trusted_chain(state: StateDir) -> list[SignedManifest]:
 
 def check_member(manifest: Manifest, identity: Identity, config: NodeConfig, state: StateDir) -> None:
     """Raise NotPermitted or ConfigError unless `manifest` lists this bank's key, name and certificate."""
-    member = members_by_id(manifest).get(identity.node_id)
+    member = manifest.by_id.get(identity.node_id)
     where = f"version {manifest.version} of {manifest.name}"
     if member is None:
         raise NotPermitted(f"this bank's key is not in {where}: send join-request.json to an admin")
@@ -99,7 +97,7 @@ def check_member(manifest: Manifest, identity: Identity, config: NodeConfig, sta
 
 def blocked_ids(names: tuple[str, ...], manifest: Manifest) -> frozenset[NodeId]:
     """The ids of members given by name or id; raises ConfigError on one that the manifest does not list."""
-    members = members_by_id(manifest)
+    members = manifest.by_id
     by_name = {m.name: node for node, m in members.items()}
     found = {name: by_name.get(name, NodeId(name.replace("-", "").upper())) for name in names}
     if unknown := [name for name, node in found.items() if node not in members]:

@@ -7,8 +7,9 @@ import pytest
 from p2pfed import configfile
 from p2pfed.cluster.founding import PORTS, found, free_ports
 from p2pfed.cluster.options import ClusterOptions
-from p2pfed.core.consortium import members_by_id, parse_signed, verify_root
+from p2pfed.core.consortium import parse_signed
 from p2pfed.core.joining import open_join_request
+from p2pfed.core.succession import verify_root
 from p2pfed.core.types import Address
 from p2pfed.data import synthetic
 from p2pfed.data.features import load_bank
@@ -38,7 +39,7 @@ def test_the_manifest_is_signed_and_lists_every_bank(cluster):
         (stored,) = bank.state.manifests()
         signed = parse_signed(stored)
         assert verify_root(signed, signed.fingerprint) == cluster.manifest
-    members = members_by_id(cluster.manifest)
+    members = cluster.manifest.by_id
     assert {members[bank.id].name for bank in cluster.banks} == {"bank-1", "bank-2", "bank-3"}
 
 
@@ -58,7 +59,7 @@ def test_configurations_are_read_back_as_written(cluster, options):
         assert config.learning.rounds == options.rounds
         assert config.learning.seed == options.seed + i
         assert config.learning.trainer_socket == cluster.spawner_socket
-        (endpoint,) = members_by_id(cluster.manifest)[bank.id].endpoints
+        (endpoint,) = cluster.manifest.by_id[bank.id].endpoints
         assert config.peers.listen == endpoint
         ports |= {Address.parse(endpoint).port, Address.parse(config.admin.listen).port}
     assert len(ports) == 2 * BANKS

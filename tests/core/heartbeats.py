@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from p2pfed.core.messages import Endpoint, Heartbeat, SignedHeartbeat
-from p2pfed.core.types import Address, NodeId
+from p2pfed.core.types import Address, NodeId, Roster
 
 PERIOD = 10.0
 
@@ -23,3 +23,9 @@ def endpoint(text: str, source: str) -> Endpoint:
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+def roster(*members: NodeId, **endpoints: str) -> Roster:
+    """Members without endpoints in the manifest, and some with one."""
+    places = {NodeId(m): (Address.parse(text),) for m, text in endpoints.items()}
+    return Roster({m: () for m in members} | places)

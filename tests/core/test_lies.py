@@ -10,7 +10,7 @@ import pytest
 
 from p2pfed.core import record, wire
 from p2pfed.core.adoption import Stage
-from p2pfed.core.consortium import parse_signed, verify_succession
+from p2pfed.core.consortium import parse_signed
 from p2pfed.core.effects import Effect, Emit, FetchManifest, Publish, Pull, SayHello, StartEvaluation, StartTraining
 from p2pfed.core.events import ProblemRaised, UpdateRefused
 from p2pfed.core.fields import MAX_NUMBER
@@ -28,6 +28,7 @@ from p2pfed.core.messages import Heartbeat, HeartbeatTable, Hello, ModelUpdate
 from p2pfed.core.node import HELLO_JUMP, GossipNode
 from p2pfed.core.presence import MANIFEST_PERIODS
 from p2pfed.core.rounds import Phase
+from p2pfed.core.succession import verify_succession
 from p2pfed.core.types import Reason
 from p2pfed.core.wire import seal_heartbeat
 from p2pfed.errors import RemoteFault
@@ -179,7 +180,7 @@ def test_a_manifest_with_a_repeated_key_among_many_is_refused_quickly() -> None:
 
 def test_an_unsigned_manifest_is_refused_before_its_model_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     house = consortium(3)
-    monkeypatch.setattr("p2pfed.core.consortium.check_manifest", lambda manifest: pytest.fail("its model was built"))
+    monkeypatch.setattr("p2pfed.core.succession.check_manifest", lambda manifest: pytest.fail("its model was built"))
     forged = sign(next_version(house.manifest, name="mine now"), house.members[0], house.members[1])
     with pytest.raises(ValueError, match="signed by 0 of 2"):
         verify_succession(house.manifest, parse_signed(forged.to_bytes()))

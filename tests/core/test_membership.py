@@ -11,7 +11,7 @@ from p2pfed.core.membership import MAX_ENDPOINTS, ZEROCONF_ENDPOINTS, PeerTable
 from p2pfed.core.messages import HeartbeatTable, SignedHeartbeat
 from p2pfed.core.types import NodeId, PeerState
 from p2pfed.core.wire import MAX_TABLE_ROWS
-from tests.core.heartbeats import PERIOD, beat, endpoint, rng
+from tests.core.heartbeats import PERIOD, beat, endpoint, rng, roster
 
 ME, A, B, C = NodeId("ME"), NodeId("A"), NodeId("B"), NodeId("C")
 STRANGER = NodeId("STRANGER")
@@ -22,7 +22,7 @@ def told(*rows: SignedHeartbeat) -> HeartbeatTable:
 
 
 def peers(*members: NodeId) -> PeerTable:
-    return PeerTable(ME, [ME, *members], PERIOD)
+    return PeerTable(ME, roster(ME, *members), PERIOD)
 
 
 def pass_time(table: PeerTable, start: float, periods: int) -> list[tuple[int, PeerChanged]]:
@@ -166,7 +166,7 @@ def test_back_off_doubles_with_full_jitter_up_to_five_minutes() -> None:
 
 
 def test_back_off_scales_with_the_heartbeat_period() -> None:
-    table = PeerTable(ME, [A], period=1.0)
+    table = PeerTable(ME, roster(A), period=1.0)
     until = [table.failed(A, 1e6 * i, rng()) - 1e6 * i for i in range(30)]
     assert max(until) <= 30
     assert until[0] <= 0.1
@@ -203,8 +203,8 @@ def hosts(table: PeerTable, member: NodeId) -> list[str]:
 
 
 def test_endpoints_are_tried_configured_then_signed_then_agreed_then_heard_of() -> None:
-    table = peers(A)
-    for source in ("zeroconf", "manifest", "config"):
+    table = PeerTable(ME, roster(A="manifest:1"), PERIOD)
+    for source in ("zeroconf", "config"):
         table.add_endpoint(A, endpoint(f"{source}:1", source))
     table.add_endpoint(A, endpoint("second:1", "config"))
     table.add_endpoint(A, endpoint("config:1", "zeroconf"))  # known already: not tried twice
@@ -261,7 +261,8 @@ def test_partners_are_uniform_and_every_fourth_is_the_one_heard_least_lately() -
     assert table.exchange_partner(0, draws, 1) is None
     for i, member in enumerate(members[:5]):
         table.add_endpoint(member, endpoint(f"b{i}:1", "config"))
-        table.observe(told(beat(member, 1)), 100 - i, None)
+    for i in (4, 0, 2, 3, 1):
+        table.observe(told(beat(members[i], 1)), 100 + len(table.known()), None)
     assert table.exchange_partner(200, draws, 4) == members[4]
     table.add_endpoint(members[5], endpoint("b5:1", "config"))
     assert table.exchange_partner(200, draws, 8) == members[5]  # never heard at all
@@ -299,12 +300,11 @@ def test_the_table_is_whole_up_to_its_limit_and_a_random_part_above() -> None:
 
 
 def test_a_new_manifest_keeps_who_stays_and_forgets_who_went() -> None:
-    table = peers(A, B)
+    table = PeerTable(ME, roster(ME, A="old:1", B="old:1"), PERIOD)
     for member in (A, B):
-        table.add_endpoint(member, endpoint("old:1", "manifest"))
         table.add_endpoint(member, endpoint("mine:1", "config"))
         table.observe(told(beat(member, 3)), 7, None)
-    table.set_members([ME, A, C])
+    table.follow(roster(ME, A, C))
     assert table.members == (A, C)
     assert (table.state(A), table.last_heard(A), hosts(table, A)) == (PeerState.ALIVE, 7, ["mine"])
     assert table.state(C) is PeerState.UNKNOWN

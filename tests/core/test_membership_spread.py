@@ -8,7 +8,7 @@ import pytest
 
 from p2pfed.core.membership import PeerTable
 from p2pfed.core.types import NodeId, PeerState
-from tests.core.heartbeats import PERIOD, beat, endpoint, rng
+from tests.core.heartbeats import PERIOD, beat, rng, roster
 
 
 def gossip(tables: Sequence[PeerTable], up: set[int], first: int, periods: int, loss: float, seed: int) -> list[str]:
@@ -33,12 +33,8 @@ def gossip(tables: Sequence[PeerTable], up: set[int], first: int, periods: int, 
 
 
 def some_tables(n: int) -> list[PeerTable]:
-    names = [NodeId(f"BANK{i:02}") for i in range(n)]
-    tables = [PeerTable(me, names, PERIOD) for me in names]
-    for table in tables:
-        for i, member in enumerate(names):
-            table.add_endpoint(member, endpoint(f"b{i}:1", "manifest"))
-    return tables
+    everybody = roster(**{f"BANK{i:02}": f"b{i}:1" for i in range(n)})
+    return [PeerTable(me, everybody, PERIOD) for me in everybody.ids]
 
 
 @pytest.mark.parametrize("n", [3, 20])

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfed.core import record, wire
-from p2pfed.core.consortium import members_by_id
 from p2pfed.core.identity import HEARTBEAT_DOMAIN, Identity
 from p2pfed.core.messages import Heartbeat, HeartbeatTable, Hello, SignedHeartbeat
 from p2pfed.core.types import NodeId, Reason
@@ -268,5 +267,5 @@ def test_other_json_is_no_hello(value):
 
 def test_trust_knows_each_members_key():
     assert TRUST.keys == {i.node_id: i.public_key for i in HOUSE.members}
-    assert TRUST.keys.keys() == members_by_id(MANIFEST).keys()
+    assert TRUST.keys.keys() == MANIFEST.by_id.keys()
     assert TRUST.accepted_versions == {1}

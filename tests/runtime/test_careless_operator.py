@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from p2pfed.config import CsvSource, DataSection, NodeConfig, NodeSection, PeersSection
-from p2pfed.core.consortium import SignedManifest, verify_succession
+from p2pfed.core.consortium import SignedManifest
 from p2pfed.core.identity import Identity
 from p2pfed.core.inputs import Input, TroubleSeen
+from p2pfed.core.succession import verify_succession
 from p2pfed.errors import LocalFault
 from p2pfed.net import tls
 from p2pfed.runtime import daemon
