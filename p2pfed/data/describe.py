@@ -30,7 +30,7 @@ LOG_RATIO = 20.0
 
 
 def propose_contract(
-    source: Source, label: str, drop: Collection[str] = (), event_time: str | None = None
+    source: sources.Origin, label: str, drop: Collection[str] = (), event_time: str | None = None
 ) -> tuple[FeatureColumn, ...]:
     """The contract's columns as the rows suggest them: all but the label, the time and `drop`, in the source's order.
 
@@ -181,7 +181,7 @@ class _Survey:
     last_time: float = -np.inf
 
 
-def _survey(source: Source, label: str, drop: Collection[str], event_time: str | None) -> _Survey:
+def _survey(source: sources.Origin, label: str, drop: Collection[str], event_time: str | None) -> _Survey:
     names = sources.column_names(source)
     named = [label, *drop, *([event_time] if event_time else [])]
     sources.check_columns(names, named, sources.place(source))

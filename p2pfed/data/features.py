@@ -53,7 +53,8 @@ def load_bank(data: DataSection, contract: FeatureContract, now: float) -> Loade
         unaged = data.model_copy(update={"label_maturity_days": 0.0})
         held_out = read_table(unaged, contract.columns, now, source=source)
         pooled = _rows(held_out, np.arange(len(held_out)), contract, scaler)
-    rows = BankRows(train, validation, own_test, pooled, _legitimate_per_day(table, parts.validation))
+    per_day = 0.0 if table.times is None else legitimate_per_day(table.times, table.labels, parts.validation)
+    rows = BankRows(train, validation, own_test, pooled, per_day)
     return LoadedBank(rows, scaler, _report(table, parts, rows))
 
 
@@ -65,7 +66,7 @@ def transform(frame: pd.DataFrame, data: DataSection, contract: FeatureContract,
     features = read_features(frame, data, contract.columns)
     lacking = features.empty | features.infinite
     numeric = np.where(np.isfinite(features.numeric), features.numeric, np.float32(np.nan))
-    inputs = _inputs(numeric, features.codes, contract, scaler)
+    inputs = model_inputs(numeric, features.codes, contract, scaler)
     if data.missing == "drop":
         inputs[lacking] = np.nan
     return inputs
@@ -79,8 +80,12 @@ def moments(data: DataSection, columns: Sequence[FeatureColumn], now: float) -> 
     table = read_table(data, columns, now)
     parts = _split(table, data)
     own = _statistics(table, parts.train, columns)
-    means = np.clip(own.means, -MOMENT_BOUND, MOMENT_BOUND)
-    deviations = np.clip(own.deviations, 0, MOMENT_BOUND)
+    return told(own.means, own.deviations)
+
+
+def told(means: NDArray[np.float64], deviations: NDArray[np.float64]) -> Moments:
+    """The moments as a join request may carry them."""
+    means, deviations = np.clip(means, -MOMENT_BOUND, MOMENT_BOUND), np.clip(deviations, 0, MOMENT_BOUND)
     return Moments(tuple(means.tolist()), tuple(deviations.tolist()))
 
 
@@ -153,10 +158,10 @@ def _fit(table: Table, train: Index, contract: FeatureContract) -> Scaler:
 
 
 def _rows(table: Table, index: Index, contract: FeatureContract, scaler: Scaler) -> Rows:
-    return Rows(_inputs(table.numeric[index], table.codes[index], contract, scaler), table.labels[index])
+    return Rows(model_inputs(table.numeric[index], table.codes[index], contract, scaler), table.labels[index])
 
 
-def _inputs(
+def model_inputs(
     numeric: NDArray[np.float32], codes: NDArray[np.int32], contract: FeatureContract, scaler: Scaler
 ) -> NDArray[np.float32]:
     """Scaled, clipped numbers and 0/1 levels in contract order, float32 [n, contract.width]."""
@@ -177,14 +182,15 @@ def _inputs(
     return inputs
 
 
-def _legitimate_per_day(table: Table, validation: Index) -> float:
+def legitimate_per_day(times: NDArray[np.float64], labels: NDArray[np.float32], validation: Index | slice) -> float:
     """Legitimate payments a day while the validation payments happened; 0 where that is unknown."""
-    if table.times is None or not len(validation):
+    during = times[validation]
+    if not len(during):
         return 0.0
-    first, last = table.times[validation].min(), table.times[validation].max()
+    first, last = during.min(), during.max()
     if first == last:
         return 0.0
-    legitimate = (table.times >= first) & (table.times <= last) & (table.labels == 0)
+    legitimate = (times >= first) & (times <= last) & (labels == 0)
     return float(legitimate.sum() / ((last - first) / DAY))
 
 

@@ -1,4 +1,4 @@
-"""Where a bank's rows come from: CSV, Parquet or a SQL query, read chunk by chunk in bounded memory.
+"""Where a bank's rows come from: CSV, Parquet, a SQL query or a table at hand, chunk by chunk in bounded memory.
 
 Every chunk is a DataFrame whose index goes on from the chunk before, so that `index + 1` is the row number of an error
 message: data rows counted from 1, without the header.
@@ -30,8 +30,14 @@ MAP_HINT = ". Map differently named columns under data.columns"
 MISSING_TEXT = ("", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>")
 
 
-def column_names(source: Source) -> list[str]:
+Origin = Source | pd.DataFrame
+"""A source to be read, or rows that are in memory already."""
+
+
+def column_names(source: Origin) -> list[str]:
     """The columns of `source`, in order. Raises like `read_chunks`."""
+    if isinstance(source, pd.DataFrame):
+        return [str(name) for name in source.columns]
     if isinstance(source, CsvSource):
         return _csv_header(source.path, source.delimiter)
     if isinstance(source, ParquetSource):
@@ -42,7 +48,7 @@ def column_names(source: Source) -> list[str]:
 
 
 def read_chunks(
-    source: Source,
+    source: Origin,
     columns: Sequence[str] | None = None,
     *,
     text: Collection[str] = (),
@@ -54,7 +60,9 @@ def read_chunks(
     DataError (missing file, no rows, unknown column, broken or cut file), NotPermitted (file modes), ConfigError (a
     missing extra or URL) and Unavailable (database gone).
     """
-    if isinstance(source, CsvSource):
+    if isinstance(source, pd.DataFrame):
+        chunks = _frame_chunks(source, columns, chunk_rows)
+    elif isinstance(source, CsvSource):
         chunks = _csv_chunks(source.path, source.delimiter, columns, text, chunk_rows)
     elif isinstance(source, ParquetSource):
         chunks = _parquet_chunks(source.path, columns, chunk_rows)
@@ -70,8 +78,10 @@ def read_chunks(
         raise DataError(f"{place(source)} has no rows; check that the export or query is the right one")
 
 
-def place(source: Source) -> str:
-    """How error messages name the source: the file's path, or `the SQL query`."""
+def place(source: Origin) -> str:
+    """How error messages name the source: the file's path, `the SQL query` or `the payments`."""
+    if isinstance(source, pd.DataFrame):
+        return "the payments"
     return "the SQL query" if isinstance(source, SqlSource) else str(source.path)
 
 
@@ -87,6 +97,13 @@ def check_columns(available: Sequence[str], wanted: Sequence[str], where: str, h
         said.append(f"{name!r}" + (f" (did you mean {folded[near[0]]!r}?)" if near else ""))
     there = ", ".join(available[:40]) + (", ..." if len(available) > 40 else "")
     raise DataError(f"{where} has no column {', '.join(said)}; it has {there}{hint}")
+
+
+def _frame_chunks(frame: pd.DataFrame, columns: Sequence[str] | None, chunk_rows: int) -> Generator[pd.DataFrame]:
+    check_columns(column_names(frame), columns or (), place(frame))
+    wanted = frame if columns is None else frame[list(columns)]
+    for start in range(0, len(frame), chunk_rows):
+        yield wanted.iloc[start : start + chunk_rows]
 
 
 # --- CSV --------------------------------------------------------------------------------------------------------------

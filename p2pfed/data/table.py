@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from p2pfed.config import DataSection, Source
+from p2pfed.config import DataSection
 from p2pfed.core.contract import FeatureColumn
 from p2pfed.core.types import DAY
 from p2pfed.data import parsing, sources
@@ -32,6 +32,8 @@ class Table:
     """[n]: 1 fraud, 0 legitimate."""
     times: NDArray[np.float64] | None
     """[n] seconds; None without event_time."""
+    positions: NDArray[np.intp]
+    """[n]: which row of the source each is, from 0."""
     rows_read: int
     dropped: dict[str, int]
     """Rows left out, by cause."""
@@ -105,7 +107,7 @@ def read_features(frame: pd.DataFrame, data: DataSection, columns: Sequence[Feat
 
 
 def read_table(
-    data: DataSection, columns: Sequence[FeatureColumn], now: float, *, source: Source | None = None
+    data: DataSection, columns: Sequence[FeatureColumn], now: float, *, source: sources.Origin | None = None
 ) -> Table:
     """Read `data.source` (or `source`, under the same mapping) whole, in chunks. Raises DataError.
 
@@ -113,7 +115,7 @@ def read_table(
     """
     if data.label_maturity_days and data.event_time is None:
         raise DataError("data.label_maturity_days needs data.event_time to know how old a payment is")
-    source = source or data.source
+    source = data.source if source is None else source
     own = bank_columns(data, columns)
     wanted = list(dict.fromkeys([*own, data.label, *([data.event_time] if data.event_time else [])]))
     chunks, counts, unknown, imputed = [], Counter[str](), Counter[str](), Counter[str]()
@@ -131,6 +133,7 @@ def read_table(
         np.concatenate([c[1] for c in chunks]),
         labels,
         np.concatenate([c[3] for c in chunks]) if data.event_time else None,
+        np.concatenate([c[4] for c in chunks]),
         rows_read,
         dict(counts),
         dict(unknown),
@@ -146,7 +149,7 @@ def _read_chunk(
     counts: Counter[str],
     unknown: Counter[str],
     imputed: Counter[str],
-) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], NDArray[np.float64], NDArray[np.intp]]:
     """The usable rows of one chunk; what is left out goes into the counters."""
     features = read_features(frame, data, columns)
     labels = parsing.labels(frame[data.label])
@@ -173,7 +176,7 @@ def _read_chunk(
         unknown[column.name] += int((values == parsing.UNKNOWN).sum())
         imputed[column.name] += int((values == parsing.MISSING).sum())
     numeric[~np.isfinite(numeric)] = np.nan
-    return numeric, codes, labels[keep], times[keep]
+    return numeric, codes, labels[keep], times[keep], frame.index.to_numpy(np.intp)[keep]
 
 
 def _apply(transform: Literal["none", "log"], values: NDArray[np.float64]) -> NDArray[np.float64]:

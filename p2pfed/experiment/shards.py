@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, NamedTuple
-
-import pandas as pd
 
 from p2pfed.cluster.founding import Shards
 from p2pfed.cluster.options import ClusterOptions
-from p2pfed.data import files, partition, sources, synthetic
-
-
-class _Payments(NamedTuple):
-    """All payments, and what their columns are."""
-
-    frame: pd.DataFrame
-    label: str
-    time: str | None
-    split: Literal["stratified", "time"]
-    dealing: str
-    drop: tuple[str, ...]
+from p2pfed.data import files, partition, synthetic
+from p2pfed.data.banks import Payments, generated_payments, read_payments
 
 
 def deal(options: ClusterOptions, folder: Path) -> Shards:
     """Remove duplicates, hold out the pooled test, deal the rest to banks; raises DataError, UsageError."""
-    payments = _generated(options) if options.data is None else _read(options, options.data)
+    payments = payments_of(options)
     rest, test = partition.holdout(
         payments.frame,
         payments.label,
@@ -55,15 +42,8 @@ def deal(options: ClusterOptions, folder: Path) -> Shards:
     )
 
 
-def _read(options: ClusterOptions, path: Path) -> _Payments:
-    frame = files.read(path)
-    dealt_by = options.partition.removeprefix("by:") if options.partition.startswith("by:") else None
-    sources.check_columns(list(frame.columns), [options.label, *options.drop], str(path))
-    drop = tuple(dict.fromkeys((*options.drop, dealt_by) if dealt_by else options.drop))
-    return _Payments(frame, options.label, options.time, options.split, options.partition, drop)
-
-
-def _generated(options: ClusterOptions) -> _Payments:
-    frame = synthetic.generate(synthetic.PAYMENTS_A_BANK * options.nodes, options.nodes, options.seed)
-    drop = (synthetic.BANK, *synthetic.IDENTIFIERS)
-    return _Payments(frame, synthetic.LABEL, synthetic.EVENT_TIME, "time", f"by:{synthetic.BANK}", drop)
+def payments_of(options: ClusterOptions) -> Payments:
+    """What the banks have together; raises DataError, UsageError."""
+    if options.data is None:
+        return generated_payments(synthetic.PAYMENTS_A_BANK * options.nodes, options.nodes, options.seed)
+    return read_payments(options.data, options.label, options.time, options.split, options.partition, options.drop)

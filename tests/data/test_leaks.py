@@ -28,6 +28,7 @@ def _table(labels: np.ndarray, numbers: np.ndarray | None = None, codes: np.ndar
         (none if codes is None else codes[:, None]).astype(np.int32),
         labels,
         None,
+        np.arange(len(labels)),
         len(labels),
         {},
         {},
