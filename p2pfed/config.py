@@ -34,6 +34,9 @@ class NodeSection(Section):
     """The bank's name: up to 63 letters, digits, dots, dashes and underscores; the manifest lists it beside the key."""
     state_dir: Path
     """Keys, database and model live here; one daemon at a time. Relative paths start at the configuration file."""
+    journal_dir: Path | None = None
+    """Each start of the daemon records here what it is given, for `p2pfed replay`: every model, no key; as private as the
+    state. It only grows: a round adds three times the model's size, a received update its own. `null` records nothing."""
 
 
 class PeersSection(Section):

@@ -29,6 +29,7 @@ COMMANDS = (
     ("members", "daemon:members"),
     ("events", "daemon:events"),
     ("score", "score:score"),
+    ("replay", "replay:replay"),
     ("consortium key", "consortium:key"),
     ("consortium create", "consortium:create"),
     ("consortium add", "consortium:add"),

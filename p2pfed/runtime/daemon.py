@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import ipaddress
+import secrets
 import signal
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
-
-import numpy as np
 
 from p2pfed import __version__, logs
 from p2pfed.api.app import AdminServer
@@ -24,7 +23,6 @@ from p2pfed.core.consortium import ManifestError, Member, SignedManifest, parse_
 from p2pfed.core.effects import KeepModel
 from p2pfed.core.inputs import BlocklistChanged, EndpointFound, StopRequested, TroubleSeen
 from p2pfed.core.messages import Endpoint
-from p2pfed.core.node import GossipNode
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.types import Address, NodeId
 from p2pfed.data import report
@@ -39,6 +37,7 @@ from p2pfed.runtime import diskwatch, systemd
 from p2pfed.runtime.driver import Driver, SteadyClock
 from p2pfed.runtime.enrolment import blocked_ids, check_member, trusted_chain
 from p2pfed.runtime.eventlines import EventLines
+from p2pfed.runtime.recording import Birth, born
 from p2pfed.runtime.supervise import Supervisor
 from p2pfed.runtime.trainer import Loaded, Trainer
 from p2pfed.runtime.view import DaemonView
@@ -100,9 +99,9 @@ class Daemon:
             blocked=blocked,
         )
         memory = recall(store.restore(), self._chain)
-        node = GossipNode(self._signer, manifest, settings, memory, np.random.default_rng())
+        birth = Birth(tuple(self._chain[-2:]), settings, memory, secrets.randbits(128))
+        self._node, self._recording = born(birth, self._signer, config.node, self._log)
         self._blocked = blocked
-        self._node = node
         self._discoveries: list[Discovery] = []
 
     async def run(self) -> None:
@@ -150,6 +149,8 @@ class Daemon:
             await self._supervisor.stop()
             await admin.stop()
             await transport.close()
+            if self._recording:
+                await self._recording.close(node)
             await self._events.flush()
 
     async def _open(self, admin: AdminServer) -> None:
@@ -165,6 +166,8 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         faulthandler.register(signal.SIGUSR1)
         self._supervisor.start("history", self._events.run)
+        if self._recording:
+            self._supervisor.start("journal", self._recording.run)
         self._supervisor.start("disk", self._watch_disk)
         if (period := systemd.watchdog_seconds()) is not None:
             self._supervisor.start("watchdog", lambda: self._pet_watchdog(period))
