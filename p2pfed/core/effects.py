@@ -41,7 +41,7 @@ class Save:
 
     checkpoint: Checkpoint | None = None
     marks: dict[NodeId, tuple[int, str]] = field(default_factory=dict)
-    """Highest admitted (seq, statement digest) per member: the replay window."""
+    """Highest admitted (seq, statement digest) of members, where it rose: the replay window."""
     frames: dict[NodeId, bytes] = field(default_factory=dict)
     """Frames of others that a push was acknowledged for."""
 
@@ -53,6 +53,13 @@ class Publish:
     member: NodeId
     seq: int
     frame: bytes
+
+
+@dataclass(frozen=True)
+class Withdraw:
+    """From now on do not answer pulls for `member`: this node merges its update no more, and nobody else should."""
+
+    member: NodeId
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,7 @@ class Halt:
 Effect = (
     Save
     | Publish
+    | Withdraw
     | Pull
     | Push
     | ExchangeHeartbeats

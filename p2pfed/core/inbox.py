@@ -36,13 +36,19 @@ class Inbox:
         self._expiry = expiry
         self._marks = dict(marks or {})
         self._slots: dict[NodeId, Slot] = {}
+        self._risen: dict[NodeId, tuple[int, str]] = {}
         # Members whose marked update was lost with the memory of the process before: that one may come once more.
         self._lost = set(self._marks)
 
     @property
     def marks(self) -> dict[NodeId, tuple[int, str]]:
-        """Highest admitted (seq, statement digest) per member: what `Save` makes durable."""
+        """Highest admitted (seq, statement digest) per member."""
         return dict(self._marks)
+
+    def risen_marks(self) -> dict[NodeId, tuple[int, str]]:
+        """The marks that have risen since they were last asked for: what `Save` makes durable."""
+        risen, self._risen = self._risen, {}
+        return risen
 
     def offer(self, update: ModelUpdate, now_merge: int) -> tuple[Verdict, Reason | None]:
         """Admit a verified update into its sender's slot, or say why not; `now_merge` counts this node's merges."""
@@ -50,15 +56,21 @@ class Inbox:
         if reason is not None:
             return reason.verdict, reason
         sender = update.statement.sender
-        self._marks[sender] = (update.statement.seq, update.digest)
+        self._marks[sender] = self._risen[sender] = (update.statement.seq, update.digest)
         self._slots[sender] = Slot(update, now_merge)
         self._lost.discard(sender)
         return Verdict.ACCEPT, None
 
-    def fresh(self, now_merge: int, allowed: Callable[[NodeId], bool]) -> list[Slot]:
-        """The slots of `allowed` members to merge now, in order of their ids; forgets the expired ones."""
-        self._slots = {m: s for m, s in self._slots.items() if now_merge - s.arrived_merge < self._expiry}
+    def fresh(self, allowed: Callable[[NodeId], bool]) -> list[Slot]:
+        """The slots of `allowed` members to merge now, in order of their ids."""
         return [self._slots[m] for m in sorted(self._slots) if allowed(m)]
+
+    def expire(self, now_merge: int) -> list[NodeId]:
+        """Forget the slots that have been merged often enough, and answer whose they were."""
+        expired = [m for m, s in self._slots.items() if now_merge - s.arrived_merge >= self._expiry]
+        for member in expired:
+            del self._slots[member]
+        return expired
 
     def slot(self, member: NodeId) -> Slot | None:
         """The slot of `member`, if anything of it is there."""

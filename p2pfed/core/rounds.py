@@ -190,7 +190,7 @@ class Rounds:
         return []
 
     def _judge_adoption(self, now: float) -> list[Effect]:
-        effects = self.adoption.judge(self._updates.slots(self.merges))
+        effects = self.adoption.judge(self._updates.slots())
         return effects or self._begin_round(now)
 
     def _catch_up(self, now: float) -> list[Effect]:
@@ -204,9 +204,9 @@ class Rounds:
         return [*pulls, SetTimer("catch_up", now + CATCH_UP_SECONDS)]
 
     def _caught_up(self, now: float) -> list[Effect]:
-        self._merge_only()
+        expired = self._merge_only()
         self._momentum = Momentum()  # what moved it before the absence says nothing of now
-        return self._begin_round(now)
+        return [*expired, *self._begin_round(now)]
 
     def _begin_round(self, now: float) -> list[Effect]:
         if self._done:
@@ -253,7 +253,8 @@ class Rounds:
             return self._catch_up(now)
         update = None if self.listener else self._seal_update()
         merged, displacement = self._merge(begun)
-        effects: list[Effect] = [Save(self._checkpoint(), self._updates.inbox.marks)]
+        effects: list[Effect] = [Save(self._checkpoint(), self._updates.inbox.risen_marks())]
+        effects += self._updates.expire(self.merges)
         effects += self._problems.clear("TRAINING_DIVERGED")
         if update is not None:
             effects.append(Publish(self._me, self.seq, update.frame))
@@ -305,12 +306,13 @@ class Rounds:
         self.vector = self._momentum.push(begun, self.vector, merged=bool(candidates))
         return tuple(c.member for c in candidates), displacement
 
-    def _merge_only(self) -> None:
+    def _merge_only(self) -> list[Effect]:
         """Merge what arrived outside a round."""
         candidates = self._updates.candidates(self.merges)
         if candidates:
             self.vector = self.rule.merge(self.vector, self.train_rows, candidates).vector
             self.merges += 1
+        return self._updates.expire(self.merges)
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(
@@ -345,7 +347,7 @@ class Rounds:
         ]
         if self.phase is Phase.FINISHED and not self._evaluating and not self._announced:
             self._announced = True
-            effects += [Save(self._checkpoint(), self._updates.inbox.marks), Emit(RunFinished(self.round))]
+            effects += [Save(self._checkpoint(), self._updates.inbox.risen_marks()), Emit(RunFinished(self.round))]
         return effects
 
     def _adoption_judged(self, done: EvaluationFinished, now: float) -> list[Effect]:
@@ -371,15 +373,16 @@ class Rounds:
 
         At most as many merges as a slot lasts, so that every member's last model is in the last of them.
         """
+        effects: list[Effect] = []
         if any(c.waited == 0 for c in self._updates.candidates(self.merges)):
-            self._merge_only()
+            effects = self._merge_only()
             self._quiet_pulls, self._closing_merges = 0, self._closing_merges + 1
         else:
             self._quiet_pulls += 1
         if self._quiet_pulls < CLOSING_QUIET and self._closing_merges < SLOT_EXPIRY:
-            return self._pull_to_close(now)
+            return [*effects, *self._pull_to_close(now)]
         self.phase = Phase.FINISHED
-        return [self._evaluate()]
+        return [*effects, self._evaluate()]
 
     def trainer_lost(self, got: TrainerLost) -> list[Effect]:
         """The node goes on without training until TrainerReady comes again."""

@@ -7,7 +7,7 @@ import numpy as np
 from p2pfed.core.adoption import MOST_SOURCES
 from p2pfed.core.aggregation import Candidate
 from p2pfed.core.consortium import Manifest
-from p2pfed.core.effects import Effect, Emit, Publish, Pull, Push, Save
+from p2pfed.core.effects import Effect, Emit, Publish, Pull, Push, Save, Withdraw
 from p2pfed.core.events import UpdateAccepted, UpdateRefused
 from p2pfed.core.inbox import Inbox, Slot
 from p2pfed.core.inputs import UpdateReceived
@@ -93,9 +93,13 @@ class Updates:
             effects.append(Emit(UpdateAccepted(sender, statement.seq, got.via, len(got.update.frame))))
         return effects
 
-    def slots(self, merges: int) -> list[Slot]:
+    def slots(self) -> list[Slot]:
         """The updates of present members that the operator has not blocked, of the last 8 merges."""
-        return self.inbox.fresh(merges, self._peers.welcome)
+        return self.inbox.fresh(self._peers.welcome)
+
+    def expire(self, merges: int) -> list[Effect]:
+        """Stop serving what this node merges no more: others would take over models that are too old."""
+        return [Withdraw(member) for member in self.inbox.expire(merges)]
 
     def age(self, member: NodeId) -> int | None:
         """Rounds behind `member`'s newest update here; None if there is none."""
@@ -104,12 +108,12 @@ class Updates:
 
     def published(self) -> list[Effect]:
         """Answer pulls with every update that is in a slot: after a restart."""
-        statements = [(s.update.statement, s.update.frame) for s in self.slots(0)]
+        statements = [(s.update.statement, s.update.frame) for s in self.slots()]
         return [Publish(statement.sender, statement.seq, frame) for statement, frame in statements]
 
     def candidates(self, merges: int) -> list[Candidate]:
         """What the next merge uses."""
         return [
             Candidate(s.update.statement.sender, s.update.vector, s.update.statement.rows, merges - s.arrived_merge)
-            for s in self.slots(merges)
+            for s in self.slots()
         ]

@@ -29,6 +29,7 @@ from p2pfed.core.effects import (
     SetTimer,
     StartEvaluation,
     StartTraining,
+    Withdraw,
 )
 from p2pfed.core.events import Event
 from p2pfed.core.inputs import (
@@ -184,6 +185,8 @@ class Driver:
                 await self._store.save(effect)
             case Publish(member, seq, frame):
                 self._shelf[member] = (seq, frame)
+            case Withdraw(member):
+                self._shelf.pop(member, None)
             case StartTraining() | StartEvaluation():
                 self.trainer.submit(effect)
             case KeepModel():

@@ -27,6 +27,7 @@ from p2pfed.core.effects import (
     SetTimer,
     StartEvaluation,
     StartTraining,
+    Withdraw,
 )
 from p2pfed.core.events import Event
 from p2pfed.core.identity import Identity, node_id
@@ -183,6 +184,8 @@ class Network:
                 disk.frames.update(frames)
             case Publish(member, seq, frame):
                 self.shelves[me][member] = (seq, frame)
+            case Withdraw(member):
+                self.shelves[me].pop(member, None)
             case Pull(peer, _, member, after):
                 seq, frame = self.shelves[peer].get(member, (0, b""))
                 if not self.reachable(me, peer):

@@ -33,8 +33,7 @@ def test_the_newest_update_of_a_member_takes_its_one_slot() -> None:
     assert inbox.offer(update(A, 1), 1) == ACCEPTED
     assert inbox.offer(update(A, 4), 2) == ACCEPTED  # gaps are fine: a member may have published while we were away
     assert [
-        (s.update.statement.sender, s.update.statement.seq, s.arrived_merge)
-        for s in inbox.fresh(2, {A, B}.__contains__)
+        (s.update.statement.sender, s.update.statement.seq, s.arrived_merge) for s in inbox.fresh({A, B}.__contains__)
     ] == [
         (A, 4, 2),
         (B, 7, 1),
@@ -54,7 +53,7 @@ def test_what_is_not_new_is_ignored_and_what_is_wrong_rejected() -> None:
     assert inbox.offer(update(A, 6, value=float("nan")), 0) == refused(Reason.NOT_FINITE)
     assert inbox.offer(update(A, 6, value=float("inf")), 0) == refused(Reason.NOT_FINITE)
     assert inbox.marks == before
-    assert [s.update for s in inbox.fresh(0, {A, ME}.__contains__)] == [update(A, 5)]
+    assert [s.update for s in inbox.fresh({A, ME}.__contains__)] == [update(A, 5)]
     assert (Reason.EQUIVOCATION.verdict, Reason.DUPLICATE.verdict) == (Verdict.REJECT, Verdict.IGNORE)
 
 
@@ -62,8 +61,13 @@ def test_what_is_not_new_is_ignored_and_what_is_wrong_rejected() -> None:
 def test_a_slot_is_merged_that_many_times_and_then_forgotten(expiry: int) -> None:
     inbox = Inbox(ME, expiry=expiry)
     inbox.offer(update(A, 1), 10)
-    merges = [now for now in range(10, 40) if inbox.fresh(now, {A}.__contains__)]
+    merges, forgotten = [], []
+    for now in range(10, 40):
+        forgotten += [(now, member) for member in inbox.expire(now)]
+        merges += [now] if inbox.fresh({A}.__contains__) else []
     assert merges == list(range(10, 10 + expiry))
+    assert forgotten == [(10 + expiry, A)]
+    assert inbox.newest_seq(A) == 1
     assert inbox.offer(update(A, 1), 40) == refused(Reason.DUPLICATE)  # an expired model does not come back as new
     assert inbox.offer(update(A, 2), 40) == ACCEPTED
 
@@ -72,15 +76,15 @@ def test_only_allowed_members_are_merged_but_others_keep_their_slots() -> None:
     inbox = Inbox(ME)
     inbox.offer(update(A, 1), 0)
     inbox.offer(update(B, 1), 0)
-    assert [s.update.statement.sender for s in inbox.fresh(0, {B}.__contains__)] == [B]
-    assert len(inbox.fresh(0, {A, B}.__contains__)) == 2
+    assert [s.update.statement.sender for s in inbox.fresh({B}.__contains__)] == [B]
+    assert len(inbox.fresh({A, B}.__contains__)) == 2
 
 
 def test_after_a_restart_the_marks_hold_and_the_lost_slot_can_be_filled_once_more() -> None:
     before = Inbox(ME)
     before.offer(update(A, 5), 3)
     after = Inbox(ME, before.marks)
-    assert after.fresh(0, {A}.__contains__) == []
+    assert after.fresh({A}.__contains__) == []
     assert (after.newest_seq(A), after.pull_after(A)) == (5, 4)  # so that a pull brings it again
     assert after.offer(update(A, 4), 0) == refused(Reason.OLDER_SEQUENCE)
     assert after.offer(update(A, 5, "other"), 0) == refused(Reason.EQUIVOCATION)
@@ -95,6 +99,17 @@ def test_the_marks_handed_out_are_a_copy() -> None:
     inbox.offer(update(A, 1), 0)
     inbox.marks.clear()
     assert inbox.newest_seq(A) == 1
+
+
+def test_marks_are_handed_to_the_disk_once_each_time_they_rise() -> None:
+    inbox = Inbox(ME, {B: (3, "b3")})
+    assert inbox.risen_marks() == {}
+    for seq in (1, 2):
+        inbox.offer(update(A, seq), 0)
+    inbox.offer(update(B, 2), 0)
+    assert inbox.risen_marks() == {A: (2, update(A, 2).digest)}
+    assert inbox.risen_marks() == {}
+    assert set(inbox.marks) == {A, B}
 
 
 offers = st.lists(
@@ -118,7 +133,7 @@ def test_whatever_is_offered_marks_only_rise_and_slots_hold_what_was_marked(
         old_seq, old_digest = before.get(sender, (0, ""))
         assert inbox.newest_seq(sender) == (seq if verdict is Verdict.ACCEPT else old_seq)
         assert (reason is Reason.EQUIVOCATION) == (sender != ME and seq == old_seq and offered.digest != old_digest)
-        for slot in inbox.fresh(0, {A, B, ME}.__contains__):
+        for slot in inbox.fresh({A, B, ME}.__contains__):
             admitted = slot.update.statement
             assert inbox.marks[admitted.sender] == (admitted.seq, slot.update.digest)
             assert admitted.sender != ME

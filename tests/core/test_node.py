@@ -145,6 +145,42 @@ def test_two_that_can_only_dial_out_learn_from_each_other_through_a_third() -> N
         assert (network.ids[b], network.ids[2]) in accepted
 
 
+def test_a_model_that_is_merged_no_more_is_served_no_more() -> None:
+    network = started(6, rounds=0)
+    network.run(10)
+    gone, *others = network.ids
+    seqs = {i: network.nodes[i].updates.inbox.newest_seq(gone) for i in others}
+    network.crash(0)
+    network.run(12)
+    assert any(gone in network.shelves[i] for i in others), "it is merged for a while yet"
+    network.run(25)
+    assert not any(gone in network.shelves[i] for i in others)
+    for i in others:
+        assert network.nodes[i].updates.inbox.newest_seq(gone) >= seqs[i], "its sequence numbers stay known"
+        assert network.disks[i].marks[gone][0] >= seqs[i]
+        held = {m for m in network.ids if network.nodes[i].updates.inbox.slot(m)}
+        assert set(network.shelves[i]) == {i, *held}
+    network.start(0)
+    network.run(40)
+    assert any(gone in network.shelves[i] for i in others)
+
+
+def test_an_acknowledged_push_is_durable_though_it_is_served_no_more() -> None:
+    network = Network(make_manifest(3, dial_out=frozenset({0})), rounds=0)
+    for i in range(3):
+        network.start(i)
+    network.run(10)
+    pusher, relay, _ = network.ids
+    network.crash(0)
+    network.run(25)
+    assert pusher not in network.shelves[relay]
+    mark, frame = network.disks[relay].marks[pusher], network.disks[relay].frames[pusher]
+    network.crash(1)
+    effects = network.start(1).handle(Started(), network.now)
+    assert network.nodes[relay].updates.inbox.marks[pusher] == mark
+    assert Publish(pusher, mark[0], frame) in effects
+
+
 def test_a_bank_without_fraud_listens() -> None:
     network = Network(make_manifest(4), rounds=5)
     network.frauds[2] = 2
