@@ -42,6 +42,12 @@ class Payments:
     drop: tuple[str, ...]
     """Columns that are no features, besides label and time."""
 
+    def dealt(self, how: str) -> Payments:
+        """The same dealt otherwise; a column that deals them is no feature. Raises UsageError."""
+        kind, argument = dealing(how)
+        drop = (*self.drop, str(argument)) if kind == "by" else self.drop
+        return replace(self, dealing=how, drop=tuple(dict.fromkeys(drop)))
+
 
 @dataclass(frozen=True)
 class OddBank:
@@ -66,12 +72,10 @@ class LoadedBanks:
 def read_payments(
     path: Path, label: str, time: str | None, split: Literal["stratified", "time"], how: str, drop: Sequence[str] = ()
 ) -> Payments:
-    """The payments of a CSV or Parquet file; a column that deals them is no feature. Raises DataError, UsageError."""
-    kind, argument = dealing(how)
+    """The payments of a CSV or Parquet file; raises DataError, UsageError."""
     frame = files.read(path)
     check_columns(list(frame.columns), [label, *drop], str(path))
-    dropped = (*drop, str(argument)) if kind == "by" else tuple(drop)
-    return Payments(frame, label, time, split, how, tuple(dict.fromkeys(dropped)))
+    return Payments(frame, label, time, split, how, tuple(drop)).dealt(how)
 
 
 def generated_payments(rows: int, banks: int, seed: int) -> Payments:

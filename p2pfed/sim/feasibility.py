@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pfed.core.model import ModelSpec
+from p2pfed.core.sampling import topology_problem
 from p2pfed.data.synthetic import PAYMENTS_A_BANK
 from p2pfed.errors import DataError, UsageError
 
@@ -41,8 +42,8 @@ def contradictions(scenario: Scenario) -> Iterator[tuple[Place, str]]:
     """
     yield from _graph_problems(scenario)
     yield from _unknown_nodes(scenario)
-    for what, pool in _pools(scenario):
-        yield from _pool_problems(scenario, what, pool)
+    for name, pool in pools(scenario).items():
+        yield from _pool_problems(scenario, "attackers" if name == "attackers" else "nodes", pool)
     if scenario.churn is not None and round(scenario.churn.share * scenario.nodes) == 0:
         one = 1 / scenario.nodes
         yield ("churn", "share"), f"{scenario.churn.share:g} of {scenario.nodes} nodes is none; {one:.2g} is one"
@@ -60,6 +61,34 @@ def check(scenario: Scenario, rows: int | None, memory_bytes: int, inputs: int =
     if rows is not None:
         _check_rows(scenario, rows)
     _check_memory(scenario, rows or 0, memory_bytes, inputs)
+    edges_of(scenario)
+
+
+def edges_of(scenario: Scenario) -> tuple[tuple[str, str], ...]:
+    """The links of a `file:PATH` topology, two names a line, `#` before comments; none of other topologies.
+
+    Raises UsageError, where a line is wrong with its number, and where not every node can be reached from every other.
+    """
+    path = scenario.edge_file
+    if path is None:
+        return ()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"gossip.topology: {path} cannot be read: {error}") from None
+    edges, known = [], set(scenario.names)
+    for number, line in enumerate(lines, 1):
+        names = line.partition("#")[0].split()
+        if not names:
+            continue
+        if len(names) != 2:
+            raise UsageError(f"{path}:{number}: expected two names, such as bank-1 bank-2")
+        if unknown := [name for name in names if name not in known]:
+            raise UsageError(f"{path}:{number}: {_unknown(scenario, unknown[0])}")
+        edges.append((names[0], names[1]))
+    if problem := topology_problem("edges", scenario.names, edges):
+        raise UsageError(f"{path}: {problem}")
+    return tuple(edges)
 
 
 def _check_rows(scenario: Scenario, rows: int) -> None:
@@ -155,23 +184,27 @@ def _unknown_nodes(scenario: Scenario) -> Iterator[tuple[Place, str]]:
     known = set(scenario.names)
     for place, names in named:
         if unknown := next((name for name in names if name not in known), None):
-            yield place, f"there is no node {unknown!r}; they are bank-1 to bank-{scenario.nodes}"
+            yield place, _unknown(scenario, unknown)
         if len(set(names)) < len(names):
             yield place, f"{Counter(names).most_common(1)[0][0]!r} stands there twice"
 
 
-def _pools(scenario: Scenario) -> Iterator[tuple[str, list[tuple[Place, Selection]]]]:
-    """Choices of which no node may be in two: those of each list, and the groups of each partition."""
-    chosen = list(_selections(scenario))
-    yield "nodes", [(place, nodes) for place, nodes in chosen if place[0] == "dial_out"]
-    for field in ("stragglers", "joiners", "leavers", "attackers"):
-        what = "attackers" if field == "attackers" else "nodes"
-        yield what, [(place, nodes) for place, nodes in chosen if place[0] == field]
-    for place, nodes in chosen:
-        if place[0] == "outages":
-            yield "nodes", [(place, nodes)]
-    for i in range(len(scenario.partitions)):
-        yield "nodes", [(place, nodes) for place, nodes in chosen if place[:2] == ("partitions", i)]
+def _unknown(scenario: Scenario, name: str) -> str:
+    return f"there is no node {name!r}; they are bank-1 to bank-{scenario.nodes}"
+
+
+def pools(scenario: Scenario) -> dict[str, list[tuple[Place, Selection]]]:
+    """Choices of which no node may be in two: those of each list, who comes or goes, each partition's groups.
+
+    Their names are part of the seed that draws them.
+    """
+    found: dict[str, list[tuple[Place, Selection]]] = defaultdict(list)
+    for place, nodes in _selections(scenario):
+        name = str(place[0])
+        if name in ("outages", "partitions"):
+            name += f" {place[1]}"
+        found["joiners" if name == "leavers" else name].append((place, nodes))
+    return found
 
 
 def _pool_problems(

@@ -52,7 +52,7 @@ class PaymentsSection(Section):
     """`null` is `time` where there is a payment time, as generated payments have, else `stratified`."""
     test_share: float = Field(default=0.3, gt=0, lt=0.9)
     """Share of all rows held out as the pooled test; of a `time` split, the newest."""
-    gap_days: float = Field(default=0, ge=0, allow_inf_nan=False)
+    gap_days: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Days left out before the pooled test of a `time` split."""
     own_test_share: float = Field(default=0.1, ge=0, lt=0.8)
     """Share of its own rows on which a bank measures itself."""
@@ -120,15 +120,15 @@ class GossipSection(Section):
     topology: str = "random:6"
     """Whom a node pulls from in a round: `random:COUNT` members, `full` (all), neighbours of `ring`, `regular:K` or
     `file:PATH`, a file of links, two names a line."""
-    heartbeat_seconds: float = Field(default=10, ge=0.01, le=300)
+    heartbeat_seconds: float = Field(default=10.0, ge=0.01, le=300)
     """Time between two heartbeats of a node."""
-    round_interval_seconds: Seconds = 0
+    round_interval_seconds: Seconds = 0.0
     """From the start of one round to that of the next, at least; 0 is as fast as training goes."""
     encoding: Encoding = "float32"
     """Numbers in an update: fewer bytes, less exact."""
     publish_min_frauds: int = Field(default=5, ge=0)
     """A bank with fewer training frauds publishes nothing. With few rows a bank, 0, or hardly anybody publishes."""
-    adoption_seconds: Seconds = 60
+    adoption_seconds: Seconds = 60.0
     """How long a node without checkpoint waits to meet members it could adopt a model from."""
 
 
@@ -139,7 +139,7 @@ class ComputeSection(Section):
     """One optimiser step."""
     jitter: Share = 0.1
     """Each duration is drawn uniformly from as much more or less."""
-    load_seconds: Seconds = 5
+    load_seconds: Seconds = 5.0
     """From a node's start until its rows are loaded and it trains."""
 
 
@@ -169,9 +169,9 @@ class NetworkSection(Section):
     """One way."""
     jitter: Share = 0.2
     """Each delay is drawn uniformly from as much more or less."""
-    loss: float = Field(default=0, ge=0, le=1)
+    loss: float = Field(default=0.0, ge=0, le=1)
     """Share of the exchanges that fail."""
-    megabits: float = Field(default=0, ge=0, allow_inf_nan=False)
+    megabits: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Megabits a second on each link; 0 is unlimited."""
     links: tuple[LinkSection, ...] = ()
     """Links that differ."""
@@ -228,8 +228,8 @@ class PartitionSection(Section):
 class ClockSkewSection(Section):
     """How wrong the nodes' clocks are: drawn for each uniformly from minus to plus these."""
 
-    offset_seconds: Seconds = 0
-    drift: float = Field(default=0, ge=0, le=0.5)
+    offset_seconds: Seconds = 0.0
+    drift: float = Field(default=0.0, ge=0, le=0.5)
     """Seconds a second."""
 
 

@@ -1,0 +1,214 @@
+"""Who takes part in a simulation: a consortium made from the scenario's seed, its banks' rows, and each one's role."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from zlib import crc32
+
+import numpy as np
+
+from p2pfed.config import ThresholdSection
+from p2pfed.core.consortium import Admin, GossipPolicy, Manifest, Member
+from p2pfed.core.contract import FeatureContract
+from p2pfed.core.identity import Identity
+from p2pfed.core.model import ModelSpec
+from p2pfed.core.rows import BankRows
+from p2pfed.data import synthetic
+from p2pfed.data.banks import LoadedBanks, OddBank, Payments, generated_payments, load_banks, read_payments
+from p2pfed.data.imbalance import learning_rows
+from p2pfed.learning.learner import StackedBank
+from p2pfed.runtime import enrolment
+from p2pfed.sim.feasibility import Place, available_memory, check, edges_of, pools
+from p2pfed.sim.scenario import Scenario
+from p2pfed.sim.sections import AttackersSection, Selection
+
+MANIFEST_DAYS = 3650
+PORT = 7443
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Who does what; nodes are numbered from 0."""
+
+    stragglers: Mapping[int, float]
+    """How many times slower."""
+    dial_out: frozenset[int]
+    outages: tuple[tuple[int, ...], ...]
+    """For each of the scenario's outages."""
+    churning: frozenset[int]
+    joiners: Mapping[int, float]
+    """When they start, in virtual seconds."""
+    leavers: Mapping[int, float]
+    """When they leave; none of them is among the joiners."""
+    partitions: tuple[tuple[tuple[int, ...], ...], ...]
+    """The groups of each of the scenario's partitions."""
+    attackers: Mapping[int, AttackersSection]
+    odd: int | None
+
+
+@dataclass(frozen=True)
+class Population:
+    """All that an engine needs to know of the nodes, in the order of the manifest's members."""
+
+    manifest: Manifest
+    identities: tuple[Identity, ...]
+    banks: tuple[StackedBank, ...]
+    train_rows: tuple[int, ...]
+    """Before resampling, as a trainer reports them."""
+    train_frauds: tuple[int, ...]
+    roles: Roles
+
+
+def load(scenario: Scenario) -> LoadedBanks:
+    """Every bank's rows, read or generated, after a look whether the scenario can be run here.
+
+    Raises what `feasibility.check` and `load_banks` raise.
+    """
+    memory = available_memory()
+    check(scenario, None, memory)
+    payments, data = _payments(scenario), scenario.data
+    rows = len(payments.frame)
+    check(scenario, rows, memory)
+    odd = scenario.odd
+    loaded = load_banks(
+        payments,
+        scenario.nodes,
+        seed=scenario.seed,
+        clip=enrolment.CONTRACT_CLIP,
+        test_share=data.test_share,
+        gap_days=data.gap_days,
+        own_test_share=data.own_test_share,
+        min_rows=scenario.min_rows,
+        test_rows=data.test_rows,
+        odd=None if odd is None else OddBank(_number(odd.bank), odd.rows, odd.shift),
+    )
+    check(scenario, rows, memory, loaded.contract.width)
+    return loaded
+
+
+def _payments(scenario: Scenario) -> Payments:
+    data = scenario.data
+    if data.file is not None:
+        return read_payments(data.file, data.label, data.time, scenario.split, scenario.dealing, data.drop)
+    rows = data.rows or synthetic.PAYMENTS_A_BANK * scenario.nodes
+    made_at = min(max(rows // synthetic.PAYMENTS_A_BANK, 1), scenario.nodes)
+    if scenario.dealing == f"by:{synthetic.BANK}":
+        made_at = scenario.nodes
+    return replace(generated_payments(rows, made_at, scenario.seed), split=scenario.split).dealt(scenario.dealing)
+
+
+def populate(scenario: Scenario, loaded: LoadedBanks) -> Population:
+    """The nodes of a scenario whose rows are loaded; the same for the same arguments."""
+    roles = cast(scenario)
+    identities = tuple(_identity(scenario.seed, name) for name in scenario.names)
+    manifest = _manifest(scenario, loaded.contract, identities, roles.dial_out)
+    return Population(
+        manifest=manifest,
+        identities=identities,
+        banks=tuple(_learning(manifest, rows, scenario.seed + i) for i, rows in enumerate(loaded.banks)),
+        train_rows=tuple(len(rows.train) for rows in loaded.banks),
+        train_frauds=tuple(rows.train.frauds for rows in loaded.banks),
+        roles=roles,
+    )
+
+
+def cast(scenario: Scenario) -> Roles:
+    """Choose the nodes of every role: those named, and as many drawn from the seed as are asked for.
+
+    Each list is drawn by itself, so that one more straggler changes no attacker.
+    """
+    chosen: dict[Place, tuple[int, ...]] = {}
+    for name, pool in pools(scenario).items():
+        taken = {_number(scenario.odd.bank)} if name == "attackers" and scenario.odd is not None else set[int]()
+        chosen |= _draw(pool, scenario.nodes, taken, _stream(scenario.seed, name))
+    churn = 0 if scenario.churn is None else round(scenario.churn.share * scenario.nodes)
+    churning = _draw([(("churn",), churn)], scenario.nodes, set(), _stream(scenario.seed, "churn"))
+
+    def each(field: str) -> Iterator[tuple[int, int]]:
+        """Every chosen node of a list with the number of its entry."""
+        for i in range(len(getattr(scenario, field))):
+            for node in chosen[field, i, "nodes"]:
+                yield node, i
+
+    return Roles(
+        stragglers={node: scenario.stragglers[i].slower for node, i in each("stragglers")},
+        dial_out=frozenset(chosen["dial_out",]),
+        outages=tuple(chosen["outages", i, "nodes"] for i in range(len(scenario.outages))),
+        churning=frozenset(churning["churn",]),
+        joiners={node: scenario.joiners[i].at for node, i in each("joiners")},
+        leavers={node: scenario.leavers[i].at for node, i in each("leavers")},
+        partitions=tuple(
+            tuple(chosen["partitions", i, "groups", j] for j in range(len(partition.groups)))
+            for i, partition in enumerate(scenario.partitions)
+        ),
+        attackers={node: scenario.attackers[i] for node, i in each("attackers")},
+        odd=None if scenario.odd is None else _number(scenario.odd.bank),
+    )
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix("bank-")) - 1
+
+
+def _stream(seed: int, name: str) -> np.random.Generator:
+    return np.random.default_rng([seed, crc32(name.encode())])
+
+
+def _draw(
+    pool: Sequence[tuple[Place, Selection]], nodes: int, taken: set[int], rng: np.random.Generator
+) -> dict[Place, tuple[int, ...]]:
+    """The nodes of each place, none of them twice: the named ones first, for who draws must not take them."""
+    chosen = {place: tuple(map(_number, s)) for place, s in pool if not isinstance(s, int)}
+    taken = taken.union(*chosen.values())
+    free = rng.permutation([node for node in range(nodes) if node not in taken]).tolist()
+    for place, selection in pool:
+        if isinstance(selection, int):
+            chosen[place], free = tuple(sorted(free[:selection])), free[selection:]
+    return chosen
+
+
+def _identity(seed: int, name: str) -> Identity:
+    return Identity.from_seed(hashlib.sha256(f"p2pfed simulation {seed} {name}".encode()).digest())
+
+
+def _manifest(
+    scenario: Scenario, contract: FeatureContract, identities: Sequence[Identity], dial_out: frozenset[int]
+) -> Manifest:
+    """What a founder would make, with keys and consortium id from the seed, and no certificates: nobody dials."""
+    model = ModelSpec(scenario.model.kind, contract.width, scenario.layers, scenario.model.dropout)
+    topology, fanout = scenario.graph
+    g = scenario.gossip
+    gossip = GossipPolicy(
+        rule=g.rule,
+        fanout=fanout,
+        heartbeat_seconds=g.heartbeat_seconds,
+        round_interval_seconds=g.round_interval_seconds,
+        encoding=g.encoding,
+        adoption_seconds=g.adoption_seconds,
+        publish_min_frauds=g.publish_min_frauds,
+        topology=topology,
+        edges=edges_of(scenario),
+    )
+    admin = _identity(scenario.seed, "admin")
+    consortium = hashlib.sha256(admin.public_key).hexdigest()[:32]
+    people = (scenario.name, (), [Admin("admin", admin.public_key.hex())], 1)
+    agreed = (contract, model, scenario.policy, gossip)
+    founded = enrolment.first_manifest(*people, *agreed, seed=scenario.seed, now=0, days=MANIFEST_DAYS)
+    members = tuple(
+        Member(name, identity.public_key.hex(), (), () if i in dial_out else (_endpoint(i),))
+        for i, (name, identity) in enumerate(zip(scenario.names, identities, strict=True))
+    )
+    return replace(founded, consortium=consortium, members=members)
+
+
+def _endpoint(node: int) -> str:
+    """An address of its own in 10.0.0.0/8."""
+    number = node + 1
+    return f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}:{PORT}"
+
+
+def _learning(manifest: Manifest, rows: BankRows, seed: int) -> StackedBank:
+    resampled, weight = learning_rows(rows, manifest.model, manifest.training, seed)
+    return StackedBank(resampled, weight, seed, ThresholdSection())
