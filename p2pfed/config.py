@@ -35,8 +35,9 @@ class NodeSection(Section):
     state_dir: Path
     """Keys, database and model live here; one daemon at a time. Relative paths start at the configuration file."""
     journal_dir: Path | None = None
-    """Each start of the daemon records here what it is given, for `p2pfed replay`: every model, no key; as private as the
-    state. It only grows: a round adds three times the model's size, a received update its own. `null` records nothing."""
+    """Each start of the daemon records its inputs here, for `p2pfed replay`: models, no key. As private as the state.
+
+    It only grows: by three times the model a round, and by what is received. `null` records nothing."""
 
 
 class PeersSection(Section):
