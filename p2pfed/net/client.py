@@ -23,7 +23,7 @@ from p2pfed.core.types import Address, NodeId, Reason, short
 from p2pfed.errors import RemoteFault
 from p2pfed.net import limits
 from p2pfed.net.frames import check_announced, read_body, read_frame
-from p2pfed.net.tls import Pins, client_context, pins_of
+from p2pfed.net.tls import Pins, client_context, pins_of, receive_into
 from p2pfed.net.transport import Cause, Traffic, Unreachable
 
 T = TypeVar("T")
@@ -47,6 +47,15 @@ class _Answers(ResponseHandler):
     aiohttp skips interim answers (100 to 199) without an end: a peer that sends nothing else would keep the loop busy.
     """
 
+    def __init__(self, loop: asyncio.AbstractEventLoop, received: memoryview) -> None:
+        super().__init__(loop)
+        self._received = received
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The handshake is over."""
+        receive_into(transport, self._received)
+        super().connection_made(transport)
+
     def feed_data(self, data: Any, size: int = 0) -> None:
         """Take one answer that has been parsed."""
         if len(self) < limits.MAX_ANSWERS:
@@ -61,7 +70,10 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._factory = partial(_Answers, loop=asyncio.get_running_loop())  # type: ignore[assignment]  # its subclass
+        received = memoryview(bytearray(limits.ANSWER_BUFFER))
+        self._factory = partial(  # type: ignore[assignment]  # makes a subclass of what aiohttp's own makes
+            _Answers, loop=asyncio.get_running_loop(), received=received
+        )
 
 
 class HttpTransport:

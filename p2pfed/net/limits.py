@@ -28,10 +28,14 @@ MAX_CONNECTIONS_PER_MEMBER = 4
 """One more pushes the member's oldest out, which is probably dead."""
 CLIENT_CONNECTIONS_PER_PEER = 2
 TLS_BUFFER = 64 * 1024
-"""Of each connection: asyncio's own 256 KiB are tens of megabytes at two hundred members, and records hold 16 KiB."""
+"""Of each handshake, and of all open connections of members together: asyncio's own are 256 KiB for each."""
+ANSWER_BUFFER = 1024 * 1024
+"""Of all connections to peers together: most frames arrive as one piece, which takes less time than several."""
 BACKLOG = 128
 CHUNK = 1024 * 1024
-"""Bytes written or buffered at once."""
+"""Bytes buffered at once."""
+WRITTEN = 256 * 1024
+"""Bytes written at once: OpenSSL keeps room for as many on each connection."""
 OFF_LOOP = 4 * 1024 * 1024
 """Frames above this are hashed and decoded in a thread, so that heartbeats go on."""
 

@@ -21,7 +21,7 @@ from p2pfed.core.wire import Trust
 from p2pfed.errors import RemoteFault, Unavailable
 from p2pfed.net import limits
 from p2pfed.net.server import PeerServer
-from p2pfed.net.tls import Pins, pins_of, server_context
+from p2pfed.net.tls import Pins, pins_of, receive_into, server_context
 from p2pfed.net.transport import PeerHandler, Traffic
 
 
@@ -36,6 +36,7 @@ class Listener:
         self._answers = PeerServer(handler, traffic)
         self._handshakes: dict[asyncio.Task[None], str] = {}
         self._open: dict[NodeId, list[_Connection]] = {}
+        self.received = memoryview(bytearray(limits.TLS_BUFFER))
         self._accepting: asyncio.Task[None] | None = None
         self.use(handler.trust(), blocked)
 
@@ -199,6 +200,7 @@ class _Connection(RequestHandler):
             transport.abort()
             return
         self.member = member
+        receive_into(transport, self._listener.received)
         self._deadline = self._loop.call_later(limits.HEADER_SECONDS, self._listener.overdue, self)
         super().connection_made(transport)
 

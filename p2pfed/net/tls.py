@@ -6,6 +6,7 @@ lifetime is governed by the manifest, and a bank whose clock is months off can s
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import ssl
@@ -124,8 +125,18 @@ def certificate_of(path: Path) -> bytes:
 
 
 def bound_buffers() -> None:
-    """Let every TLS connection of this process have a read buffer of `limits.TLS_BUFFER`."""
+    """Let every TLS connection of this process begin with a read buffer of `limits.TLS_BUFFER`."""
     sslproto.SSLProtocol.max_size = limits.TLS_BUFFER
+
+
+def receive_into(transport: asyncio.BaseTransport, shared: memoryview) -> None:
+    """Let an open TLS connection receive into `shared` instead of a buffer of its own, as others of its loop do.
+
+    What is received lies there only until asyncio has handed it to OpenSSL, which it does in the same step.
+    """
+    connection = transport._ssl_protocol  # type: ignore[attr-defined]  # asyncio has no public way
+    connection._ssl_buffer = connection._ssl_buffer_view = shared
+    connection.max_size = min(connection.max_size, len(shared))  # it would make itself a larger one
 
 
 def server_context(pem: Path, certificates: Iterable[bytes]) -> ssl.SSLContext:

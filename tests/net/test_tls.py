@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import stat
 
@@ -12,10 +13,10 @@ from p2pfed.core.identity import Identity
 from p2pfed.core.types import Address
 from p2pfed.errors import NotPermitted, StateCorrupt, Unavailable, UsageError
 from p2pfed.net.listener import Listener
-from p2pfed.net.tls import certificate_of, client_context, make_certificate, pins_of, write_pem
+from p2pfed.net.tls import certificate_of, client_context, make_certificate, pins_of, receive_into, write_pem
 from p2pfed.net.transport import Unreachable
 from tests.net.certificates import authority_and_leaf, expired
-from tests.net.nodes import Bank, RecordingHandler, make_bank, make_manifest, serve, transport_of
+from tests.net.nodes import Bank, RecordingHandler, make_bank, make_consortium, make_manifest, serve, transport_of
 
 pytestmark = pytest.mark.network
 
@@ -119,3 +120,28 @@ async def test_a_taken_port_is_said_to_be(tmp_path):
     with pytest.raises(Unavailable, match=r"peers\.listen"):
         await second.start(Address("192.0.2.1", 0))
     await listener.close()
+
+
+async def test_open_connections_receive_into_one_buffer_and_stay_apart(tmp_path, monkeypatch):
+    seen = []
+
+    def noted(transport, shared):
+        receive_into(transport, shared)
+        seen.append((transport._ssl_protocol, shared))
+
+    monkeypatch.setattr("p2pfed.net.client.receive_into", noted)
+    monkeypatch.setattr("p2pfed.net.listener.receive_into", noted)
+    a, *others = make_consortium(tmp_path, 4, hidden=(300, 300))  # frames of many records
+    served = [await serve(bank) for bank in others]
+    transport = transport_of(a)
+    pulls = [
+        transport.pull(b.id, [address], b.id, 0) for b, (_, address) in zip(others, served, strict=True) for _ in "ab"
+    ]
+    updates = await asyncio.gather(*pulls)
+    assert [u.frame for u in updates] == [b.handler.frames[b.id].frame for b in others for _ in "ab"]
+    assert len(seen) == 12
+    assert all(protocol.get_buffer(-1) is shared for protocol, shared in seen)
+    assert len({id(shared) for _, shared in seen}) == 4  # of the transport, and of each listener
+    await transport.close()
+    for listener, _ in served:
+        await listener.close()
