@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from p2pfed import logs
 from p2pfed.cli import run
 from p2pfed.config import NodeSection
 from p2pfed.core import membership, wire
-from p2pfed.core.consortium import SignedManifest
+from p2pfed.core.consortium import Manifest, SignedManifest
 from p2pfed.core.effects import StartTraining
 from p2pfed.core.inputs import (
     Input,
@@ -28,11 +29,12 @@ from p2pfed.core.inputs import (
 )
 from p2pfed.core.node import GossipNode
 from p2pfed.core.settings import Memory, NodeSettings
+from p2pfed.core.weights import Vector
 from p2pfed.errors import ConfigError
 from p2pfed.runtime import replay as module
 from p2pfed.runtime.recording import Birth, RecordedNode, Recording, born, state_digest
 from p2pfed.runtime.replay import ReplayedSigner, replay
-from tests.consortia import consortium, next_version
+from tests.consortia import Consortium, consortium, next_version
 from tests.core.heap import Network, identity, make_manifest
 
 LOG = logs.for_node("bank-0")
@@ -134,6 +136,14 @@ def test_the_journal_holds_no_key_and_the_replayed_node_cannot_sign(tmp_path: Pa
     assert signer.strayed
 
 
+def sealed(members: Consortium, i: int, seq: int, manifest: Manifest, vector: Vector) -> UpdateReceived:
+    """An update of member `i`, handed over by itself."""
+    made = wire.seal_update(
+        members.members[i], manifest=manifest, instance="00" * 16, seq=seq, previous="", round=1, rows=9, vector=vector
+    )
+    return UpdateReceived(made, members.members[i].node_id)
+
+
 def test_updates_signed_under_the_manifest_before_and_the_present_one_replay(tmp_path: Path) -> None:
     members = consortium(3)
     signed = members.signed(0, 1)
@@ -142,13 +152,8 @@ def test_updates_signed_under_the_manifest_before_and_the_present_one_replay(tmp
     node = RecordedNode(members.members[0], birth, recording)
     successor = next_version(members.manifest, members=members.manifest.members[:2])
 
-    def update(i: int, seq: int, manifest: object) -> UpdateReceived:
-        vector = np.full(members.manifest.model.schema().size, 0.5, np.float32)
-        sealed = wire.seal_update(
-            members.members[i], manifest=manifest, instance="00" * 16, seq=seq, previous="", round=1, rows=9,
-            vector=vector,
-        )  # fmt: skip
-        return UpdateReceived(sealed, members.members[i].node_id)
+    def update(i: int, seq: int, manifest: Manifest) -> UpdateReceived:
+        return sealed(members, i, seq, manifest, np.full(manifest.model.schema().size, 0.5, np.float32))
 
     # the last of them was opened before the manifest that its sender is no longer in
     inputs: list[Input] = [
@@ -320,3 +325,25 @@ def replay_entries(path: Path) -> int:
         return replay(path).entries
     except ConfigError:  # not even the header yet
         return 0
+
+
+def test_sums_are_split_between_as_many_threads_as_when_recording(tmp_path: Path) -> None:
+    members = consortium(4, hidden=(256, 128))
+    size = members.manifest.model.schema().size
+    rng = np.random.default_rng(0)
+    recording = Recording(tmp_path / "j", LOG)
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        birth = Birth((members.signed(0, 1),), NodeSettings(0, 1, (), "test"), Memory(1, "00" * 16), 3)
+        node = RecordedNode(members.members[0], birth, recording)
+        node.handle(Started(), 0.0)
+        node.handle(TrainerReady(100, 50), 1.0)
+        node.handle(TimerFired("adoption"), 60.0)
+        for number in range(1, 4):
+            for i in (1, 2, 3):
+                vector = node.rounds.vector + rng.normal(0, 0.05, size).astype(np.float32)
+                node.handle(sealed(members, i, number, members.manifest, vector), 60.0 + number)
+            trained = node.rounds.vector + rng.normal(0, 0.05, size).astype(np.float32)
+            node.handle(TrainingFinished(number, trained, b"", 0.5, 3, 1.0), 60.5 + number)
+        asyncio.run(recording.close(node))
+    found = replay(recording.path)
+    assert (found.rounds, found.difference, found.made_by["threads"]) == (3, None, 1)
