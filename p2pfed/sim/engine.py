@@ -1,0 +1,315 @@
+"""A scenario from its first virtual second to its last: who is there, what is recorded, when it ends."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+
+from p2pfed import __version__
+from p2pfed.adversary.attacks import attack_from_name
+from p2pfed.adversary.node import AttackingNode, Campaign
+from p2pfed.core import wire
+from p2pfed.core.events import Event, ModelEvaluated, RoundCompleted, RunFinished, UpdateAccepted
+from p2pfed.core.node import GossipNode
+from p2pfed.core.settings import Memory, NodeSettings
+from p2pfed.core.weights import Vector
+from p2pfed.learning.learner import EvaluateJob, ManyLearner, training_rows
+from p2pfed.results import NodeRun, RunFile, versions
+from p2pfed.sim.churn import Churn, clocks, timetable
+from p2pfed.sim.history import History, Progress, Recorder, Spread, SpreadLog, consensus_distance, digest
+from p2pfed.sim.host import Host
+from p2pfed.sim.interpreter import Interpreter
+from p2pfed.sim.network import Link, Network
+from p2pfed.sim.population import Population
+from p2pfed.sim.scenario import Scenario
+from p2pfed.sim.training import Trainers
+from p2pfed.sim.transcript import line, sentence
+
+PATIENCE = 10
+"""A simulation that takes so many times longer than it should, in virtual time, is ended."""
+
+NETWORK, DURATIONS, CHURN, CLOCKS, SAMPLE, NODE = range(6)
+"""Streams of the scenario's seed."""
+
+
+class Engine:
+    """Runs one scenario, once."""
+
+    def __init__(
+        self,
+        population: Population,
+        scenario: Scenario,
+        learner: ManyLearner,
+        watch: Callable[[Progress], None] | None = None,
+        *,
+        transcript: bool = False,
+    ) -> None:
+        """`watch` is told the progress now and then; `transcript` asks for readable lines."""
+        self._population, self._scenario, self._learner, self._watch = population, scenario, learner, watch
+        self._hosts = self._machines()
+        self._names = {host.id: host.name for host in self._hosts}
+        ids = {host.id: host.index for host in self._hosts}
+        self._recorder = Recorder(ids, scenario.names)
+        self._honest = [host for host in self._hosts if host.index not in population.roles.attackers]
+        self._spread = SpreadLog(frozenset(h.index for h in self._honest), scenario.evaluation_period)
+        self._lines: list[str] | None = [] if transcript else None
+        self._sample = self._drawn_sample()
+        self._open = {host.index for host in self._hosts}
+        """Nodes whose rounds are waited for."""
+        self._up = self._honest_up = 0
+        self._ended = ""
+        self._round_seconds = self._usual_seconds()
+        self._limit = self._longest()
+        network = Network(scenario.nodes, *self._links(), self._stream(NETWORK))
+        jitter, stream = scenario.compute.jitter, self._stream(DURATIONS)
+        trainers = Trainers(learner, self._round_seconds, lambda: 1.0 + jitter * float(stream.uniform(-1, 1)))
+        churn = Churn(scenario.churn, population.roles.churning, self._stream(CHURN))
+        self._network = network
+        self._interpreter = Interpreter(
+            self._hosts,
+            self._make_node,
+            wire.trust_of(population.manifest),
+            network,
+            trainers,
+            churn,
+            self,
+            load_seconds=scenario.compute.load_seconds,
+        )
+        for at, node, happening in timetable(scenario, population.roles):
+            self._interpreter.at(at, self._hosts[node], happening)
+
+    # --- set-up -------------------------------------------------------------------------------------------------------
+
+    def _stream(self, *key: int) -> np.random.Generator:
+        return np.random.default_rng([self._scenario.seed, *key])
+
+    def _machines(self) -> list[Host]:
+        p, s = self._population, self._scenario
+        shown = clocks(s.clock_skew, s.nodes, p.manifest.issued, self._stream(CLOCKS))
+        return [
+            Host(i, identity.node_id, s.names[i], identity, shown[i], p.train_rows[i], p.train_frauds[i])
+            for i, identity in enumerate(p.identities)
+        ]
+
+    def _drawn_sample(self) -> frozenset[int]:
+        """The nodes that are measured during the run."""
+        nodes, most = self._scenario.nodes, self._scenario.evaluate.sample
+        chosen = self._stream(SAMPLE).choice(nodes, most, replace=False) if nodes > most else range(nodes)
+        return frozenset(int(node) for node in chosen)
+
+    def _usual_seconds(self) -> list[float]:
+        """Of a round's training at each node."""
+        p, compute = self._population, self._scenario.compute
+        model, policy = p.manifest.model, p.manifest.training
+        rows = [len(training_rows(model, bank.rows)) for bank in p.banks]
+        steps = [policy.local_steps or -(-count // policy.batch) for count in rows]
+        return [n * compute.seconds_per_step * p.roles.stragglers.get(i, 1.0) for i, n in enumerate(steps)]
+
+    def _longest(self) -> float:
+        """Virtual seconds after which something must be wrong."""
+        s = self._scenario
+        fixed = max(at for at, _, _ in timetable(s, self._population.roles))
+        one_round = max(*self._round_seconds, s.gossip.round_interval_seconds)
+        usual = s.compute.load_seconds + s.gossip.adoption_seconds + (s.rounds + 10) * one_round
+        away = 1 + s.churn.mean_down / s.churn.mean_up if s.churn else 1
+        return fixed + PATIENCE * (usual * away + 60 * s.gossip.heartbeat_seconds)
+
+    def _links(self) -> tuple[Link, dict[tuple[int, int], Link]]:
+        n = self._scenario.network
+        usual = Link(n.delay_seconds, n.jitter, n.loss, n.megabits)
+        number = {name: i for i, name in enumerate(self._scenario.names)}
+        links = {}
+        for link in n.links:
+            one, other = sorted(number[name] for name in link.between)
+            delay = n.delay_seconds if link.delay_seconds is None else link.delay_seconds
+            loss = n.loss if link.loss is None else link.loss
+            links[one, other] = Link(delay, n.jitter, loss, n.megabits if link.megabits is None else link.megabits)
+        return usual, links
+
+    def _make_node(self, host: Host, memory: Memory) -> GossipNode:
+        s, manifest = self._scenario, self._population.manifest
+        settings = NodeSettings(
+            rounds=s.rounds,
+            # the last model is always measured
+            evaluate_every=s.evaluation_period if host.index in self._sample else s.rounds + 1,
+            endpoints=manifest.members[host.index].endpoints,
+            software=__version__,
+        )
+        rng = self._stream(NODE, host.index, memory.epoch)
+        section = self._population.roles.attackers.get(host.index)
+        if section is None:
+            return GossipNode(host.identity, manifest, settings, memory, rng)
+        campaign = Campaign(attack_from_name(section.kind, section.scale), section.start, section.stop)
+        return AttackingNode(host.identity, manifest, settings, memory, rng, (campaign,))
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> History:
+        """Go on to the end, or until `stop` or Ctrl-C; returns what there is."""
+        begin = time.monotonic()
+        try:
+            with _few_collections():
+                self._interpreter.run()
+            if not self._ended:
+                self._end(f"nothing more could happen: {self._unfinished()} had not done their rounds")
+            self._measure_the_rest()
+        except KeyboardInterrupt:
+            self.stop()
+        self.look(self._interpreter.now)
+        return self._history(time.monotonic() - begin)
+
+    def stop(self) -> None:
+        """End as soon as possible."""
+        self._end("stopped")
+
+    def _end(self, why: str) -> None:
+        self._ended = why
+        self._interpreter.ended = True
+
+    def look(self, time: float) -> None:
+        """See `Watcher`."""
+        if time > self._limit:
+            self._end(f"given up after {time:.0f} virtual seconds: {self._unfinished()} had not done their rounds")
+        if self._watch is not None:
+            rounds = self._recorder.rounds
+            known = [auprc for auprc in self._recorder.auprc if auprc is not None]
+            mean = sum(known) / len(known) if known else None
+            self._watch(Progress(time, min(rounds), sum(rounds) / len(rounds), self._scenario.rounds, self._up, mean))
+
+    def emitted(self, time: float, host: Host, event: Event) -> None:
+        """See `Watcher`."""
+        if (take := self._TAKES.get(type(event))) is not None:
+            take(self, time, host, event)
+        if self._lines is not None and (said := sentence(event, self._names.__getitem__)):
+            self._lines.append(line(time, f"{host.name} {said}"))
+
+    def _update_accepted(self, time: float, host: Host, event: UpdateAccepted) -> None:
+        self._recorder.accepted(host.index, event)
+
+    def _round_completed(self, time: float, host: Host, event: RoundCompleted) -> None:
+        self._recorder.completed(time, host.index, event)
+        if self._spread.completed(host.index, event.round, self._honest_up):
+            self._spread.take(time, event.round, self._honest_models())
+
+    def _model_evaluated(self, time: float, host: Host, event: ModelEvaluated) -> None:
+        self._recorder.evaluated(host.index, event.round, event.metrics)
+
+    def _run_finished(self, time: float, host: Host, event: RunFinished) -> None:
+        self._no_more_waiting(host)
+
+    _TAKES: ClassVar[dict[type[Event], Callable[[Engine, float, Host, Any], None]]] = {
+        UpdateAccepted: _update_accepted,
+        RoundCompleted: _round_completed,
+        ModelEvaluated: _model_evaluated,
+        RunFinished: _run_finished,
+    }
+
+    def happened(self, time: float, what: str, host: Host | None = None) -> None:
+        """See `Watcher`."""
+        if host is not None and host.gone:
+            self._no_more_waiting(host)
+        if self._lines is not None:
+            self._lines.append(line(time, f"{host.name} {what}" if host else what))
+
+    def changed(self, host: Host) -> None:
+        """See `Watcher`."""
+        step = 1 if host.node is not None else -1
+        self._up += step
+        self._honest_up += step * (host.index not in self._population.roles.attackers)
+
+    def _no_more_waiting(self, host: Host) -> None:
+        self._open.discard(host.index)
+        if not self._open:
+            self._end("every node that was up had done its rounds")
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _unfinished(self) -> str:
+        names = [self._scenario.names[node] for node in sorted(self._open)]
+        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+    def _measure_the_rest(self) -> None:
+        """Measure every node that did not do so itself as its last deed."""
+        left = [(host, kept) for host in self._hosts if (kept := host.kept) is not None]
+        left = [(host, kept) for host, kept in left if host.index in self._open or host.gone]
+        jobs = [EvaluateJob(host.index, kept.vector) for host, kept in left]
+        for (host, kept), result in zip(left, self._learner.evaluate(jobs), strict=True):
+            self._recorder.evaluated(host.index, kept.round, result.metrics)
+
+    def _honest_models(self) -> list[Vector]:
+        return [kept.vector for host in self._honest if (kept := host.kept) is not None]
+
+    def _last_spread(self, at: float) -> Spread:
+        known = [self._recorder.auprc[host.index] for host in self._honest]
+        reached = [auprc for auprc in known if auprc is not None]
+        mean = sum(reached) / len(reached) if reached else None
+        rounds = max(self._recorder.rounds)
+        return Spread(at, rounds, consensus_distance(self._honest_models()), mean, min(reached, default=None))
+
+    def _history(self, wall_seconds: float) -> History:
+        points, end = self._recorder.points(), self._interpreter.now
+        return History(
+            run=RunFile(
+                kind="simulate",
+                seed=self._scenario.seed,
+                rounds=self._scenario.rounds,
+                wall_seconds=wall_seconds,
+                versions=versions(),
+                options=self._scenario.model_dump(mode="json"),
+                nodes=tuple(self._node_run(host) for host in self._hosts),
+                history=tuple(self._recorder.run_points()),
+            ),
+            points=points,
+            spread=[*self._spread.rows(points), self._last_spread(end)],
+            pulls=self._recorder.pulls(),
+            standing=[],
+            transcript=self._lines or [],
+            digest=digest(self._hosts),
+            inputs_handled=self._interpreter.inputs,
+            virtual_seconds=end,
+            ended=self._ended,
+        )
+
+    def _node_run(self, host: Host) -> NodeRun:
+        measured = self._recorder.measured[host.index] or {}
+        return NodeRun(
+            name=host.name,
+            id=host.id,
+            role="attacker" if host.index in self._population.roles.attackers else "honest",
+            train_rows=host.train_rows,
+            train_frauds=host.train_frauds,
+            rounds=self._recorder.rounds[host.index],
+            test=measured.get("test"),
+            own_test=measured.get("own_test"),
+            alone=None,
+            bytes_sent=self._network.sent[host.index],
+            bytes_received=self._network.received[host.index],
+            peak_rss_bytes=_peak_rss(),
+        )
+
+
+def _peak_rss() -> int:
+    """Most memory that this process has had, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Spare the cyclic garbage collector what lives to the end anyway."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()

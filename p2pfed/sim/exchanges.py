@@ -1,0 +1,173 @@
+"""Questions between simulated nodes, as the daemon's transport and listener would carry them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
+
+from p2pfed.core import wire
+from p2pfed.core.effects import ExchangeHeartbeats, FetchManifest, Pull, Push, SayHello
+from p2pfed.core.inputs import (
+    ExchangeFailed,
+    HeartbeatsReceived,
+    HelloReceived,
+    Input,
+    Offended,
+    PullEnded,
+    UpdateReceived,
+)
+from p2pfed.core.messages import HeartbeatTable, ModelUpdate
+from p2pfed.core.types import NodeId, Reason, short
+from p2pfed.errors import RemoteFault
+from p2pfed.net.limits import CONNECT_SECONDS
+from p2pfed.sim.host import Host
+from p2pfed.sim.network import Network
+
+ROW_LENGTH_BYTES = 2
+"""In front of each row of a table on the wire."""
+NO_ANSWER, REFUSED = "no answer", "connection refused"
+
+Request = Pull | Push | ExchangeHeartbeats | SayHello | FetchManifest
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request on its way; `epoch` is that of the asking process, to which the answer goes."""
+
+    asker: Host
+    epoch: int
+    request: Request
+    size: int
+    """Bytes of its body."""
+
+
+Later = Callable[[float, Host, int | None, Input | Question], None]
+"""Puts something into the heap, so many seconds from now; epoch None is for whatever process runs then."""
+
+
+class Exchanges:
+    """Carries requests to those asked and answers back, unless the network loses one of them."""
+
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        network: Network,
+        trust: wire.Trust,
+        later: Later,
+        hand: Callable[[Host, Input], None],
+    ) -> None:
+        """`hand` gives a node an input at once."""
+        self._hosts = {host.id: host for host in hosts}
+        self._network, self._trust, self._later, self._hand = network, trust, later, hand
+        self._opened: WeakValueDictionary[bytes, ModelUpdate] = WeakValueDictionary()
+
+    def open(self, frame: bytes) -> ModelUpdate:
+        """The update in `frame`, verified once for all nodes that hold it; raises RemoteFault."""
+        update = self._opened.get(frame)
+        if update is None:
+            update = self._opened[frame] = wire.open_update(frame, self._trust)
+        return update
+
+    def ask(self, asker: Host, request: Request) -> None:
+        """Send a node's request."""
+        peer = self._hosts[request.peer]
+        size = _body_of(request)
+        question = Question(asker, asker.disk.epoch, request, size)
+        took = self._network.send(asker.index, peer.index, size)
+        if took is None:
+            self._fail(question, NO_ANSWER, CONNECT_SECONDS)
+        else:
+            self._later(took, peer, None, question)
+
+    def arrive(self, peer: Host, question: Question) -> None:
+        """Let `peer` answer, and send its answer back."""
+        if peer.node is None:
+            self._return(peer, question, _failed(question, REFUSED), 0)
+            return
+        if question.size:
+            self._network.count(question.asker.index, peer.index, question.size)
+        answer, size = self._ANSWERS[type(question.request)](self, peer, question.asker.id, question.request)
+        self._return(peer, question, answer, size)
+
+    def _return(self, peer: Host, question: Question, answer: Input | None, size: int) -> None:
+        asker = question.asker
+        took = self._network.send(peer.index, asker.index, size)
+        if took is None:
+            self._fail(question, NO_ANSWER, CONNECT_SECONDS)
+            return
+        if size:
+            self._network.count(peer.index, asker.index, size)
+        if answer is not None:
+            self._later(took, asker, question.epoch, answer)
+
+    def _fail(self, question: Question, error: str, seconds: float) -> None:
+        self._later(seconds, question.asker, question.epoch, _failed(question, error))
+
+    # --- answers: what the asking node is given, if anything, and the bytes of the answer's body ----------------------
+
+    def _pull(self, peer: Host, asker: NodeId, request: Pull) -> tuple[Input, int]:
+        seq, frame = peer.shelf.get(request.member, (0, b""))
+        if seq <= request.after:
+            return PullEnded(peer.id, request.member), 0
+        try:
+            update = self.open(frame)
+        except RemoteFault as fault:
+            return Offended(peer.id, fault.reason, fault.detail, request.member, fault.signer), len(frame)
+        statement = update.statement
+        if statement.sender != request.member or statement.seq <= request.after:
+            detail = f"sequence {statement.seq} of {short(statement.sender)}"
+            return Offended(peer.id, Reason.UNRELATED_ANSWER, detail, request.member), len(frame)
+        return UpdateReceived(update, peer.id), len(frame)
+
+    def _push(self, peer: Host, asker: NodeId, request: Push) -> tuple[Input | None, int]:
+        try:
+            update = self.open(request.frame)
+        except RemoteFault as fault:
+            self._hand(peer, Offended(asker, fault.reason, fault.detail, signer=fault.signer))
+            return ExchangeFailed(peer.id, str(fault)), 0
+        self._hand(peer, UpdateReceived(update, asker, pushed=True))
+        return None, 0
+
+    def _exchange(self, peer: Host, asker: NodeId, request: ExchangeHeartbeats) -> tuple[Input, int]:
+        assert peer.node is not None
+        table = peer.node.heartbeats()
+        self._hand(peer, HeartbeatsReceived(request.table, asker, answered=False))
+        return HeartbeatsReceived(table, peer.id, answered=True), _length(table)
+
+    def _say_hello(self, peer: Host, asker: NodeId, request: SayHello) -> tuple[Input, int]:
+        assert peer.node is not None
+        hello = peer.node.hello(asker)
+        return HelloReceived(hello), len(wire.encode_hello(hello))
+
+    def _fetch_manifest(self, peer: Host, asker: NodeId, request: FetchManifest) -> tuple[None, int]:
+        """Nobody has another manifest."""
+        return None, 0
+
+    _ANSWERS: ClassVar[dict[type, Callable[[Exchanges, Host, NodeId, Any], tuple[Input | None, int]]]] = {
+        Pull: _pull,
+        Push: _push,
+        ExchangeHeartbeats: _exchange,
+        SayHello: _say_hello,
+        FetchManifest: _fetch_manifest,
+    }
+
+
+def _failed(question: Question, error: str) -> Input:
+    request = question.request
+    if isinstance(request, Pull):
+        return PullEnded(request.peer, request.member, error)
+    return ExchangeFailed(request.peer, error)
+
+
+def _body_of(request: Request) -> int:
+    """Bytes of the request's body."""
+    if isinstance(request, ExchangeHeartbeats):
+        return _length(request.table)
+    return len(request.frame) if isinstance(request, Push) else 0
+
+
+def _length(table: HeartbeatTable) -> int:
+    """Bytes of a table as `wire.encode_table` writes it."""
+    return sum([len(row.signed) for row in table.rows]) + ROW_LENGTH_BYTES * len(table.rows)

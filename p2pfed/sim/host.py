@@ -1,0 +1,79 @@
+"""One simulated machine: its node while it runs, what survives a crash, its clock and its timers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from p2pfed.core.effects import Checkpoint, Save
+from p2pfed.core.identity import Identity
+from p2pfed.core.node import GossipNode
+from p2pfed.core.rounds import Rounds
+from p2pfed.core.types import NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A node's clock: seconds = offset + rate * virtual seconds."""
+
+    offset: float = 0.0
+    rate: float = 1.0
+
+    def virtual(self, reading: float) -> float:
+        """The virtual second at which the clock shows `reading`."""
+        return (reading - self.offset) / self.rate
+
+
+@dataclass(slots=True)
+class Disk:
+    """What survives `kill -9`: the newest checkpoint, replay marks, frames that a push was acknowledged for."""
+
+    epoch: int = 0
+    """How often the node has been started."""
+    checkpoint: Checkpoint | None = None
+    marks: dict[NodeId, tuple[int, str]] = field(default_factory=dict)
+    frames: dict[NodeId, bytes] = field(default_factory=dict)
+
+    def save(self, saved: Save) -> None:
+        """Make `saved` durable."""
+        self.checkpoint = saved.checkpoint or self.checkpoint
+        self.marks |= saved.marks
+        self.frames |= saved.frames
+
+
+@dataclass(slots=True)
+class Host:
+    """A member's machine. `index` is its number in the manifest."""
+
+    index: int
+    id: NodeId
+    name: str
+    identity: Identity
+    clock: Clock
+    train_rows: int
+    """Training rows of its bank, before resampling."""
+    train_frauds: int
+    disk: Disk = field(default_factory=Disk)
+    node: GossipNode | None = None
+    """None while it is down."""
+    shelf: dict[NodeId, tuple[int, bytes]] = field(default_factory=dict)
+    """Sequence number and frame with which pulls for a member are answered."""
+    timers: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Place in the heap's order, and reading of the clock, at which each timer is due."""
+    now: float = float("-inf")
+    """The clock's last reading, which never falls."""
+    down_until: float = 0.0
+    """It does not come up before (virtual seconds)."""
+    gone: bool = False
+    """Whether it has left for good."""
+
+    @property
+    def kept(self) -> Rounds | Checkpoint | None:
+        """Where its model, round and sequence number are: in the running node, or on its disk, if anything is there."""
+        return self.node.rounds if self.node is not None else self.disk.checkpoint
+
+    def read_clock(self, virtual: float) -> float:
+        """What the node takes for the present at `virtual` seconds."""
+        reading = self.clock.offset + self.clock.rate * virtual
+        if reading > self.now:
+            self.now = reading
+        return self.now

@@ -1,0 +1,94 @@
+"""The trainers of all simulated nodes: jobs wait until the first of them is due, then all are done in one call.
+
+What a job gives depends on nothing but what was submitted, so it does not matter when it is computed: the work of many
+nodes can be stacked, and virtual time is none the wiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from p2pfed.core.effects import StartEvaluation, StartTraining
+from p2pfed.core.inputs import EvaluationFinished, TrainingFinished
+from p2pfed.learning.learner import EvaluateJob, Evaluation, ManyLearner, TrainJob, TrainResult
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Training:
+    """One round of one node under way."""
+
+    job: TrainJob
+    seconds: float
+    """How long it takes in virtual time."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Measuring:
+    """One evaluation of one node under way."""
+
+    job: EvaluateJob
+    purpose: str
+    seconds: float
+
+
+Job = TypeVar("Job", Training, Measuring)
+Value = TypeVar("Value")
+
+
+class Trainers:
+    """Every node's trainer child."""
+
+    def __init__(self, learner: ManyLearner, round_seconds: Sequence[float], vary: Callable[[], float]) -> None:
+        """`round_seconds` is each node's usual time for a round; `vary` draws the factor it differs by."""
+        self._learner, self._round_seconds, self._vary = learner, round_seconds, vary
+        self._to_train: dict[Training, None] = {}
+        self._to_measure: dict[Measuring, None] = {}
+        self._trained: dict[Training, TrainResult] = {}
+        self._measured: dict[Measuring, Evaluation] = {}
+
+    def train(self, node: int, asked: StartTraining) -> Training:
+        """Submit a round of training."""
+        job = TrainJob(node, asked.vector, asked.optimiser, asked.round)
+        training = Training(job, self._round_seconds[node] * self._vary())
+        self._to_train[training] = None
+        return training
+
+    def trained(self, training: Training) -> TrainingFinished:
+        """The result of a job that is due; computes all that wait if it is not there yet."""
+        if training in self._to_train:
+            results = self._learner.train([t.job for t in self._to_train])
+            self._trained.update(zip(self._to_train, results, strict=True))
+            self._to_train.clear()
+        result = self._trained.pop(training)
+        return TrainingFinished(
+            training.job.round, result.vector, result.optimiser, result.loss, result.steps, training.seconds
+        )
+
+    def measure(self, node: int, asked: StartEvaluation) -> Measuring:
+        """Submit an evaluation. It is done beside the training, and takes as long as a round of that."""
+        measuring = Measuring(EvaluateJob(node, asked.vector), asked.purpose, self._round_seconds[node])
+        self._to_measure[measuring] = None
+        return measuring
+
+    def measured(self, measuring: Measuring) -> EvaluationFinished:
+        """The result of an evaluation that is due; computes all that wait if it is not there yet."""
+        if measuring in self._to_measure:
+            results = self._learner.evaluate([m.job for m in self._to_measure])
+            self._measured.update(zip(self._to_measure, results, strict=True))
+            self._to_measure.clear()
+        result = self._measured.pop(measuring)
+        return EvaluationFinished(measuring.purpose, result.metrics, result.threshold)
+
+    def lose(self, node: int) -> None:
+        """The node's trainer is killed with it."""
+        self._to_train = _without(node, self._to_train)
+        self._trained = _without(node, self._trained)
+        self._to_measure = _without(node, self._to_measure)
+        self._measured = _without(node, self._measured)
+        self._learner.forget(node)
+
+
+def _without(node: int, jobs: dict[Job, Value]) -> dict[Job, Value]:
+    return {job: value for job, value in jobs.items() if job.job.bank != node}
