@@ -171,7 +171,10 @@ def start(
     settings: Settings = None,
 ) -> None:
     """Run the daemon in the foreground until it is told to stop."""
-    from p2pfed.runtime import daemon
+    from p2pfed.runtime.process import for_life, without_authorities
 
-    node = read_config(config, settings)
+    with for_life(collect_every=20_000), without_authorities():
+        from p2pfed.runtime import daemon
+
+        node = read_config(config, settings)
     raise typer.Exit(daemon.run(node, lambda: read_config(config, settings)))

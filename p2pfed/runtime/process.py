@@ -1,11 +1,15 @@
-"""What the processes of this machine's nodes have in common: one thread each, and no life after their parent."""
+"""What a node's processes have in common: one thread each, no life after their parent, imports that cost little."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gc
 import os
 import signal
+import ssl
 import sys
+from collections.abc import Iterator
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 """Environment: many processes share the cores. To be set before numpy and TensorFlow are imported."""
@@ -20,3 +24,33 @@ def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> Non
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:  # it died before the request was made
         os._exit(0)
+
+
+@contextlib.contextmanager
+def for_life(collect_every: int = 0) -> Iterator[None]:
+    """What is made meanwhile is not looked through for garbage again and again: imported modules stay.
+
+    It takes a seventh off the import of TensorFlow, and a collection in a fork would touch, and so copy, every page.
+    With `collect_every`, what is new is looked through once after so many objects: slower, but garbage is used again.
+    """
+    thresholds = gc.get_threshold()
+    gc.set_threshold(collect_every)
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.set_threshold(*thresholds)
+
+
+@contextlib.contextmanager
+def without_authorities() -> Iterator[None]:
+    """TLS contexts made meanwhile know no public certificate authority.
+
+    aiohttp makes two as it is imported: 2 MB and 50 ms for what a node, which trusts its consortium's own certificates
+    only, has no use for.
+    """
+    ssl.SSLContext.set_default_verify_paths = lambda self: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del ssl.SSLContext.set_default_verify_paths  # what it hides is the base class's

@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from p2pfed.runtime.process import ONE_THREAD, die_with_parent
-from p2pfed.runtime.trainer_child import for_life, learner_class, serve, step_back
+from p2pfed.runtime.process import ONE_THREAD, die_with_parent, for_life
+from p2pfed.runtime.trainer_child import learner_class, serve, step_back
 
 POLL_SECONDS = 1.0
 BACKLOG = 1024

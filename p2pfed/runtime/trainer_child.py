@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import gc
 import os
 import signal
 import socket
@@ -20,7 +19,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from p2pfed.errors import P2PFedError
-from p2pfed.runtime.process import ONE_THREAD, die_with_parent
+from p2pfed.runtime.process import ONE_THREAD, die_with_parent, for_life
 from p2pfed.runtime.trainer_protocol import BrokenMessage, TrainerMessage, receive, send
 
 if TYPE_CHECKING:
@@ -153,20 +152,6 @@ def quiet_stderr() -> Iterator[None]:
         os.dup2(saved, 2)
         os.close(saved)
         os.close(nowhere)
-
-
-@contextlib.contextmanager
-def for_life() -> Iterator[None]:
-    """What is made meanwhile is never looked through for garbage: imported modules stay.
-
-    It takes a seventh off the import of TensorFlow, and a collection in a fork would touch, and so copy, every page.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def step_back() -> None:
