@@ -227,8 +227,7 @@ def _new_file(path: Path) -> BinaryIO:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.write(descriptor, MAGIC)
     except OSError as error:
         raise ConfigError(f"node.journal_dir: {path} cannot be made: {error.strerror}; name another folder") from None
-    file = os.fdopen(descriptor, "wb")
-    file.write(MAGIC)
-    return file
+    return os.fdopen(descriptor, "wb")

@@ -92,7 +92,7 @@ def write(path: Path, *records: list[Any]) -> Path:
 
 
 @pytest.mark.parametrize("kind", INPUTS, ids=lambda kind: kind.__name__)
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_every_input_is_read_as_it_was_written(kind: type, data: st.DataObject, tmp_path_factory: Any) -> None:
     before = data.draw(values_of(kind))
@@ -166,7 +166,7 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_a_journal_that_was_cut_anywhere_replays_as_far_as_it_goes(
     data: st.DataObject, journal: bytes, tmp_path_factory: Any
@@ -184,7 +184,7 @@ def test_a_journal_that_was_cut_anywhere_replays_as_far_as_it_goes(
     assert found.entries <= 7
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_changed_bit_anywhere_is_noticed(data: st.DataObject, journal: bytes, tmp_path_factory: Any) -> None:
     path = tmp_path_factory.getbasetemp() / "flipped"
@@ -197,7 +197,7 @@ def test_a_changed_bit_anywhere_is_noticed(data: st.DataObject, journal: bytes, 
     assert str(path) in str(caught.value)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(data=st.binary(max_size=300))
 def test_any_bytes_after_the_magic_end_in_a_sentence(data: bytes, tmp_path_factory: Any) -> None:
     path = tmp_path_factory.getbasetemp() / "noise"
