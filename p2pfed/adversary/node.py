@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,7 +30,7 @@ class Campaign:
 
 
 class AttackingNode(GossipNode):
-    """A GossipNode whose frames are sealed over poisoned models while one of its campaigns is on.
+    """A GossipNode whose frames are sealed over poisoned models while its campaign is on.
 
     It trains, merges, and signs its own sequence numbers like everybody else; what it saves is what it published, so
     that a restart does not convict it of signing two models with one number.
@@ -44,10 +43,10 @@ class AttackingNode(GossipNode):
         settings: NodeSettings,
         memory: Memory,
         rng: np.random.Generator,
-        campaigns: Sequence[Campaign],
+        campaign: Campaign,
     ) -> None:
         super().__init__(signer, manifest, settings, memory, rng)
-        self._signer, self._instance, self._campaigns = signer, memory.instance, campaigns
+        self._signer, self._instance, self._campaign = signer, memory.instance, campaign
         self._poison_rng = rng.spawn(1)[0]
         self._begun = self.rounds.vector
 
@@ -55,16 +54,14 @@ class AttackingNode(GossipNode):
         """As `GossipNode.handle`; the effects of a finished round carry the poisoned frame."""
         before, previous = self.rounds.seq, self.rounds.statement_digest
         effects = super().handle(given, now)
-        published = isinstance(given, TrainingFinished) and self.rounds.seq > before
-        campaign = next((c for c in self._campaigns if c.on(self.rounds.round)), None)
-        if published and campaign is not None and isinstance(given, TrainingFinished):
-            effects = self._poisoned(effects, campaign.attack, given, previous)
+        if isinstance(given, TrainingFinished) and self.rounds.seq > before and self._campaign.on(self.rounds.round):
+            effects = self._poisoned(effects, given, previous)
         for effect in effects:
             if isinstance(effect, StartTraining):
                 self._begun = effect.vector
         return effects
 
-    def _poisoned(self, effects: list[Effect], attack: Attack, done: TrainingFinished, previous: str) -> list[Effect]:
+    def _poisoned(self, effects: list[Effect], done: TrainingFinished, previous: str) -> list[Effect]:
         rounds = self.rounds
         update = seal_update(
             self._signer,
@@ -74,7 +71,7 @@ class AttackingNode(GossipNode):
             previous=previous,
             round=rounds.round,
             rows=rounds.train_rows,
-            vector=attack.poison(done.vector, self._begun, self._poison_rng),
+            vector=self._campaign.attack.poison(done.vector, self._begun, self._poison_rng),
         )
         honest, rounds.frame, rounds.statement_digest = rounds.frame, update.frame, update.digest
 

@@ -59,6 +59,10 @@ class Engine:
         self._recorder = Recorder(ids, scenario.names)
         self._honest = [host for host in self._hosts if host.index not in population.roles.attackers]
         self._spread = SpreadLog(frozenset(h.index for h in self._honest), scenario.evaluation_period)
+        self._campaigns = {
+            node: Campaign(attack_from_name(section.kind, section.scale), section.start, section.stop)
+            for node, section in population.roles.attackers.items()
+        }
         self._lines: list[str] | None = [] if transcript else None
         self._sample = self._drawn_sample()
         self._open = {host.index for host in self._hosts}
@@ -143,11 +147,10 @@ class Engine:
             software=__version__,
         )
         rng = self._stream(NODE, host.index, memory.epoch)
-        section = self._population.roles.attackers.get(host.index)
-        if section is None:
+        campaign = self._campaigns.get(host.index)
+        if campaign is None:
             return GossipNode(host.identity, manifest, settings, memory, rng)
-        campaign = Campaign(attack_from_name(section.kind, section.scale), section.start, section.stop)
-        return AttackingNode(host.identity, manifest, settings, memory, rng, (campaign,))
+        return AttackingNode(host.identity, manifest, settings, memory, rng, campaign)
 
     # --- running ------------------------------------------------------------------------------------------------------
 
