@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from p2pfed.adversary.attacks import attack_from_name
 from p2pfed.config import Section
 from p2pfed.core.aggregation import rule_from_name
 from p2pfed.core.payload import Encoding
@@ -27,6 +28,14 @@ def _rule(name: str) -> str:
     except ConfigError as error:
         raise ValueError(str(error)) from None
     return name
+
+
+def _attack(kind: str) -> str:
+    try:
+        attack_from_name(kind)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return kind
 
 
 Selection = Annotated[int | tuple[str, ...], BeforeValidator(_selection)]
@@ -87,6 +96,7 @@ class ModelSection(Section):
     """The model that everybody trains."""
 
     kind: Literal["mlp", "autoencoder"] = "mlp"
+    """The MLP learns from labels, the autoencoder what legitimate payments look like."""
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Sizes of the hidden layers; empty takes 64-32 (MLP) or 16-8-4-8-16 (autoencoder)."""
     dropout: Share = 0.2
@@ -99,7 +109,9 @@ class TrainingSection(Section):
     local_steps: int = Field(default=30, ge=0)
     """Optimiser steps a round; 0 is one epoch of the bank's rows."""
     batch: int = Field(default=256, ge=1)
+    """Rows of a step."""
     learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False)
+    """Adam's."""
     decay_rounds: tuple[int, ...] | None = None
     """Rounds after which the rate is divided by 5; `null` is once, after three quarters of the rounds."""
     imbalance: Literal["none", "class_weight", "smote", "adasyn", "undersample"] = "class_weight"
@@ -147,6 +159,7 @@ class StragglersSection(Section):
     """Slow nodes."""
 
     nodes: Selection
+    """Their names, or how many are drawn."""
     slower: float = Field(gt=0, allow_inf_nan=False)
     """How many times longer their training takes."""
 
@@ -155,9 +168,11 @@ class LinkSection(Section):
     """What is different between two nodes, both ways."""
 
     between: tuple[str, str]
+    """The two names."""
     delay_seconds: Seconds | None = None
+    """One way; `null` is that of all links, here and below."""
     loss: Annotated[float, Field(ge=0, le=1)] | None = None
-    """1 cuts the link."""
+    """Share of the exchanges that fail; 1 cuts the link."""
     megabits: Seconds | None = None
     """Megabits a second; 0 is unlimited."""
 
@@ -181,8 +196,11 @@ class OutageSection(Section):
     """Nodes that are killed, and later restart from their saved state."""
 
     nodes: Selection
+    """Their names, or how many are drawn."""
     start: Seconds
+    """When they are killed."""
     end: Seconds
+    """When they start again."""
 
     @model_validator(mode="after")
     def _in_order(self) -> OutageSection:
@@ -195,21 +213,27 @@ class ChurnSection(Section):
     share: float = Field(gt=0, le=1)
     """Share of the nodes that come and go."""
     mean_up: float = Field(gt=0, allow_inf_nan=False)
+    """Seconds from a start to the next kill, on average."""
     mean_down: float = Field(gt=0, allow_inf_nan=False)
+    """Seconds from a kill to the next start, on average."""
 
 
 class JoinersSection(Section):
     """Members that start late."""
 
     nodes: Selection
+    """Their names, or how many are drawn."""
     at: Seconds
+    """When they start."""
 
 
 class LeaversSection(Section):
     """Members that say good-bye and do not come back."""
 
     nodes: Selection
+    """Their names, or how many are drawn; none of the joiners."""
     at: Seconds
+    """When they leave."""
 
 
 class PartitionSection(Section):
@@ -218,7 +242,9 @@ class PartitionSection(Section):
     groups: tuple[Selection, ...] = Field(min_length=2)
     """Names, or how many nodes are drawn for each group."""
     start: Seconds
+    """When they lose each other."""
     end: Seconds
+    """When they can talk again."""
 
     @model_validator(mode="after")
     def _in_order(self) -> PartitionSection:
@@ -229,18 +255,20 @@ class ClockSkewSection(Section):
     """How wrong the nodes' clocks are: drawn for each uniformly from minus to plus these."""
 
     offset_seconds: Seconds = 0.0
+    """How far a clock is off at the start."""
     drift: float = Field(default=0.0, ge=0, le=0.5)
-    """Seconds a second."""
+    """By how many seconds a second it goes wrong."""
 
 
 class AttackersSection(Section):
     """Nodes that publish poisoned models; drawn ones are never the odd bank."""
 
-    kind: str
-    """Name of the attack."""
+    kind: Annotated[str, AfterValidator(_attack)]
+    """`signflip` walks back what its training gained, `gaussian` adds noise to every weight."""
     nodes: Selection
+    """Their names, or how many are drawn."""
     scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """Strength, in the attack's own terms."""
+    """Strength: of a sign flip how many times the gain is walked back, of the noise its standard deviation."""
     start: int = Field(default=1, ge=1)
     """The attacker's first poisoned round."""
     stop: int | None = Field(default=None, ge=1)

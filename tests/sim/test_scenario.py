@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from p2pfed.config import Section
 from p2pfed.core.model import TrainingPolicy
 from p2pfed.errors import ConfigError, UsageError
+from p2pfed.sim import sections
 from p2pfed.sim.feasibility import edges_of
 from p2pfed.sim.scenario import Scenario, load_scenario, scenario_from
 
@@ -168,6 +170,18 @@ attackers:
 def test_keys_of_files_and_of_generated_payments(data: dict[str, Any], expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
         scenario(data=data)
+
+
+def test_an_unknown_attack() -> None:
+    with pytest.raises(ConfigError, match=r"attackers\.0\.kind: unknown attack 'tickle': choose .*signflip"):
+        scenario(attackers=[{"kind": "tickle", "nodes": 1}])
+
+
+def test_every_key_is_documented() -> None:
+    for name in dir(sections):
+        model = getattr(sections, name)
+        if isinstance(model, type) and issubclass(model, Section):
+            assert not [key for key, field in model.model_fields.items() if not field.description], name
 
 
 def test_an_unknown_rule() -> None:
