@@ -225,9 +225,8 @@ class AdminServer:
         return _json(self._document)
 
     async def _prometheus(self, _: web.Request) -> web.Response:
-        return web.Response(
-            body=self._metrics.scrape(self._view, self._log.dropped), headers={"Content-Type": NodeMetrics.CONTENT_TYPE}
-        )
+        text, content_type = self._metrics.scrape(self._view, self._log.dropped)
+        return web.Response(body=text, headers={"Content-Type": content_type})
 
     async def _livez(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
