@@ -30,7 +30,9 @@ CLIENT_CONNECTIONS_PER_PEER = 2
 TLS_BUFFER = 64 * 1024
 """Of each handshake, and of all open connections of members together: asyncio's own are 256 KiB for each."""
 ANSWER_BUFFER = 1024 * 1024
-"""Of all connections to peers together: most frames arrive as one piece, which takes less time than several."""
+"""Of all connections to peers together: most frames arrive as one piece, which takes less time than several.
+
+OpenSSL keeps room for the largest piece a connection has had: nothing at small models, a megabyte at large ones."""
 BACKLOG = 128
 CHUNK = 1024 * 1024
 """Bytes buffered at once."""
