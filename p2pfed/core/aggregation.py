@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from statistics import median
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,13 @@ from p2pfed.core.weights import Vector
 from p2pfed.errors import ConfigError, StateCorrupt
 
 Doubles = NDArray[np.float64]
+Floats = NDArray[np.float32] | NDArray[np.float64]
+
+ROUNDING = 1e-4
+"""Share of the sum of their squares by which the squared distance of two models, from a product, may be wrong."""
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One peer's model as a merge sees it; its vector float32 [d] is finite and never written to."""
 
     member: NodeId
@@ -150,12 +154,12 @@ class Clip:
             return Merged(own, {}, 0.0)
         candidates = sorted(candidates, key=lambda c: c.member)
         moves = _moves(own, candidates)
-        distances = np.sqrt(np.einsum("ij,ij->i", moves, moves))
+        distances = np.sqrt(np.vecdot(moves, moves).astype(np.float64))
         scale = max(self._own or 0.0, self.SCALE_FLOOR * float(np.linalg.norm(own.astype(np.float64))), 1e-12)
         spread = self._spread(distances / scale, candidates)
-        weights = self._weigh(rows, candidates, moves, distances, scale * float(np.clip(spread, *self.REFERENCE)))
-        tau = scale * float(np.clip(spread, *self.RADIUS))
-        shortened = weights * tau / np.maximum(distances, tau)
+        weights = self._weigh(rows, candidates, moves, distances, scale * _within(spread, self.REFERENCE))
+        tau = scale * _within(spread, self.RADIUS)
+        shortened = (weights * tau / np.maximum(distances, tau)).astype(moves.dtype)
         return _moved(own, shortened @ moves, {c.member: float(w) for c, w in zip(candidates, weights, strict=True)})
 
     def state(self) -> bytes:
@@ -177,15 +181,15 @@ class Clip:
         """Median distance of recent merges in own scales; each version counts once, and near copies do not."""
         fresh = (float(r) for r, c in zip(ratios, candidates, strict=True) if c.waited == 0 and r >= self.IDLE)
         self._ratios = [*self._ratios[1 - self.WINDOW :], tuple(fresh)]
-        return float(np.median([r for merge in self._ratios for r in merge] + [self.PRIOR] * self.PRIOR_COUNT))
+        return median([r for merge in self._ratios for r in merge] + [self.PRIOR] * self.PRIOR_COUNT)
 
     def _weigh(
-        self, rows: int, candidates: Sequence[Candidate], moves: Doubles, distances: Doubles, reference: float
+        self, rows: int, candidates: Sequence[Candidate], moves: Floats, distances: Doubles, reference: float
     ) -> Doubles:
         """Shares of the candidates: by rows, halved by waiting, less for the farthest, one vote among copies."""
         k = len(candidates)
         counts = np.array([max(c.rows, 1) for c in candidates], np.float64)
-        by_rows = np.clip(np.sqrt(counts / np.median([*counts, max(rows, 1)])), *self.SAMPLE_LIMITS)
+        by_rows = np.clip(np.sqrt(counts / median([*counts.tolist(), max(rows, 1)])), *self.SAMPLE_LIMITS)
         by_age = 1 / np.sqrt(1 + np.array([c.waited for c in candidates]))
         by_distance = np.ones(k)
         by_distance[np.argsort(-distances, kind="stable")[: int(self.FAR_SHARE * k)]] = self.FAR_WEIGHT
@@ -224,25 +228,34 @@ def coordinate_median(vectors: Sequence[Vector]) -> Vector:
     return median
 
 
-def _moves(own: Vector, candidates: Sequence[Candidate]) -> Doubles:
-    """x_j - own for each candidate, float64 [k, d]."""
-    moves = np.empty((len(candidates), own.size))
-    for row, candidate in zip(moves, candidates, strict=True):
-        np.subtract(candidate.vector, own, out=row, dtype=np.float64)
-    return moves
+def _moves(own: Vector, candidates: Sequence[Candidate]) -> Floats:
+    """x_j - own for each candidate [k, d]: float32 as the models are, float64 where their squares would overflow."""
+    moves = np.stack([c.vector for c in candidates])
+    with np.errstate(over="ignore"):
+        moves -= own
+        if np.isfinite(np.vecdot(moves, moves)).all():
+            return moves
+    return np.stack([c.vector for c in candidates], dtype=np.float64) - own
 
 
-def _moved(own: Vector, move: Doubles, weights: dict[NodeId, float]) -> Merged:
-    return Merged((own + move).astype(np.float32), weights, float(np.linalg.norm(move)))
+def _moved(own: Vector, move: Floats, weights: dict[NodeId, float]) -> Merged:
+    return Merged((own + move).astype(np.float32, copy=False), weights, float(np.linalg.norm(move)))
 
 
-def _copies(moves: Doubles, distances: Doubles, radius: float) -> Doubles:
+def _within(value: float, limits: tuple[float, float]) -> float:
+    return min(max(value, limits[0]), limits[1])
+
+
+def _copies(moves: Floats, distances: Doubles, radius: float) -> Doubles:
     """For each candidate how many, itself included, lie within `radius` of it."""
-    near = np.eye(len(moves), dtype=bool)
-    for i in range(len(moves)):
-        for j in range(i):
-            # By the triangle inequality only candidates at like distances can be close: most pairs end here.
-            if abs(distances[i] - distances[j]) <= radius:
-                near[i, j] = near[j, i] = np.linalg.norm(moves[i] - moves[j]) <= radius
+    squares = distances**2
+    sums = squares[:, None] + squares
+    excess = sums - 2 * (moves @ moves.T) - radius**2
+    near: NDArray[np.bool_] = excess <= 0
+    # What rounding leaves open is looked at pair by pair. By the triangle inequality only like distances can be close.
+    open_pairs = (np.abs(excess) <= ROUNDING * sums) & (np.abs(distances[:, None] - distances) <= radius)
+    for i, j in np.argwhere(np.triu(open_pairs, 1)):
+        near[i, j] = near[j, i] = np.linalg.norm(moves[i].astype(np.float64) - moves[j]) <= radius
+    np.fill_diagonal(near, True)
     counts: Doubles = near.sum(axis=1, dtype=np.float64)
     return counts

@@ -225,7 +225,8 @@ class PeerTable:
 
     def dialable(self, peer: NodeId, now: float) -> bool:
         """Whether to dial `peer` now: it has an endpoint and is neither benched nor blocked."""
-        return self.welcome(peer) and not self.benched(peer, now) and bool(self.endpoints(peer))
+        agreed = self._roster.endpoints.get(peer, ())
+        return self.welcome(peer) and not self.benched(peer, now) and bool(agreed or self.endpoints(peer))
 
     def welcome(self, peer: NodeId) -> bool:
         """Whether `peer` is another member that the operator has not blocked."""

@@ -8,7 +8,7 @@ slow momentum after the merge follows the idea of SlowMo (Wang et al. 2020, arXi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from statistics import median
 
 import numpy as np
 
@@ -40,12 +40,13 @@ class Momentum:
         if step is None or not step.any():
             return list(candidates)
         wide = step.astype(np.float64)  # what a peer may send overflows float32 once it is multiplied
-        new = [float((own.astype(np.float64) - c.vector) @ wide) for c in candidates if c.waited == 0]
+        here = float(own.astype(np.float64) @ wide)
+        new = [here - float(c.vector @ wide) for c in candidates if c.waited == 0]
         if new:
-            lag = float(np.clip(np.median(new) / (wide @ wide), 0.0, self.MOST))
+            lag = min(max(median(new) / float(wide @ wide), 0.0), self.MOST)
             self._lag = self.LAG_MEMORY * self._lag + (1 - self.LAG_MEMORY) * lag
-        leads = [np.float32(min(self._lag + c.waited, self.MOST)) for c in candidates]
-        return [replace(c, vector=c.vector + lead * step) for c, lead in zip(candidates, leads, strict=True)]
+        leads = {c.waited: np.float32(min(self._lag + c.waited, self.MOST)) * step for c in candidates}
+        return [Candidate(c.member, c.vector + leads[c.waited], c.rows, c.waited) for c in candidates]
 
     def push(self, begun: Vector, model: Vector, merged: bool) -> Vector:
         """`model`, moved on by half the usual movement if it was `merged`; the round that ends began at `begun`."""

@@ -7,6 +7,7 @@ what is simulated is what runs, and a journal of inputs replays to the same stat
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -62,8 +63,7 @@ class GossipNode:
         self.problems = Problems()
         self.peers = PeerTable(self.me, manifest.roster, manifest.gossip.heartbeat_seconds)
         self.peers.block(settings.blocked)
-        # questions stand in no journal, so they must not move the generator that decisions are drawn from
-        self._answers_rng = rng.spawn(1)[0]
+        self._rng = rng
         self.presence = Presence(signer, manifest, settings, memory.epoch, self.peers, self.problems, rng)
         self.updates = Updates(self.me, manifest, memory, self.peers, rng)
         self.rounds = Rounds(signer, manifest, settings, memory, self.peers, self.updates, self.problems)
@@ -71,6 +71,11 @@ class GossipNode:
         """Sequence numbers that others named before this node came to sign them: it never will."""
 
     # --- what an interpreter may ask without an input -----------------------------------------------------------------
+
+    @cached_property
+    def _answers_rng(self) -> np.random.Generator:
+        """Questions stand in no journal, so they must not move the generator that decisions are drawn from."""
+        return self._rng.spawn(1)[0]
 
     def heartbeats(self) -> HeartbeatTable:
         """The table to answer an exchange with."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from p2pfed.core.consortium import Manifest
@@ -52,12 +54,16 @@ class Presence:
         self.epoch = epoch
         self._signer, self._peers, self._problems, self._rng = signer, peers, problems, rng
         self._settings = settings
-        self._counter = 0
+        self._counter = 1
         self._ticks = 0
         self._answered = False
         self._last_beat: float | None = None
         self.follow(manifest)
-        self.row = self._seal(seq=0, leaving=False)
+
+    @cached_property
+    def row(self) -> SignedHeartbeat:
+        """The own row as it is told to others: before the first beat one that knows of no update."""
+        return self._seal(seq=0, leaving=False)
 
     def follow(self, manifest: Manifest) -> None:
         """Take members and their endpoints from `manifest`."""
@@ -66,7 +72,6 @@ class Presence:
         self._peers.follow(manifest.roster)
 
     def _seal(self, seq: int, leaving: bool) -> SignedHeartbeat:
-        self._counter += 1
         return seal_heartbeat(
             self._signer,
             Heartbeat(
@@ -94,6 +99,7 @@ class Presence:
         self._last_beat = now
         effects: list[Effect] = [Emit(change) for change in self._peers.tick(now)]
         effects += self._judge_surroundings(now)
+        self._counter += 1
         self.row = self._seal(seq, leaving=False)
         effects += self._exchange(now)
         period = self.manifest.gossip.heartbeat_seconds
@@ -178,6 +184,7 @@ class Presence:
 
     def leave(self, seq: int, now: float) -> list[Effect]:
         """Tell a few members that we stop on purpose."""
+        self._counter += 1
         self.row = self._seal(seq, leaving=True)
         told = self._some(FIRST_PARTNERS, now)
         return [ExchangeHeartbeats(m, self._peers.endpoints(m), self.table()) for m in told]

@@ -10,7 +10,7 @@ from enum import Enum
 import numpy as np
 
 from p2pfed.core.adoption import Adoption, Stage
-from p2pfed.core.aggregation import AggregationRule, rule_from_name
+from p2pfed.core.aggregation import AggregationRule, Candidate, rule_from_name
 from p2pfed.core.consortium import Manifest
 from p2pfed.core.effects import (
     Checkpoint,
@@ -204,7 +204,7 @@ class Rounds:
         return [*pulls, SetTimer("catch_up", now + CATCH_UP_SECONDS)]
 
     def _caught_up(self, now: float) -> list[Effect]:
-        expired = self._merge_only()
+        expired = self._merge_only(self._updates.candidates(self.merges))
         self._momentum = Momentum()  # what moved it before the absence says nothing of now
         return [*expired, *self._begin_round(now)]
 
@@ -306,9 +306,8 @@ class Rounds:
         self.vector = self._momentum.push(begun, self.vector, merged=bool(candidates))
         return tuple(c.member for c in candidates), displacement
 
-    def _merge_only(self) -> list[Effect]:
+    def _merge_only(self, candidates: list[Candidate]) -> list[Effect]:
         """Merge what arrived outside a round."""
-        candidates = self._updates.candidates(self.merges)
         if candidates:
             self.vector = self.rule.merge(self.vector, self.train_rows, candidates).vector
             self.merges += 1
@@ -374,8 +373,9 @@ class Rounds:
         At most as many merges as a slot lasts, so that every member's last model is in the last of them.
         """
         effects: list[Effect] = []
-        if any(c.waited == 0 for c in self._updates.candidates(self.merges)):
-            effects = self._merge_only()
+        candidates = self._updates.candidates(self.merges)
+        if any(c.waited == 0 for c in candidates):
+            effects = self._merge_only(candidates)
             self._quiet_pulls, self._closing_merges = 0, self._closing_merges + 1
         else:
             self._quiet_pulls += 1
