@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,6 +77,21 @@ class HistoryPoint:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Simulated:
+    """What only a simulation can tell."""
+
+    virtual_seconds: float
+    inputs: int
+    """Given to all nodes together."""
+    digest: str
+    """Of all models and statements; equal for runs of the same seed on one machine."""
+    ended: str
+    """Why, in a sentence."""
+    interrupted: bool
+    """Whether somebody ended it before its end; each node's `rounds` say how far it came."""
+
+
 class NodeHistory:
     """One node's rounds, told as they happen: updates count for the round in which they arrived.
 
@@ -123,6 +139,8 @@ class RunFile:
     baselines: Baselines = Baselines()
     quarantines: tuple[Quarantine, ...] = ()
     history: tuple[HistoryPoint, ...] = field(default=())
+    simulated: Simulated | None = None
+    """`None` of real daemons."""
 
     def auprc(self) -> tuple[float, ...]:
         """Pooled-test AUPRC of each honest node that has one."""
@@ -145,12 +163,14 @@ def from_json(value: Any) -> RunFile:
     """The run that `to_json` described; raises ValueError, KeyError or TypeError on anything else."""
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         raise ValueError(f"expected a run file of schema {SCHEMA}")
-    fields = {name: part for name, part in value.items() if name != "schema"}
-    fields["nodes"] = tuple(_node(node) for node in value["nodes"])
-    fields["baselines"] = Baselines(**value["baselines"])
-    fields["quarantines"] = tuple(Quarantine(**quarantine) for quarantine in value["quarantines"])
-    fields["history"] = tuple(HistoryPoint(**point) for point in value["history"])
-    return RunFile(**fields)
+    parts = {name: part for name, part in value.items() if name != "schema"}
+    parts["nodes"] = tuple(_node(node) for node in value["nodes"])
+    parts["baselines"] = Baselines(**value["baselines"])
+    parts["quarantines"] = tuple(Quarantine(**quarantine) for quarantine in value["quarantines"])
+    parts["history"] = tuple(HistoryPoint(**point) for point in value["history"])
+    if parts.get("simulated") is not None:
+        parts["simulated"] = Simulated(**parts["simulated"])
+    return RunFile(**parts)
 
 
 def _node(value: dict[str, Any]) -> NodeRun:
@@ -159,12 +179,33 @@ def _node(value: dict[str, Any]) -> NodeRun:
 
 
 def write(run: RunFile, path: Path) -> None:
-    """Write the run as JSON; raises DiskFault."""
-    text = json.dumps(to_json(run), indent=1, allow_nan=False) + "\n"
+    """Write the run as JSON, a node and a round of a node a line; raises DiskFault."""
     try:
-        path.write_text(text)
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(_pieces(run))
     except OSError as error:
         raise DiskFault(f"the run file {path} cannot be written: {error.strerror}") from None
+
+
+def _pieces(run: RunFile) -> Iterator[str]:
+    """`to_json` as text. A long history is never there as a whole: it has hundreds of thousands of points."""
+    yield f'{{"schema": {_text(SCHEMA)}'
+    for part in fields(run):
+        value = getattr(run, part.name)
+        yield f",\n{_text(part.name)}: "
+        if isinstance(value, tuple):
+            yield "["
+            for i, entry in enumerate(value):
+                yield f"{',' if i else ''}\n {_text(entry)}"
+            yield "]"
+        else:
+            yield _text(value)
+    yield "}\n"
+
+
+# a constant, for an encoder is made anew for each call of json.dumps with options
+_text = json.JSONEncoder(allow_nan=False, default=vars).encode
+"""A value, or a dataclass of values, in one line."""
 
 
 def read(path: Path) -> RunFile:

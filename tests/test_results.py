@@ -7,7 +7,7 @@ import pytest
 
 from p2pfed import results
 from p2pfed.errors import DataError, DiskFault
-from p2pfed.results import Alone, Baselines, HistoryPoint, NodeRun, Quarantine, RunFile
+from p2pfed.results import Alone, Baselines, HistoryPoint, NodeRun, Quarantine, RunFile, Simulated
 
 MEASURES = {
     "auprc": 0.8,
@@ -33,9 +33,21 @@ RUN = RunFile(
 )
 
 
-def test_written_and_read_again(tmp_path):
+SIMULATED = replace(RUN, kind="simulate", simulated=Simulated(90.5, 2551, "ab" * 32, "stopped", True))
+
+
+@pytest.mark.parametrize("run", [RUN, SIMULATED, replace(RUN, nodes=(), quarantines=(), history=())])
+def test_written_and_read_again(tmp_path, run):
     path = tmp_path / "run.json"
-    results.write(RUN, path)
+    results.write(run, path)
+    assert results.read(path) == run
+    assert json.loads(path.read_text()) == json.loads(json.dumps(results.to_json(run)))
+    assert len(path.read_text().splitlines()) < 30
+
+
+def test_a_file_of_an_older_version_is_read(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({k: v for k, v in results.to_json(RUN).items() if k != "simulated"}))
     assert results.read(path) == RUN
 
 
@@ -49,7 +61,7 @@ def test_the_shape_that_others_script_against():
     assert value["schema"] == "p2pfed.run/1"
     assert set(value) == {
         "schema", "kind", "seed", "rounds", "wall_seconds", "versions", "options", "nodes", "baselines",
-        "quarantines", "history",
+        "quarantines", "history", "simulated",
     }  # fmt: skip
     assert set(value["nodes"][0]) == {
         "name", "id", "role", "train_rows", "train_frauds", "rounds", "test", "own_test", "alone", "bytes_sent",
