@@ -59,20 +59,20 @@ class StackedLearner:
         if not all(map(len, rows)):
             raise ValueError("a learner needs at least one row to train on")
         # one gather fetches a batch with its labels; bank b's rows lie between starts[b] and starts[b + 1]
-        self._pool = tf.concat([np.concatenate([part.features, part.labels[:, None]], axis=1) for part in rows], axis=0)
+        features, labels = (
+            np.concatenate(parts) for parts in zip(*((r.features, r.labels) for r in rows), strict=True)
+        )
+        self._pool = tf.constant(np.column_stack([features, labels]))
         self._starts = np.concatenate([[0], np.cumsum([len(part) for part in rows])])
         self._states = [b""] * len(banks)
         self._fused_step = tf.function(self._step, autograph=False, jit_compile=True)
-        self._loop = tf.function(
-            self._round,
-            autograph=False,
-            input_signature=[
-                tf.TensorSpec((None, width, policy.batch), tf.int32),
-                tf.TensorSpec((None, width), tf.float32),
-                tf.TensorSpec((width,), tf.int32),
-                tf.TensorSpec((width,), tf.float32),
-                *[tf.TensorSpec((width, self._schema.size), tf.float32)] * 3,
-            ],
+        # the one concrete function: to look for it by the arguments would take as long as two steps
+        self._loop = tf.function(self._round, autograph=False).get_concrete_function(
+            tf.TensorSpec((None, width, policy.batch), tf.int32),
+            tf.TensorSpec((None, width), tf.float32),
+            tf.TensorSpec((width,), tf.int32),
+            tf.TensorSpec((width,), tf.float32),
+            *[tf.TensorSpec((width, self._schema.size), tf.float32)] * 3,
         )
 
     def train(self, jobs: Sequence[TrainJob]) -> list[TrainResult]:
@@ -91,19 +91,18 @@ class StackedLearner:
 
     def evaluate(self, jobs: Sequence[EvaluateJob]) -> list[Evaluation]:
         """See `ManyLearner.evaluate`."""
-        banks = [self._banks[job.bank] for job in jobs]
-        return [
-            measure(self._spec, job.vector, bank.rows, bank.threshold) for job, bank in zip(jobs, banks, strict=True)
-        ]
+
+        def answer(job: EvaluateJob) -> Evaluation:
+            bank = self._banks[job.bank]
+            return measure(self._spec, job.vector, bank.rows, bank.threshold)
+
+        # numpy gives Python's lock away in products and sorts, which is where the time goes
+        with ThreadPoolExecutor(PROCESSORS) as threads:
+            return list(threads.map(answer, jobs))
 
     def forget(self, bank: int) -> None:
         """See `ManyLearner.forget`."""
         self._states[bank] = b""
-
-    @property
-    def traces(self) -> int:
-        """How often the loop was traced: once, for the life of the learner."""
-        return int(self._loop.experimental_get_tracing_count())
 
     def _state(self, job: TrainJob) -> AdamState:
         self._schema.split(job.vector)
@@ -118,7 +117,7 @@ class StackedLearner:
         begin = time.perf_counter()
         drawn = [batches(self._policy, self._rows(job.bank), self._banks[job.bank].seed, job.round) for job, _ in tasks]
         arguments = self._arguments(tasks, drawn)
-        weights, mean, square, losses = (tensor.numpy() for tensor in self._loop(*arguments))
+        weights, mean, square, losses = (tensor.numpy() for tensor in self._loop(*map(tf.constant, arguments)))
         seconds = (time.perf_counter() - begin) / len(tasks)
         results = []
         for i, ((_, before), rows) in enumerate(zip(tasks, drawn, strict=True)):

@@ -30,7 +30,7 @@ def curve(scores: ArrayLike, labels: ArrayLike) -> Curve:
     values, fraud = np.asarray(scores, np.float64), np.asarray(labels) > 0.5
     if np.isnan(values).any():
         raise ValueError("a score is NaN, so the scores have no order")
-    order = np.argsort(-values, kind="stable")
+    order = np.argsort(-values)
     values, fraud = values[order], fraud[order]
     ends = np.append(np.flatnonzero(np.diff(values)), len(values) - 1) if len(values) else np.zeros(0, np.int64)
     caught = np.cumsum(fraud, dtype=np.int64)[ends]
