@@ -16,6 +16,26 @@ LINE_SECONDS = 5.0
 """Between two plain lines."""
 
 
+class Pace:
+    """How long something takes, by how fast it has gone since its first piece was seen."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._first: tuple[float, float] | None = None
+
+    def seconds_left(self, done: float, total: float) -> float | None:
+        """None before the pace is known."""
+        now = self._clock()
+        if done == 0:
+            return None
+        if self._first is None:
+            self._first = (now, done)
+        begin, at_first = self._first
+        if done <= at_first:
+            return None
+        return (total - done) * (now - begin) / (done - at_first)
+
+
 class Screen:
     """Shows steps and the nodes' progress on `console`; everything goes to standard error, data to standard output."""
 
@@ -24,7 +44,7 @@ class Screen:
         self._clock = clock
         self._live: Live | None = None
         self._last_line = float("-inf")
-        self._first: tuple[float, int] | None = None
+        self._pace = Pace(clock)
         self._addressed = False
         self._said = ""
 
@@ -39,7 +59,7 @@ class Screen:
             self.step(
                 "\n".join(f"{node.name} says how it is at http://{node.address}/api/v1/status" for node in progress)
             )
-        left = self._seconds_left(progress, rounds)
+        left = self._pace.seconds_left(sum(node.round for node in progress), rounds * len(progress))
         if self._live is not None:
             self._live.update(_table(progress, rounds, left), refresh=True)
         elif self._clock() - self._last_line >= LINE_SECONDS and (line := _line(progress, rounds, left)) != self._said:
@@ -59,21 +79,9 @@ class Screen:
             self._live.stop()
             self._live = None
 
-    def _seconds_left(self, progress: Sequence[NodeProgress], rounds: int) -> float | None:
-        """From the pace since the first round was seen; None before."""
-        done, now = sum(node.round for node in progress), self._clock()
-        if done == 0:
-            return None
-        if self._first is None:
-            self._first = (now, done)
-        begin, at_first = self._first
-        if done <= at_first:
-            return None
-        return (rounds * len(progress) - done) * (now - begin) / (done - at_first)
-
 
 def _table(progress: Sequence[NodeProgress], rounds: int, left: float | None) -> Table:
-    table = Table(caption=f"time left {_clock(left)} · Ctrl-C stops every process", caption_justify="left")
+    table = Table(caption=f"time left {minutes(left)} · Ctrl-C stops every process", caption_justify="left")
     for name in ("bank", "state"):
         table.add_column(name)
     for name in ("round", "AUPRC", "exchanges"):
@@ -98,11 +106,12 @@ def _line(progress: Sequence[NodeProgress], rounds: int, left: float | None) -> 
     auprc = f"{sum(known) / len(known):.3f}" if known else "-"
     exchanged = sum(node.exchanged for node in progress)
     rounds_done = f"{slowest}" if slowest == fastest else f"{slowest} to {fastest}"
-    return f"round {rounds_done} of {rounds} · mean AUPRC {auprc} · {exchanged} exchanges · time left {_clock(left)}"
+    return f"round {rounds_done} of {rounds} · mean AUPRC {auprc} · {exchanged} exchanges · time left {minutes(left)}"
 
 
-def _clock(seconds: float | None) -> str:
+def minutes(seconds: float | None) -> str:
+    """`1:15`; `unknown` for None."""
     if seconds is None:
         return "unknown"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+    whole, rest = divmod(round(seconds), 60)
+    return f"{whole}:{rest:02d}"

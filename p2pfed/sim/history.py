@@ -19,6 +19,8 @@ from p2pfed.sim.host import Host
 
 CHUNK = 256
 """Models that are stacked at once."""
+DONE = "every node that was up had done its rounds"
+STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class History:
     inputs_handled: int
     virtual_seconds: float
     ended: str
-    """Why, in a sentence."""
+    """Why: `DONE`, `STOPPED`, or in a sentence what went wrong."""
 
 
 class Recorder:

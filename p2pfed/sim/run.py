@@ -18,8 +18,24 @@ def simulate(
     `watch` is told the progress now and then; `transcript` asks for readable lines. Ctrl-C ends the run and returns
     what there is. Raises UsageError and DataError for what cannot be run, before anything starts.
     """
-    from p2pfed.learning.batched import StackedLearner  # imports TensorFlow
+    return prepare(scenario, watch, transcript=transcript).run()
 
-    population = populate(scenario, load(scenario))
+
+def prepare(
+    scenario: Scenario,
+    watch: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] = lambda step: None,
+    *,
+    transcript: bool = False,
+) -> Engine:
+    """What `simulate` does before the first virtual second; `say` is told each step, which may take a while."""
+    file, banks = scenario.data.file, f"{scenario.nodes:,} banks"
+    say(f"{'generating payments' if file is None else f'reading {file}'} and dealing them to {banks}")
+    loaded = load(scenario)
+    say(f"making keys and a manifest for {banks}")
+    population = populate(scenario, loaded)
+    say("importing TensorFlow")
+    from p2pfed.learning.batched import StackedLearner
+
     learner = StackedLearner(population.manifest.model, population.manifest.training, population.banks)
-    return Engine(population, scenario, learner, watch, transcript=transcript).run()
+    return Engine(population, scenario, learner, watch, transcript=transcript)
