@@ -119,7 +119,7 @@ class PeerTable:
                 if member not in self or len(self._heard) >= MAX_WATCHED:
                     continue
                 heard = self._heard[member] = _Heard(row, now, self._well)
-            elif row is heard.row or _age(beat) <= _age(heard.row.heartbeat):
+            elif row is heard.row or not _newer(beat, heard.row.heartbeat):
                 continue
             else:
                 self._heard[member] = self._heard.pop(member)
@@ -250,8 +250,11 @@ class PeerTable:
 
         if tick_number % STALEST_EVERY:
             return next(iter(draw(self._roster.ids, 1, rng, dialable)), None)
-        if len(self._heard) < self._others and (strangers := draw(self._roster.ids, 1, rng, never_heard)):
-            return strangers[0]
+        if len(self._heard) < self._others:
+            few = 2 * len(self._heard) > self._others  # and not to be met by chance
+            strangers = [m for m in self._roster.ids if m not in self._heard] if few else self._roster.ids
+            if drawn := draw(strangers, 1, rng, never_heard):
+                return drawn[0]
         return next(filter(dialable, self._heard), None)
 
     def endpoints(self, peer: NodeId) -> tuple[Address, ...]:
@@ -293,8 +296,8 @@ class PeerTable:
             self._well += min(max(now - before, 0.0), GAP_PERIODS * self._period)
 
 
-def _age(beat: Heartbeat) -> tuple[int, int]:
-    return beat.epoch, beat.counter
+def _newer(beat: Heartbeat, than: Heartbeat) -> bool:
+    return beat.counter > than.counter if beat.epoch == than.epoch else beat.epoch > than.epoch
 
 
 @lru_cache(maxsize=2**15)  # every node of a simulation asks for those of all others

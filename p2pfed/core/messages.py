@@ -62,7 +62,7 @@ class ModelUpdate:
         return bool(np.isfinite(self.vector).all())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """One member's signed row of the heartbeat table; the highest (epoch, counter) wins."""
 
@@ -82,7 +82,7 @@ class Heartbeat:
     software: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SignedHeartbeat:
     """A heartbeat, and its bytes with the signature in front (64 bytes), as they are relayed."""
 
