@@ -20,8 +20,8 @@ DROPPING = replace(MLP, dropout=0.25)
 AUTOENCODER = ModelSpec("autoencoder", 6, (4, 2, 4), 0.0)
 SPECS = pytest.mark.parametrize("spec", [MLP, DROPPING, AUTOENCODER], ids=["mlp", "dropout", "autoencoder"])
 EPOCH = TrainingPolicy(0, 64, 5e-3, (2,), "none", 10.0)
-SIZES = (300, 64, 1000, 20, 300)
-"""Training rows by bank: 5, 1, 16, 1 and 5 steps an epoch, with a batch that is longer than a bank among them."""
+SIZES = (300, 20, 1000)
+"""Training rows by bank: 5, 1 and 16 steps an epoch, with a batch that is longer than a bank among them."""
 
 Make = Callable[..., ManyLearner]
 
@@ -56,7 +56,7 @@ def make(request: pytest.FixtureRequest) -> Make:
             return one_by_one(KerasLearner, spec, policy, many)
         from p2pfed.learning.batched import StackedLearner
 
-        return StackedLearner(spec, policy, many, width=3)
+        return StackedLearner(spec, policy, many, width=2)
 
     return made
 
@@ -70,7 +70,7 @@ def jobs(spec: ModelSpec = MLP, count: int = len(SIZES), round_number: int = 1) 
 
 
 def test_answers_come_in_the_order_of_the_jobs(make: Make) -> None:
-    results = make().train([jobs()[bank] for bank in (3, 0, 2)])
+    results = make().train([jobs()[bank] for bank in (1, 0, 2)])
     assert [r.steps for r in results] == [1, 5, 16]
     assert make().train([]) == [] and make().evaluate([]) == []
 
@@ -99,7 +99,7 @@ def test_a_job_does_not_depend_on_the_jobs_beside_it(make: Make, spec: ModelSpec
     for round_number in (1, 2):
         asked = jobs(spec, round_number=round_number)
         first = together.train(asked)
-        order = [4, 1, 3, 0, 2]
+        order = [2, 0, 1]
         second = dict(zip(order, shuffled.train([asked[bank] for bank in order]), strict=True))
         for bank, result in enumerate(first):
             alone = apart.train([asked[bank]])[0]
@@ -144,7 +144,7 @@ def test_vectors_are_not_written_to_and_results_stay(make: Make) -> None:
 @pytest.mark.parametrize(("local_steps", "steps"), [(7, [7, 7, 7]), (0, [5, 1, 16])])
 def test_a_round_is_local_steps_or_one_epoch_of_each_bank(make: Make, local_steps: int, steps: list[int]) -> None:
     many = make(policy=replace(EPOCH, local_steps=local_steps))
-    assert [r.steps for r in many.train(jobs(count=3))] == steps
+    assert [r.steps for r in many.train(jobs())] == steps
 
 
 def test_one_bank_that_diverges_leaves_the_others_alone(make: Make) -> None:
@@ -155,7 +155,7 @@ def test_one_bank_that_diverges_leaves_the_others_alone(make: Make) -> None:
     assert not np.isfinite(diverged[0].vector).all()
     assert not np.frombuffer(diverged[0].optimiser, np.uint8).any()
     again = [replace(job, round=2) for job in jobs()]
-    for bank in (1, 2, 3, 4):
+    for bank in (1, 2):
         assert np.array_equal(diverged[bank].vector, expected[bank].vector)
     assert np.array_equal(wild.train(again)[2].vector, tame.train(again)[2].vector)
 
@@ -181,8 +181,8 @@ def test_evaluations_are_those_of_measure(make: Make, spec: ModelSpec) -> None:
     many = [replace(bank, rows=replace(bank.rows, pooled_test=shared)) for bank in banks()]
     many[1] = replace(many[1], rows=replace(many[1].rows, pooled_test=odd))
     many[2] = replace(many[2], rows=replace(many[2].rows, pooled_test=draw(0, 0), validation=draw(0, 0)))
-    answers = make(spec, many=many).evaluate([EvaluateJob(bank, start(spec, bank)) for bank in (2, 0, 4, 1)])
-    for answer, bank in zip(answers, (2, 0, 4, 1), strict=True):
+    answers = make(spec, many=many).evaluate([EvaluateJob(bank, start(spec, bank)) for bank in (2, 0, 1)])
+    for answer, bank in zip(answers, (2, 0, 1), strict=True):
         expected = measure(spec, start(spec, bank), many[bank].rows, many[bank].threshold)
         assert answer.threshold == pytest.approx(expected.threshold, rel=1e-5)
         assert answer.metrics.keys() == expected.metrics.keys()
