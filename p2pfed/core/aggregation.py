@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,10 @@ from p2pfed.core.weights import Vector
 from p2pfed.errors import ConfigError, StateCorrupt
 
 Doubles = NDArray[np.float64]
-Floats = NDArray[np.float32] | NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
-ROUNDING = 1e-4
-"""Share of the sum of their squares by which the squared distance of two models, from a product, may be wrong."""
+ROUNDING = 1000
+"""Share of two models' squared lengths, in least steps of the number format, by which their product may be wrong."""
 
 
 class Candidate(NamedTuple):
@@ -94,7 +94,7 @@ class Mean:
             return Merged(own, {}, 0.0)
         share = 1.0 / (1 + len(candidates))
         candidates = sorted(candidates, key=lambda c: c.member)  # sums in one order, so in one result
-        return _moved(own, share * _moves(own, candidates).sum(axis=0), {c.member: share for c in candidates})
+        return _moved(own, share * _moves(own, candidates)[0].sum(axis=0), {c.member: share for c in candidates})
 
     def state(self) -> bytes:
         """Only the rule's name: there is no memory."""
@@ -153,14 +153,14 @@ class Clip:
         if not candidates:
             return Merged(own, {}, 0.0)
         candidates = sorted(candidates, key=lambda c: c.member)
-        moves = _moves(own, candidates)
-        distances = np.sqrt(np.vecdot(moves, moves).astype(np.float64))
+        moves, distances = _moves(own, candidates)
         scale = max(self._own or 0.0, self.SCALE_FLOOR * float(np.linalg.norm(own.astype(np.float64))), 1e-12)
         spread = self._spread(distances / scale, candidates)
         weights = self._weigh(rows, candidates, moves, distances, scale * _within(spread, self.REFERENCE))
         tau = scale * _within(spread, self.RADIUS)
-        shortened = (weights * tau / np.maximum(distances, tau)).astype(moves.dtype)
-        return _moved(own, shortened @ moves, {c.member: float(w) for c, w in zip(candidates, weights, strict=True)})
+        shortened = weights * tau / np.maximum(distances, tau)
+        move: Floats = shortened.astype(moves.dtype) @ moves
+        return _moved(own, move, dict(zip([c.member for c in candidates], weights.tolist(), strict=True)))
 
     def state(self) -> bytes:
         """Own scale and remembered distances, as JSON."""
@@ -179,7 +179,8 @@ class Clip:
 
     def _spread(self, ratios: Doubles, candidates: Sequence[Candidate]) -> float:
         """Median distance of recent merges in own scales; each version counts once, and near copies do not."""
-        fresh = (float(r) for r, c in zip(ratios, candidates, strict=True) if c.waited == 0 and r >= self.IDLE)
+        seen = zip(ratios.tolist(), candidates, strict=True)
+        fresh = (ratio for ratio, c in seen if c.waited == 0 and ratio >= self.IDLE)
         self._ratios = [*self._ratios[1 - self.WINDOW :], tuple(fresh)]
         return median([r for merge in self._ratios for r in merge] + [self.PRIOR] * self.PRIOR_COUNT)
 
@@ -188,8 +189,9 @@ class Clip:
     ) -> Doubles:
         """Shares of the candidates: by rows, halved by waiting, less for the farthest, one vote among copies."""
         k = len(candidates)
-        counts = np.array([max(c.rows, 1) for c in candidates], np.float64)
-        by_rows = np.clip(np.sqrt(counts / median([*counts.tolist(), max(rows, 1)])), *self.SAMPLE_LIMITS)
+        counts = [max(c.rows, 1) for c in candidates]
+        least, most = self.SAMPLE_LIMITS
+        by_rows = np.sqrt(np.array(counts, np.float64) / median([*counts, max(rows, 1)])).clip(least, most)
         by_age = 1 / np.sqrt(1 + np.array([c.waited for c in candidates]))
         by_distance = np.ones(k)
         by_distance[np.argsort(-distances, kind="stable")[: int(self.FAR_SHARE * k)]] = self.FAR_WEIGHT
@@ -228,14 +230,21 @@ def coordinate_median(vectors: Sequence[Vector]) -> Vector:
     return median
 
 
-def _moves(own: Vector, candidates: Sequence[Candidate]) -> Floats:
-    """x_j - own for each candidate [k, d]: float32 as the models are, float64 where their squares would overflow."""
-    moves = np.stack([c.vector for c in candidates])
+def _moves(own: Vector, candidates: Sequence[Candidate]) -> tuple[Floats, Doubles]:
+    """x_j - own for each candidate [k, d], and their lengths [k].
+
+    The moves are float32 as the models are, but float64 where their squares would overflow.
+    """
+    moves: Floats = np.concatenate([c.vector for c in candidates]).reshape(len(candidates), -1)
     with np.errstate(over="ignore"):
         moves -= own
-        if np.isfinite(np.vecdot(moves, moves)).all():
-            return moves
-    return np.stack([c.vector for c in candidates], dtype=np.float64) - own
+        squares = np.vecdot(moves, moves)
+    if not np.isfinite(squares).all():
+        moves = np.empty(moves.shape)
+        for row, candidate in zip(moves, candidates, strict=True):
+            np.subtract(candidate.vector, own, out=row, dtype=np.float64)
+        squares = np.vecdot(moves, moves)
+    return moves, np.sqrt(squares.astype(np.float64))
 
 
 def _moved(own: Vector, move: Floats, weights: dict[NodeId, float]) -> Merged:
@@ -252,10 +261,14 @@ def _copies(moves: Floats, distances: Doubles, radius: float) -> Doubles:
     sums = squares[:, None] + squares
     excess = sums - 2 * (moves @ moves.T) - radius**2
     near: NDArray[np.bool_] = excess <= 0
-    # What rounding leaves open is looked at pair by pair. By the triangle inequality only like distances can be close.
-    open_pairs = (np.abs(excess) <= ROUNDING * sums) & (np.abs(distances[:, None] - distances) <= radius)
-    for i, j in np.argwhere(np.triu(open_pairs, 1)):
-        near[i, j] = near[j, i] = np.linalg.norm(moves[i].astype(np.float64) - moves[j]) <= radius
+    doubtful = np.abs(excess) <= ROUNDING * np.finfo(moves.dtype).eps * sums
+    if doubtful.any():
+        # These are looked at pair by pair. By the triangle inequality only candidates at like distances can be close.
+        alike = np.abs(distances[:, None] - distances) <= radius
+        near &= alike
+        for i, j in np.argwhere(np.triu(doubtful & alike, 1)):
+            apart = np.subtract(moves[i], moves[j], dtype=np.float64)
+            near[i, j] = near[j, i] = np.linalg.norm(apart) <= radius
     np.fill_diagonal(near, True)
     counts: Doubles = near.sum(axis=1, dtype=np.float64)
     return counts

@@ -45,7 +45,9 @@ class Momentum:
         if new:
             lag = min(max(median(new) / float(wide @ wide), 0.0), self.MOST)
             self._lag = self.LAG_MEMORY * self._lag + (1 - self.LAG_MEMORY) * lag
-        leads = {c.waited: np.float32(min(self._lag + c.waited, self.MOST)) * step for c in candidates}
+        leads = {
+            waited: np.float32(min(self._lag + waited, self.MOST)) * step for waited in {c.waited for c in candidates}
+        }
         return [Candidate(c.member, c.vector + leads[c.waited], c.rows, c.waited) for c in candidates]
 
     def push(self, begun: Vector, model: Vector, merged: bool) -> Vector:

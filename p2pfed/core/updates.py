@@ -113,7 +113,5 @@ class Updates:
 
     def candidates(self, merges: int) -> list[Candidate]:
         """What the next merge uses."""
-        return [
-            Candidate(s.update.statement.sender, s.update.vector, s.update.statement.rows, merges - s.arrived_merge)
-            for s in self.slots()
-        ]
+        found = [(s.update.statement, s.update.vector, merges - s.arrived_merge) for s in self.slots()]
+        return [Candidate(st.sender, vector, st.rows, waited) for st, vector, waited in found]

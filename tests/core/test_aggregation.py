@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from p2pfed.core.aggregation import Candidate, Clip, Mean, Merged, coordinate_median, rule_from_name
+from p2pfed.core.aggregation import Candidate, Clip, Mean, Merged, _copies, coordinate_median, rule_from_name
 from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector
 from p2pfed.errors import ConfigError, StateCorrupt
@@ -186,6 +186,22 @@ def test_the_farthest_of_six_has_a_third_of_its_weight_and_of_five_all() -> None
     five = clip().merge(ZERO, 100, [*around(4), peer("FAR", at(2.5, 9))]).weights
     assert six[NodeId("FAR")] == pytest.approx(six[NodeId("P0")] / 3)
     assert five[NodeId("FAR")] == pytest.approx(five[NodeId("P0")])
+
+
+@pytest.mark.parametrize(
+    ("kind", "offset"), [("f4", 0.0), ("f4", 1e3), ("f4", 1e6), ("f8", 0.0), ("f8", 1e6), ("f8", 1e30)]
+)
+def test_copies_are_counted_as_exactly_far_from_home_as_near_it(kind: str, offset: float) -> None:
+    """One matrix product gives all distances, but rounds: what it leaves open must still be decided rightly."""
+    rng = np.random.default_rng(0)
+    centres = offset + rng.normal(0, 1, (5, 40))
+    moves = np.repeat(centres, 4, axis=0).astype(kind)
+    moves[::2] += rng.normal(0, 0.05, (10, 40)).astype(kind)
+    doubles = moves.astype(np.float64)
+    distances = np.linalg.norm(doubles, axis=1)
+    for radius in (0.2, 0.5, 5.0, 9.0):
+        pairs = np.linalg.norm(doubles[:, None] - doubles, axis=2)
+        np.testing.assert_array_equal(_copies(moves, distances, radius), (pairs <= radius).sum(axis=1))
 
 
 def test_copies_have_one_vote_together() -> None:
