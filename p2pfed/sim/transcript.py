@@ -1,8 +1,11 @@
-"""A simulation as readable lines, the same on every machine: figures are rounded to what float noise cannot change."""
+"""What happens in a simulation as readable lines, one for each event: `story` tells the same in far fewer.
+
+No line holds a figure of a model: a transcript is the same on every machine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from p2pfed.core.events import (
@@ -16,6 +19,7 @@ from p2pfed.core.events import (
     RoundCompleted,
     RunFinished,
     TrainingAlone,
+    UpdateAccepted,
     UpdateRefused,
 )
 from p2pfed.core.types import NodeId, PeerState
@@ -30,13 +34,18 @@ def line(time: float, said: str) -> str:
 
 
 def sentence(event: Event, name_of: NameOf) -> str | None:
-    """What happened to a node, to follow its name; None for what happens too often to read."""
+    """What happened to a node, to follow its name; None for what says nothing of models or members."""
     say = _SAY.get(type(event))
     return say(event, name_of) if say else None
 
 
+def listed(names: Iterable[str]) -> str:
+    """Names of nodes in the order of their numbers."""
+    return ", ".join(sorted(names, key=lambda name: (len(name), name)))
+
+
 def _started(event: NodeStarted, name_of: NameOf) -> str:
-    return f"goes on from round {event.round}" if event.round else "starts from the initial weights"
+    return f"goes on from round {event.round}" if event.round else "starts with nothing saved"
 
 
 def _peer(event: PeerChanged, name_of: NameOf) -> str:
@@ -50,9 +59,13 @@ def _peer(event: PeerChanged, name_of: NameOf) -> str:
     }[event.after]
 
 
+def _accepted(event: UpdateAccepted, name_of: NameOf) -> str:
+    relay = "" if event.via == event.member else f" through {name_of(event.via)}"
+    return f"gets update {event.seq} of {name_of(event.member)}{relay}"
+
+
 def _round(event: RoundCompleted, name_of: NameOf) -> str:
-    names = ", ".join(map(name_of, event.merged)) or "nobody"
-    return f"round {event.round} merged {names} (moved {event.displacement:.2f})"
+    return f"round {event.round} merged {listed(map(name_of, event.merged)) or 'nobody'}"
 
 
 _SAY: dict[type, _Say] = {
@@ -61,6 +74,7 @@ _SAY: dict[type, _Say] = {
     Listening: lambda event, name_of: f"has {event.train_frauds} frauds and only listens",
     ModelAdopted: lambda event, name_of: f"adopts the median of {event.sources} models",
     PeerChanged: _peer,
+    UpdateAccepted: _accepted,
     UpdateRefused: lambda event, name_of: f"refuses an update of {name_of(event.member)}: {event.reason.sentence}",
     RoundCompleted: _round,
     RunFinished: lambda event, name_of: f"has done its {event.round} rounds",
