@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from p2pfed import __version__
 from p2pfed.adversary.attacks import attack_from_name
@@ -23,7 +24,7 @@ from p2pfed.core.weights import Vector
 from p2pfed.learning.learner import EvaluateJob, ManyLearner, training_rows
 from p2pfed.results import NodeRun, RunFile, versions
 from p2pfed.sim.churn import Churn, clocks, timetable
-from p2pfed.sim.history import History, Progress, Recorder, Spread, SpreadLog, consensus_distance, digest
+from p2pfed.sim.history import DONE, STOPPED, History, Progress, Recorder, Spread, SpreadLog, consensus_distance, digest
 from p2pfed.sim.host import Host
 from p2pfed.sim.interpreter import Interpreter
 from p2pfed.sim.network import Link, Network
@@ -158,11 +159,12 @@ class Engine:
         """Go on to the end, or until `stop` or Ctrl-C; returns what there is."""
         begin = time.monotonic()
         try:
-            with _few_collections():
+            # small products only lose by being shared between threads, and are rounded by how they are shared
+            with _few_collections(), threadpool_limits(1, "blas"):
                 self._interpreter.run()
-            if not self._ended:
-                self._end(f"nothing more could happen: {self._unfinished()} had not done their rounds")
-            self._measure_the_rest()
+                if not self._ended:
+                    self._end(f"nothing more could happen: {self._unfinished()} had not done their rounds")
+                self._measure_the_rest()
         except KeyboardInterrupt:
             self.stop()
         self.look(self._interpreter.now)
@@ -170,7 +172,7 @@ class Engine:
 
     def stop(self) -> None:
         """End as soon as possible."""
-        self._end("stopped")
+        self._end(STOPPED)
 
     def _end(self, why: str) -> None:
         self._ended = why
@@ -230,7 +232,7 @@ class Engine:
     def _no_more_waiting(self, host: Host) -> None:
         self._open.discard(host.index)
         if not self._open:
-            self._end("every node that was up had done its rounds")
+            self._end(DONE)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

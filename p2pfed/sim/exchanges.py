@@ -32,7 +32,7 @@ NO_ANSWER, REFUSED = "no answer", "connection refused"
 Request = Pull | Push | ExchangeHeartbeats | SayHello | FetchManifest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Question:
     """A request on its way; `epoch` is that of the asking process, to which the answer goes."""
 
