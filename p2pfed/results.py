@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from p2pfed import __version__
-from p2pfed.errors import DataError, DiskFault
+from p2pfed.errors import DataError, DiskFault, UsageError
 
 SCHEMA = "p2pfed.run/1"
 
@@ -176,6 +177,15 @@ def from_json(value: Any) -> RunFile:
 def _node(value: dict[str, Any]) -> NodeRun:
     alone = value["alone"]
     return NodeRun(**{**value, "alone": None if alone is None else Alone(**alone)})
+
+
+def check_writable(path: Path) -> None:
+    """Raise UsageError where the run file could not be written: hours later it would be too late to say so."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"--json {path}: there is no directory {folder}; make it first")
+    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise UsageError(f"--json {path} cannot be written; choose another file")
 
 
 def write(run: RunFile, path: Path) -> None:

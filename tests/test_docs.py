@@ -49,10 +49,16 @@ def test_every_p2pfed_command_in_the_readme_exists():
         assert verb in known or verb == "--version", line
 
 
-def test_ci_runs_the_quickstart():
+def test_ci_runs_quickstart_and_simulation():
     command = [sys.executable, ROOT / "scripts/readme_commands", ROOT / "README.md"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert result.stdout.splitlines() == ["scripts/run", "scripts/test"]
+    assert result.stdout.splitlines() == [
+        "scripts/run",
+        "scripts/test",
+        'export PATH="$PWD/.venv/bin:$PATH"',
+        "p2pfed --version",
+        "p2pfed simulate node_config/scenarios/ten_banks.yaml --out runs/ten-banks",
+    ]
 
 
 def test_the_service_leaves_what_needs_a_person_alone():

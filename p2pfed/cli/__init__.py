@@ -29,6 +29,7 @@ COMMANDS = (
     ("members", "daemon:members"),
     ("events", "daemon:events"),
     ("score", "score:score"),
+    ("simulate", "simulate:simulate"),
     ("replay", "replay:replay"),
     ("consortium key", "consortium:key"),
     ("consortium create", "consortium:create"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from p2pfed import results
 from p2pfed.core.model import DEFAULT_HIDDEN, POSITIVE_WEIGHT_CAP, TrainingPolicy
 from p2pfed.errors import UsageError
 
@@ -82,7 +82,7 @@ class ClusterOptions:
         _ = self.graph, self.policy()
         self._check_partition()
         if self.json is not None:
-            _check_writable(self.json)
+            results.check_writable(self.json)
 
     def _check_partition(self) -> None:
         # imports pandas, for which `--help` need not wait
@@ -123,12 +123,3 @@ class ClusterOptions:
             )
         except ValueError as error:
             raise UsageError(str(error)) from error
-
-
-def _check_writable(path: Path) -> None:
-    """Raise UsageError where the run file could not be written: hours later it would be too late to say so."""
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise UsageError(f"--json {path}: there is no directory {folder}; make it first")
-    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-        raise UsageError(f"--json {path} cannot be written; choose another file")

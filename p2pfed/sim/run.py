@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from p2pfed.sim.engine import Engine
 from p2pfed.sim.history import History, Progress
@@ -35,7 +38,28 @@ def prepare(
     say(f"making keys and a manifest for {banks}")
     population = populate(scenario, loaded)
     say("importing TensorFlow")
-    from p2pfed.learning.batched import StackedLearner
+    with _chatter_kept():
+        from p2pfed.learning.batched import StackedLearner
 
     learner = StackedLearner(population.manifest.model, population.manifest.training, population.banks)
     return Engine(population, scenario, learner, watch, transcript=transcript)
+
+
+@contextmanager
+def _chatter_kept() -> Iterator[None]:
+    """Show what is written to standard error meanwhile only if the block fails.
+
+    TensorFlow says at its import, whatever its log level, that it has found no GPU.
+    """
+    with tempfile.TemporaryFile() as kept:
+        before = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(before, kept.read())
+            raise
+        finally:
+            os.dup2(before, 2)
+            os.close(before)

@@ -1,0 +1,39 @@
+"""Simulations."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from p2pfed.cli.terminal import Settings
+
+
+def simulate(
+    scenario: Annotated[Path, typer.Argument(help="A scenario, such as those in node_config/scenarios/.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results and pictures; default NAME-SEED of the scenario, here.")
+    ] = None,
+    settings: Settings = None,
+    json: Annotated[Path | None, typer.Option(help="Write the run file here, too.")] = None,
+    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no pictures.")] = False,
+) -> None:
+    """Run a scenario in virtual time: thousands of nodes, each as the daemon has it, in one process."""
+    from p2pfed.runtime.process import ONE_THREAD
+
+    os.environ.update(ONE_THREAD)  # before numpy and TensorFlow are imported
+    from p2pfed import results
+    from p2pfed.experiment import simulation
+    from p2pfed.experiment.progress import Screen
+    from p2pfed.sim.scenario import load_scenario
+
+    if json is not None:
+        results.check_writable(json)
+    asked = load_scenario(scenario, settings or ())
+    history = simulation.run(asked, out or Path(f"{asked.name}-{asked.seed}"), Screen(), pictures=not no_plots)
+    if json is not None:
+        results.write(simulation.run_file(history), json)
+    print(simulation.closing_table(history))
+    simulation.check_ended(history)

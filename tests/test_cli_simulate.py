@@ -1,0 +1,108 @@
+"""`simulate`: what it hands on, what it refuses before anything starts, and one whole run."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from p2pfed import results
+from p2pfed.cli import run
+from p2pfed.experiment import simulation
+from p2pfed.runtime.process import ONE_THREAD
+from tests.sim.consortium import QUICK, simulated
+
+SMALL = QUICK | {"name": "small", "nodes": 4, "rounds": 3, "data": {"rows": 4000, "test_rows": 500}}
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    for name, value in ONE_THREAD.items():
+        monkeypatch.setenv(name, value)  # which the command does too, and for good
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(json.dumps(SMALL))
+    return tmp_path / "small.yaml"
+
+
+@pytest.fixture(scope="module")
+def history():
+    return simulated()
+
+
+@pytest.fixture
+def asked(monkeypatch, history):
+    """What `simulation.run` is asked for; it answers with a history."""
+    seen = []
+
+    def answer(scenario, folder, screen, *, pictures):
+        seen.append((scenario.seed, folder, pictures))
+        return answer.history
+
+    answer.history = history
+    monkeypatch.setattr(simulation, "run", answer)
+    return seen, answer
+
+
+def test_results_go_to_a_folder_named_after_the_scenario(path, asked, capsys):
+    assert run(["simulate", str(path), "--set", "seed=7"]) == 0
+    assert asked[0] == [(7, Path("small-7"), True)]
+    captured = capsys.readouterr()
+    assert "AUPRC mean" in captured.out and captured.err == ""
+
+
+def test_every_option_is_handed_on(path, asked, history):
+    assert run(["simulate", str(path), "--out", "here", "--no-plots", "--json", "run.json"]) == 0
+    assert asked[0] == [(0, Path("here"), False)]
+    assert results.read(path.parent / "run.json").simulated.digest == history.digest
+
+
+@pytest.mark.parametrize(
+    ("ended", "code", "said"),
+    [("stopped", 130, "stopped by the operator after rounds 5 of 5"), ("given up", 1, "given up")],
+)
+def test_a_run_that_did_not_end_well_shows_what_there_is(path, asked, history, capsys, ended, code, said):
+    asked[1].history = replace(history, ended=ended)
+    assert run(["simulate", str(path)]) == code
+    captured = capsys.readouterr()
+    assert "AUPRC mean" in captured.out and captured.err == f"p2pfed: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["absent.yaml"], 78, "absent.yaml: no such file; examples are in node_config/scenarios/"),
+        (["small.yaml", "--set", "rounds=many"], 78, "--set rounds: rounds: should be a valid integer"),
+        (["small.yaml", "--set", "nodes"], 2, "expected section.key=value"),
+        (["small.yaml", "--set", "gossip.topology=regular:9"], 78, "regular:3 fits"),
+        (["small.yaml", "--set", "attackers=[{kind: signflip, nodes: 4}]"], 78, "at most 3 fit"),
+        (["small.yaml", "--set", "nodes=40"], 78, "give 9 banks of at least 300 rows, not 40"),
+        (["small.yaml", "--set", "nodes=11000", "--set", "data.rows=0"], 2, "nodes would fit"),
+        (["small.yaml", "--json", "absent/run.json"], 2, "there is no directory"),
+        (["small.yaml", "--out", "."], 2, "holds other files than a simulation's results"),
+        (["small.yaml", "--out", "small.yaml/here"], 2, "cannot be written to"),
+    ],
+)
+def test_what_cannot_be_run_is_said_before_anything_starts(path, capsys, monkeypatch, arguments, code, said):
+    monkeypatch.setattr("p2pfed.sim.population.generated_payments", lambda *_: 1 / 0)
+    monkeypatch.setattr("p2pfed.sim.feasibility.available_memory", lambda: 8 * 2**30)
+    before = {place.name for place in path.parent.iterdir()}
+    assert run(["simulate", *arguments]) == code
+    error = capsys.readouterr().err
+    assert said in error and "generating" not in error
+    assert {place.name for place in path.parent.iterdir()} == before
+
+
+@pytest.mark.tf
+@pytest.mark.slow
+def test_a_whole_run(path):
+    command = [sys.executable, "-m", "p2pfed", "simulate", "small.yaml"]
+    done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("small, seed 0\n") and "rounds" in done.stdout
+    steps = done.stderr.splitlines()
+    assert steps[0] == "generating payments and dealing them to 4 banks" and steps[-1] == "writing results to small-0"
+    assert not [line for line in steps if line.startswith(("WARNING", "I0000"))], "TensorFlow keeps to itself"
+    found = results.read(path.parent / "small-0" / "results.json")
+    assert [node.rounds for node in found.nodes] == [3] * 4 and all(node.test for node in found.nodes)
