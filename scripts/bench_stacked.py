@@ -53,10 +53,7 @@ def draw_banks(count: int, rows: int, test_rows: int = TEST_ROWS) -> list[Stacke
 def one_by_one(learner: type[KerasLearner] | type[NumpyLearner], banks: Sequence[StackedBank]) -> OneByOne:
     """One learner a bank."""
     return OneByOne(
-        [
-            learner(SPEC, POLICY, b.rows, b.threshold, positive_weight=b.positive_weight, seed=b.seed)  # fmt: skip
-            for b in banks
-        ]
+        [learner(SPEC, POLICY, b.rows, b.threshold, positive_weight=b.positive_weight, seed=b.seed) for b in banks]
     )
 
 

@@ -49,23 +49,24 @@ class StackedLearner:
     """
 
     def __init__(
-        self, spec: ModelSpec, policy: TrainingPolicy, banks: Sequence[StackedBank], *, width: int = 8
+        self, spec: ModelSpec, policy: TrainingPolicy, banks: Sequence[StackedBank], *, width: int = 16
     ) -> None:
-        """Raises ValueError if a bank has no row to train on."""
-        self._spec, self._policy, self._banks, self._width = spec, policy, banks, width
+        """`width` is the most banks in a stack: few banks make two stacks. Raises ValueError if one has no row."""
+        self._spec, self._policy, self._banks = spec, policy, banks
+        self._width = min(width, -(-len(banks) // 2))
         self._schema = spec.schema()
         self._fresh = AdamState.fresh(self._schema.size)
         rows = [training_rows(spec, bank.rows) for bank in banks]
         if not all(map(len, rows)):
             raise ValueError("a learner needs at least one row to train on")
         # one gather fetches a batch with its labels; bank b's rows lie between starts[b] and starts[b + 1]
-        features, labels = (
-            np.concatenate(parts) for parts in zip(*((r.features, r.labels) for r in rows), strict=True)
-        )
-        self._pool = tf.constant(np.column_stack([features, labels]))
+        pool = np.empty((sum(map(len, rows)), spec.inputs + 1), np.float32)
+        np.concatenate([part.features for part in rows], out=pool[:, :-1])
+        np.concatenate([part.labels for part in rows], out=pool[:, -1])
+        self._pool = tf.constant(pool)
         self._starts = np.concatenate([[0], np.cumsum([len(part) for part in rows])])
         self._states = [b""] * len(banks)
-        self._stack = compiled(spec, policy.batch, width)
+        self._stack = compiled(spec, policy.batch, self._width)
 
     def train(self, jobs: Sequence[TrainJob]) -> list[TrainResult]:
         """See `ManyLearner.train`."""
