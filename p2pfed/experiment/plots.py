@@ -43,6 +43,8 @@ DRAWN_NODES, DRAWN_LINKS = 30, 80
 """More than that make a knot of a drawn graph."""
 CELLS = 100
 """Rows and columns of a map; more nodes share cells."""
+MARKED = 40
+"""Points of a line; of more the line alone is drawn."""
 SUBJECTS = 40
 """Rows of the quarantine timeline."""
 MOMENTS = 300
@@ -243,7 +245,8 @@ def _bands(axes: Axes, groups: pd.api.typing.SeriesGroupBy) -> None:
     low, first, middle, third, high = (groups.quantile(q) for q in (0, 0.25, 0.5, 0.75, 1))
     axes.fill_between(low.index, low, high, color=BLUE, alpha=0.15, linewidth=0, label="smallest to largest")
     axes.fill_between(low.index, first, third, color=BLUE, alpha=0.35, linewidth=0, label="middle half")
-    axes.plot(low.index, middle, color=BLUE, linewidth=2, marker="o", markersize=4, label="median")
+    marker = "o" if len(low) <= MARKED else ""
+    axes.plot(low.index, middle, color=BLUE, linewidth=2, marker=marker, markersize=4, label="median")
 
 
 def _graph(axes: Axes, story: Story, pairs: NDArray[np.intp], updates: NDArray[np.int64]) -> None:
@@ -282,7 +285,7 @@ def _map(figure: Figure, axes: Axes, pairs: NDArray[np.intp], updates: NDArray[n
     image = axes.imshow(mean, interpolation="nearest", vmin=0, extent=edges)
     axes.set(xlabel="from bank", ylabel="to bank")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, prune="lower"))
+        axis.set_major_locator(MaxNLocator(nbins=6 if count > DRAWN_NODES else 10, integer=True, prune="lower"))
     axes.grid(visible=False)
     figure.colorbar(image, ax=axes, shrink=0.75, label="updates" if cells == count else "updates of a pair, mean")
 
