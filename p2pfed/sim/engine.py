@@ -21,6 +21,7 @@ from p2pfed.core.events import Event, ModelEvaluated, RoundCompleted, RunFinishe
 from p2pfed.core.node import GossipNode
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.weights import Vector
+from p2pfed.errors import P2PFedError
 from p2pfed.learning.learner import EvaluateJob, ManyLearner, training_rows
 from p2pfed.results import NodeRun, RunFile, versions
 from p2pfed.sim.churn import Churn, clocks, timetable
@@ -30,7 +31,7 @@ from p2pfed.sim.interpreter import Interpreter
 from p2pfed.sim.network import Link, Network
 from p2pfed.sim.population import Population
 from p2pfed.sim.scenario import Scenario
-from p2pfed.sim.training import Trainers
+from p2pfed.sim.training import Trainers, evaluate_each
 from p2pfed.sim.transcript import line, sentence
 
 PATIENCE = 10
@@ -245,8 +246,9 @@ class Engine:
         left = [(host, kept) for host in self._hosts if (kept := host.kept) is not None]
         left = [(host, kept) for host, kept in left if host.index in self._open or host.gone]
         jobs = [EvaluateJob(host.index, kept.vector) for host, kept in left]
-        for (host, kept), result in zip(left, self._learner.evaluate(jobs), strict=True):
-            self._recorder.evaluated(host.index, kept.round, result.metrics)
+        for (host, kept), result in zip(left, evaluate_each(self._learner, jobs), strict=True):
+            if not isinstance(result, P2PFedError):
+                self._recorder.evaluated(host.index, kept.round, result.metrics)
 
     def _honest_models(self) -> list[Vector]:
         return [kept.vector for host in self._honest if (kept := host.kept) is not None]

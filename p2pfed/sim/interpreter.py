@@ -30,7 +30,7 @@ from p2pfed.core.effects import (
     Withdraw,
 )
 from p2pfed.core.events import Event
-from p2pfed.core.inputs import Input, Started, StopRequested, TimerFired, TrainerReady
+from p2pfed.core.inputs import Input, Started, StopRequested, TimerFired, TrainerLost, TrainerReady
 from p2pfed.core.node import GossipNode
 from p2pfed.core.settings import Memory
 from p2pfed.sim.churn import Churn, Kill, Leave, Start
@@ -39,6 +39,8 @@ from p2pfed.sim.host import Host
 from p2pfed.sim.network import Network, Partition
 from p2pfed.sim.training import Measuring, Trainers, Training
 
+RETRY_SECONDS = 1.0
+"""Before another trainer takes the place of one that died."""
 LOOK_EVERY = 1000
 """Entries of the heap between two looks at what is beside the simulation."""
 
@@ -134,9 +136,12 @@ class Interpreter:
         host.node = self._make_node(host, memory)
         self._watcher.changed(host)
         self._hand(host, Started())
-        self._mine(self._load_seconds, host, TrainerReady(host.train_rows, host.train_frauds))
+        self._load(host)
         if (seconds := self._churn.seconds_up(host.index)) is not None:
             self._mine(seconds, host, Kill())
+
+    def _load(self, host: Host, wait: float = 0.0) -> None:
+        self._mine(wait + self._load_seconds, host, TrainerReady(host.train_rows, host.train_frauds))
 
     def _kill(self, host: Host, kill: Kill) -> None:
         if host.gone:
@@ -165,10 +170,15 @@ class Interpreter:
         self._watcher.happened(self.now, f"partition {'begins' if begins else 'ends'}")
 
     def _trained(self, host: Host, training: Training) -> None:
-        self._hand(host, self._trainers.trained(training))
+        if (given := self._trainers.trained(training)) is not None:
+            self._hand(host, given)
 
     def _measured(self, host: Host, measuring: Measuring) -> None:
-        self._hand(host, self._trainers.measured(measuring))
+        given = self._trainers.measured(measuring)
+        if given is not None:
+            self._hand(host, given)
+        if isinstance(given, TrainerLost):
+            self._load(host, RETRY_SECONDS)
 
     def _question(self, host: Host, question: Question) -> None:
         self._exchanges.arrive(host, question)

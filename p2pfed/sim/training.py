@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from p2pfed.core.effects import StartEvaluation, StartTraining
-from p2pfed.core.inputs import EvaluationFinished, TrainingFinished
+from p2pfed.core.inputs import EvaluationFinished, TrainerLost, TrainingFinished
+from p2pfed.errors import P2PFedError
 from p2pfed.learning.learner import EvaluateJob, Evaluation, ManyLearner, TrainJob, TrainResult
 
 
@@ -46,7 +47,7 @@ class Trainers:
         self._to_train: dict[Training, None] = {}
         self._to_measure: dict[Measuring, None] = {}
         self._trained: dict[Training, TrainResult] = {}
-        self._measured: dict[Measuring, Evaluation] = {}
+        self._measured: dict[Measuring, Evaluation | P2PFedError] = {}
 
     def train(self, node: int, asked: StartTraining) -> Training:
         """Submit a round of training."""
@@ -55,13 +56,15 @@ class Trainers:
         self._to_train[training] = None
         return training
 
-    def trained(self, training: Training) -> TrainingFinished:
-        """The result of a job that is due; computes all that wait if it is not there yet."""
+    def trained(self, training: Training) -> TrainingFinished | None:
+        """The result of a job that is due, computed with all that wait if it is not there yet; None if it was lost."""
         if training in self._to_train:
             results = self._learner.train([t.job for t in self._to_train])
             self._trained.update(zip(self._to_train, results, strict=True))
             self._to_train.clear()
-        result = self._trained.pop(training)
+        result = self._trained.pop(training, None)
+        if result is None:
+            return None
         return TrainingFinished(
             training.job.round, result.vector, result.optimiser, result.loss, result.steps, training.seconds
         )
@@ -72,22 +75,35 @@ class Trainers:
         self._to_measure[measuring] = None
         return measuring
 
-    def measured(self, measuring: Measuring) -> EvaluationFinished:
-        """The result of an evaluation that is due; computes all that wait if it is not there yet."""
+    def measured(self, measuring: Measuring) -> EvaluationFinished | TrainerLost | None:
+        """As `trained`; TrainerLost where the trainer dies of it, as a child does of scores that are no numbers."""
         if measuring in self._to_measure:
-            results = self._learner.evaluate([m.job for m in self._to_measure])
+            results = evaluate_each(self._learner, [m.job for m in self._to_measure])
             self._measured.update(zip(self._to_measure, results, strict=True))
             self._to_measure.clear()
-        result = self._measured.pop(measuring)
+        result = self._measured.pop(measuring, None)
+        if isinstance(result, P2PFedError):
+            self.lose(measuring.job.bank)
+            return TrainerLost(str(result))
+        if result is None:
+            return None
         return EvaluationFinished(measuring.purpose, result.metrics, result.threshold)
 
     def lose(self, node: int) -> None:
-        """The node's trainer is killed with it."""
+        """The node's trainer dies, and with it all its jobs."""
         self._to_train = _without(node, self._to_train)
         self._trained = _without(node, self._trained)
         self._to_measure = _without(node, self._to_measure)
         self._measured = _without(node, self._measured)
         self._learner.forget(node)
+
+
+def evaluate_each(learner: ManyLearner, jobs: Sequence[EvaluateJob]) -> list[Evaluation | P2PFedError]:
+    """What each of the jobs gives: together if that is possible, one by one if one of them fails."""
+    try:
+        return list(learner.evaluate(jobs))
+    except P2PFedError as error:
+        return [error] if len(jobs) == 1 else [result for job in jobs for result in evaluate_each(learner, [job])]
 
 
 def _without(node: int, jobs: dict[Job, Value]) -> dict[Job, Value]:

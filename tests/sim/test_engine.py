@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pfed.errors import P2PFedError
 from p2pfed.sim.engine import Engine
 from tests.sim.consortium import learner, population, scenario, simulated
 
@@ -188,6 +189,29 @@ def test_attackers_are_marked_and_keep_their_models_from_nobody():
     assert [node.role for node in history.run.nodes] == ["honest"] * 3 + ["attacker"] + ["honest"] * 2
     assert history.pulls[0, 3] > 0
     assert history.digest != simulated().digest
+
+
+def test_a_trainer_that_dies_of_a_model_is_replaced_and_the_node_goes_on():
+    s = scenario(nodes=3, rounds=4)
+    p = population(s)
+    healthy = learner(p)
+    measured = []
+
+    class Failing:
+        """Cannot measure bank-2 the first two times."""
+
+        train, forget = healthy.train, healthy.forget
+
+        def evaluate(self, jobs):
+            if len(measured) < 2 and any(job.bank == 1 for job in jobs):
+                measured.extend(job for job in jobs if len(jobs) == 1)
+                raise P2PFedError("the model's scores are not finite numbers")
+            return healthy.evaluate(jobs)
+
+    history = Engine(p, s, Failing(), transcript=True).run()
+    assert len(lines(history, "bank-2 raises TRAINER_LOST")) == 2 == len(lines(history, "bank-2 clears TRAINER_LOST"))
+    assert [node.rounds for node in history.run.nodes] == [4] * 3
+    assert history.run.nodes[1].test is not None
 
 
 def test_a_run_that_gets_nowhere_is_given_up():
