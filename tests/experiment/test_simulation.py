@@ -80,9 +80,7 @@ def test_a_folder_with_results_of_the_same_scenario_is_taken_again(history, tmp_
 
 def test_a_folder_with_results_of_another_scenario_is_left_alone(history, tmp_path):
     simulation.write(history, tmp_path, pictures=False)
-    with pytest.raises(
-        UsageError, match="another scenario, which differs in seed, attackers, evaluate.every;"
-    ):
+    with pytest.raises(UsageError, match="another scenario, which differs in seed, attackers, evaluate.every;"):
         simulation.claim(tmp_path, scenario(seed=9))
 
 
