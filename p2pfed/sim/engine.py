@@ -37,6 +37,9 @@ from p2pfed.sim.transcript import line, sentence
 PATIENCE = 10
 """A simulation that takes so many times longer than it should, in virtual time, is ended."""
 
+AFTER_ROUNDS = 5
+"""A node's closing merges and its last evaluation cost about as much as so many rounds."""
+
 NETWORK, DURATIONS, CHURN, CLOCKS, SAMPLE, NODE = range(6)
 """Streams of the scenario's seed."""
 
@@ -187,7 +190,13 @@ class Engine:
             rounds = self._recorder.rounds
             known = [auprc for auprc in self._recorder.auprc if auprc is not None]
             mean = sum(known) / len(known) if known else None
-            self._watch(Progress(time, min(rounds), sum(rounds) / len(rounds), self._scenario.rounds, self._up, mean))
+            mean_rounds = sum(rounds) / len(rounds)
+            share = self._share_done(mean_rounds)
+            self._watch(Progress(time, min(rounds), mean_rounds, self._scenario.rounds, self._up, mean, share))
+
+    def _share_done(self, mean_rounds: float) -> float:
+        finished = 1 - len(self._open) / len(self._hosts)
+        return (mean_rounds + AFTER_ROUNDS * finished) / (self._scenario.rounds + AFTER_ROUNDS) if self._open else 1.0
 
     def emitted(self, time: float, host: Host, event: Event) -> None:
         """See `Watcher`."""

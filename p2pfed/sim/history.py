@@ -35,11 +35,8 @@ class Progress:
     nodes_up: int
     auprc: float | None
     """Mean over the nodes of what each was last measured at, on the pooled test rows."""
-
-    @property
-    def share_done(self) -> float:
-        """Of the work, from 0 to 1."""
-        return self.mean_rounds / self.rounds
+    share_done: float
+    """Of the work, from 0 to 1: rounds, and what follows them."""
 
 
 @dataclass(frozen=True, slots=True)

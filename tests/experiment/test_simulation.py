@@ -216,7 +216,7 @@ def test_importing_the_package_imports_none_of_it():
 
 
 def progress(share, rounds=20):
-    return Progress(3600.0, int(rounds * share) // 2, rounds * share, rounds, 1000, 0.5)
+    return Progress(3600.0, int(rounds * share) // 2, rounds * share, rounds, 1000, 0.5, share)
 
 
 def test_plain_lines_where_there_is_no_terminal():
