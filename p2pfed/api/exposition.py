@@ -36,7 +36,7 @@ class _Counted:
         yield _states("p2pfed_build_info", "Always 1", "version", {self._version: 1})
         yield _counts("p2pfed_updates", "Updates of peers by result", "result", counts.updates)
         yield CounterMetricFamily("p2pfed_merged_updates", "Peers' models averaged in", counts.merged)
-        yield _counts("p2pfed_exchange_failures", "Failed exchanges", "peer", counts.failures)
+        yield _counts("p2pfed_exchange_failures", "Failed exchanges that benched the peer", "peer", counts.failures)
         buckets = [(floatToGoString(bound), number) for bound, number in counts.rounds_within()]
         yield HistogramMetricFamily(
             "p2pfed_round_duration_seconds", "Time between completed rounds", buckets, counts.round_seconds

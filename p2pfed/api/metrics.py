@@ -23,7 +23,7 @@ class Counts:
     updates: Counter[str] = field(default_factory=Counter)
     """Of peers, by `accepted` or the reason why not."""
     failures: Counter[str] = field(default_factory=Counter)
-    """Failed exchanges by member's name."""
+    """Failed exchanges that benched a member, by its name."""
     merged: int = 0
     rounds: Counter[int] = field(default_factory=Counter)
     """Completed ones by index of their ROUND_BUCKETS."""

@@ -73,7 +73,10 @@ class UpdateRefused:
 
 @dataclass(frozen=True)
 class PeerBenched:
-    """A pull, push, hello or heartbeat exchange with a peer failed; it is benched until `benched_until`."""
+    """A pull, push, hello or heartbeat exchange with a peer failed, and it is benched until `benched_until` for that.
+
+    What fails with a peer that is benched already is not told.
+    """
 
     peer: NodeId
     error: str

@@ -35,7 +35,9 @@ ZEROCONF_ENDPOINTS = 4
 BENCH_FIRST, BENCH_LONGEST = 0.1, 30.0
 """Limits of the back-off after a first and a repeated failure, in heartbeat periods (1 s and 5 min at 10 s)."""
 LAG_SECONDS = 1.0
-MEMBERS_JUDGED, EXCHANGES_JUDGED, HEALTHY_SHARE = 10, 5, 0.2
+MEMBERS_JUDGED, HEALTHY_SHARE = 10, 0.2
+ENOUGH_FAILURES = 5
+"""A node doubts itself when it fails with so many members, or, where there are fewer, so many times in a row."""
 STALEST_EVERY = 4
 MAX_WATCHED = 5 * MAX_TABLE_ROWS
 """Members whose heartbeats are kept: in a larger consortium those who were heard of first."""
@@ -73,7 +75,7 @@ class PeerTable:
         self._told: dict[NodeId, dict[Literal["config", "zeroconf"], tuple[Address, ...]]] = {}
         self._back_off: dict[NodeId, _BackOff] = {}
         self._blocked: frozenset[NodeId] = frozenset()
-        self._exchanges = 0
+        self._failures_in_a_row = 0
         self._outcomes: dict[NodeId, bool] = {}
         self._lagged_at: float | None = None
         self._well = 0.0
@@ -153,8 +155,8 @@ class PeerTable:
         """Whether silence is more likely this node's fault: a late loop lately, or failing with nearly everybody."""
         if self._lagged_at is not None and now - self._lagged_at <= GAP_PERIODS * self._period:
             return True
-        enough = self._others >= 2 and self._exchanges >= EXCHANGES_JUDGED
-        return enough and sum(self._outcomes.values()) < HEALTHY_SHARE * len(self._outcomes)
+        enough = len(self._outcomes) >= ENOUGH_FAILURES or self._failures_in_a_row >= ENOUGH_FAILURES
+        return enough and self._others >= 2 and sum(self._outcomes.values()) < HEALTHY_SHARE * len(self._outcomes)
 
     def state(self, peer: NodeId) -> PeerState:
         """What the table says of `peer`."""
@@ -200,18 +202,19 @@ class PeerTable:
         self._note(peer, True)
         self._back_off.pop(peer, None)
 
-    def failed(self, peer: NodeId, now: float, rng: np.random.Generator) -> float:
-        """An exchange with `peer` failed; answers until when it is benched.
+    def failed(self, peer: NodeId, now: float, rng: np.random.Generator) -> float | None:
+        """An exchange with `peer` failed; answers until when it is benched for that.
 
         Full jitter: uniform below a limit that doubles with each failure. What fails while it is benched was under way
-        before and says nothing new.
+        before and says nothing new, and who is no member is not benched: None.
         """
         self._note(peer, False)
-        back_off = self._back_off.setdefault(peer, _BackOff()) if peer in self else _BackOff()
-        if now >= back_off.until:
-            limit = min(BENCH_FIRST * 2.0 ** min(back_off.failures, 20), BENCH_LONGEST) * self._period
-            back_off.failures += 1
-            back_off.until = now + float(rng.uniform(0, limit))
+        if peer not in self or self.benched(peer, now):
+            return None
+        back_off = self._back_off.setdefault(peer, _BackOff())
+        limit = min(BENCH_FIRST * 2.0 ** min(back_off.failures, 20), BENCH_LONGEST) * self._period
+        back_off.failures += 1
+        back_off.until = now + float(rng.uniform(0, limit))
         return back_off.until
 
     def benched(self, peer: NodeId, now: float) -> bool:
@@ -283,7 +286,7 @@ class PeerTable:
 
     def _note(self, peer: NodeId, worked: bool) -> None:
         """Remember how the exchange with each of the last few members ended: nobody counts twice by talking more."""
-        self._exchanges += 1
+        self._failures_in_a_row = 0 if worked else self._failures_in_a_row + 1
         self._outcomes.pop(peer, None)
         self._outcomes[peer] = worked
         if len(self._outcomes) > MEMBERS_JUDGED:

@@ -167,8 +167,9 @@ class Presence:
         return [ExchangeHeartbeats(p, self._peers.endpoints(p), table) for p in sorted(partners)]
 
     def failed(self, peer: NodeId, error: str, now: float) -> list[Effect]:
-        """An exchange of any kind with `peer` failed: bench it."""
-        return [Emit(PeerBenched(peer, error, self._peers.failed(peer, now, self._rng)))]
+        """An exchange of any kind with `peer` failed: bench it, unless it is benched already."""
+        until = self._peers.failed(peer, now, self._rng)
+        return [] if until is None else [Emit(PeerBenched(peer, error, until))]
 
     def found(self, member: NodeId, endpoint: Endpoint, now: float) -> list[Effect]:
         """Discovery names an address; ask there at once if nobody has answered yet."""

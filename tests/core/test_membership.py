@@ -147,6 +147,33 @@ def test_failing_with_everybody_is_our_own_fault_but_with_one_of_one_it_may_not_
     assert len(pass_time(two, 1000, 31)) == 2
 
 
+def test_a_few_lost_exchanges_with_a_few_members_are_no_doubt_and_a_row_of_them_is() -> None:
+    table = peers(A, B)
+    table.observe(told(beat(A, 1), beat(B, 1)), 0, None)
+    for _ in range(50):  # every exchange but one in five is lost, and each time both are found to have failed last
+        for peer in (A, B, A, B):
+            table.failed(peer, 0, rng())
+            assert not table.self_doubt(0)
+        table.succeeded(B, 0)
+    for peer in (A, A, A, A):  # one of the two is down
+        table.failed(peer, 0, rng())
+        assert not table.self_doubt(0)
+    table.failed(B, 0, rng())
+    assert table.self_doubt(0)
+
+
+def test_failing_with_as_many_members_once_is_enough_of_a_doubt() -> None:
+    members = [NodeId(f"BANK{i}") for i in range(6)]
+    table = peers(*members)
+    for peer in members[:4]:
+        table.failed(peer, 0, rng())
+    assert not table.self_doubt(0)
+    table.succeeded(members[4], 0)  # one of five
+    assert not table.self_doubt(0)
+    table.failed(members[5], 0, rng())  # one of six
+    assert table.self_doubt(0)
+
+
 # --- back-off ---------------------------------------------------------------------------------------------------------
 
 
@@ -175,8 +202,9 @@ def test_back_off_scales_with_the_heartbeat_period() -> None:
 def test_several_exchanges_that_fail_at_once_are_one_failure() -> None:
     table = peers(A)
     until = table.failed(A, 0, rng(1))
-    assert until > 0
-    assert [table.failed(A, 0, rng(2)) for _ in range(5)] == [until] * 5
+    assert until is not None and until > 0
+    assert [table.failed(A, until / 2, rng(2)) for _ in range(5)] == [None] * 5
+    assert table.benched(A, until - 1e-9) and not table.benched(A, until)
 
 
 @pytest.mark.parametrize("inbound", [True, False])
@@ -314,7 +342,7 @@ def test_a_new_manifest_keeps_who_stays_and_forgets_who_went() -> None:
 def test_late_news_of_a_removed_member_is_forgotten() -> None:
     table = peers(A)
     table.succeeded(B, 0)
-    assert table.failed(B, 5, rng()) >= 5
+    assert table.failed(B, 5, rng()) is None
     table.add_endpoint(B, endpoint("b:1", "config"))
     assert table.observe(told(beat(B, 1)), 0, direct_from=B) == []
     assert (table.state(B), table.endpoints(B), table.dialable(B, 100)) == (PeerState.UNKNOWN, (), False)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from p2pfed.core.effects import Emit, Publish, Pull, Save, StartTraining
-from p2pfed.core.events import ProblemCleared, ProblemRaised, RoundCompleted, UpdateRefused
+from p2pfed.core.events import PeerBenched, ProblemCleared, ProblemRaised, RoundCompleted, UpdateRefused
 from p2pfed.core.inputs import (
     BlocklistChanged,
     ManifestChanged,
     Offended,
+    PullEnded,
     Started,
     TimerFired,
     TrainerLost,
@@ -119,6 +120,22 @@ def test_a_pushed_update_is_saved_before_it_is_relayed_and_survives_a_crash() ->
     network.crash(0)
     again = network.start(0)
     assert Publish(network.ids[1], 500, update.frame) in again.handle(Started(), network.now)
+
+
+def test_what_fails_with_a_benched_member_is_not_told_again() -> None:
+    network = started(4, rounds=0)
+    network.run(5)
+    node, (_, peer, *others) = network.nodes[network.ids[0]], network.ids
+    told = []
+    for member in (peer, *others):  # three pulls from one peer, all lost
+        effects = node.handle(PullEnded(peer, member, "no answer"), network.now)
+        told += [x.event for x in effects if isinstance(x, Emit) and isinstance(x.event, PeerBenched)]
+    [benched] = told
+    assert (benched.peer, benched.error) == (peer, "no answer")
+    assert benched.benched_until > network.now
+    [again] = node.handle(PullEnded(peer, peer, "no answer"), benched.benched_until)
+    assert isinstance(again, Emit) and isinstance(again.event, PeerBenched)
+    assert again.event.benched_until > benched.benched_until
 
 
 def test_a_blocked_member_is_neither_pulled_nor_merged() -> None:
