@@ -160,19 +160,20 @@ class Engine:
     # --- running ------------------------------------------------------------------------------------------------------
 
     def run(self) -> History:
-        """Go on to the end, or until `stop` or Ctrl-C; returns what there is."""
+        """Go on to the end, or until `stop` or Ctrl-C; returns what there is, all nodes measured at the end only."""
         begin = time.monotonic()
-        try:
-            # small products only lose by being shared between threads, and are rounded by how they are shared
-            with _few_collections(), threadpool_limits(1, "blas"):
+        # small products only lose by being shared between threads, and are rounded by how they are shared
+        with _few_collections(), threadpool_limits(1, "blas"):
+            try:
                 self._interpreter.run()
                 if not self._ended:
                     self._end(f"nothing more could happen: {self._unfinished()} had not done their rounds")
-                self._measure_the_rest()
-        except KeyboardInterrupt:
-            self.stop()
-        self.look(self._interpreter.now)
-        return self._history(time.monotonic() - begin)
+                if self._ended != STOPPED:
+                    self._measure_the_rest()
+            except KeyboardInterrupt:
+                self.stop()
+            self.look(self._interpreter.now)
+            return self._history(time.monotonic() - begin)
 
     def stop(self) -> None:
         """End as soon as possible."""
