@@ -41,13 +41,18 @@ class Updates:
         return not self._pulling
 
     def pull(self, now: float) -> list[Effect]:
-        """Ask s random members for what they published; a member nobody here can dial is asked for at another's."""
+        """Ask s random members for what they published; a member nobody here can dial is asked for at another's.
+
+        Whoever has not answered the last time is left out: others are asked in its place.
+        """
 
         def dialable(member: NodeId) -> bool:
             return self._peers.dialable(member, now)
 
         def wanted(member: NodeId) -> bool:
-            return dialable(member) or (self._peers.welcome(member) and self._peers.state(member) is PeerState.ALIVE)
+            if dialable(member):
+                return (member, member) not in self._pulling
+            return self._peers.welcome(member) and self._peers.state(member) is PeerState.ALIVE
 
         effects: list[Effect] = []
         for member in self._sampler.choose(self._fanout, self._rng, wanted):

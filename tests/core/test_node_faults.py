@@ -138,6 +138,20 @@ def test_what_fails_with_a_benched_member_is_not_told_again() -> None:
     assert again.event.benched_until > benched.benched_until
 
 
+def test_others_are_asked_in_place_of_who_does_not_answer() -> None:
+    network = Network(make_manifest(8, fanout=3), rounds=0)
+    for i in range(8):
+        network.start(i)
+    network.run(5)
+    updates, now = network.nodes[network.ids[0]].updates, network.now
+    assert updates.idle
+    first, second, third = ([x.member for x in updates.pull(now) if isinstance(x, Pull)] for _ in range(3))
+    assert sorted(first + second + third) == sorted(network.ids[1:]) and (len(first), len(second)) == (3, 3)
+    assert updates.pull(now) == []
+    updates.ended(second[0], second[0])
+    assert [x.member for x in updates.pull(now) if isinstance(x, Pull)] == second[:1]
+
+
 def test_a_blocked_member_is_neither_pulled_nor_merged() -> None:
     network = started(3, rounds=0)
     network.run(5)
