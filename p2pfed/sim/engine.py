@@ -28,7 +28,7 @@ from p2pfed.sim.churn import Churn, clocks, timetable
 from p2pfed.sim.history import DONE, STOPPED, History, Progress, Recorder, Spread, SpreadLog, consensus_distance, digest
 from p2pfed.sim.host import Host
 from p2pfed.sim.interpreter import Interpreter
-from p2pfed.sim.network import Link, Network
+from p2pfed.sim.network import Link, Network, uniform
 from p2pfed.sim.population import Population
 from p2pfed.sim.scenario import Scenario
 from p2pfed.sim.training import Trainers, evaluate_each
@@ -77,8 +77,8 @@ class Engine:
         self._round_seconds = self._usual_seconds()
         self._limit = self._longest()
         network = Network(scenario.nodes, *self._links(), self._stream(NETWORK))
-        jitter, stream = scenario.compute.jitter, self._stream(DURATIONS)
-        trainers = Trainers(learner, self._round_seconds, lambda: 1.0 + jitter * float(stream.uniform(-1, 1)))
+        jitter, draw = scenario.compute.jitter, uniform(self._stream(DURATIONS)).__next__
+        trainers = Trainers(learner, self._round_seconds, lambda: 1.0 + jitter * (2.0 * draw() - 1.0))
         churn = Churn(scenario.churn, population.roles.churning, self._stream(CHURN))
         self._network = network
         self._interpreter = Interpreter(

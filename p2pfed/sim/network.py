@@ -52,7 +52,7 @@ class Network:
         self._default = _figures(default)
         self._links = {pair: _figures(link) for pair, link in links.items()}
         self._partitions: list[Partition] = []
-        self._draw: Callable[[], float] = _uniform(rng).__next__
+        self._draw: Callable[[], float] = uniform(rng).__next__
 
     def send(self, sender: int, receiver: int, size: int) -> float | None:
         """Seconds until a message of `size` bytes arrives; None if it never does."""
@@ -93,7 +93,7 @@ def _figures(link: Link) -> tuple[float, float, float, float]:
     return link.delay_seconds, link.jitter, link.message_loss, link.seconds_per_byte
 
 
-def _uniform(rng: np.random.Generator) -> Iterator[float]:
-    """Endless uniform numbers, drawn many at once: one at a time costs a microsecond each."""
+def uniform(rng: np.random.Generator) -> Iterator[float]:
+    """Endless uniform numbers from 0 to 1, drawn many at once: one at a time costs a microsecond each."""
     while True:
         yield from rng.random(DRAWN_AT_ONCE).tolist()
