@@ -1,0 +1,54 @@
+"""Gossip as papers write it, by the daemon's nodes: plain means of what a round brought, without momentum, in step.
+
+What the scripts beside share, with how they print their figures.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Annotated, Any
+from unittest import mock
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from p2pfed.core.aggregation import Candidate, Mean, Merged
+from p2pfed.core.momentum import Momentum
+from p2pfed.core.weights import Vector
+from p2pfed.sim.scenario import Scenario, scenario_from
+
+PLAIN = f"{__name__}:FreshMean"
+Json = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
+
+
+class FreshMean(Mean):
+    """The own model and those that have come since the last merge, each counted once."""
+
+    name = "fresh-mean"
+
+    def merge(self, own: Vector, rows: int, candidates: list[Candidate]) -> Merged:
+        return super().merge(own, rows, [c for c in candidates if c.waited == 0])
+
+
+def scenario(topology: str, rule: str = PLAIN, **sections: Any) -> Scenario:
+    """Nodes that all begin at once and train for equally long; every bank publishes, however few its frauds."""
+    gossip = {"rule": rule, "topology": topology, "adoption_seconds": 0, "publish_min_frauds": 0}
+    usual = {"version": 1, "gossip": gossip, "compute": {"load_seconds": 0, "jitter": 0}, "min_rows": 20}
+    return scenario_from(usual | sections)
+
+
+def merging(rule: str) -> AbstractContextManager[Any]:
+    """While in it, simulated nodes have the momentum that belongs to `rule`: none with plain means."""
+    return mock.patch.multiple(Momentum, PUSH=0.0, MOST=0.0) if rule == PLAIN else nullcontext()
+
+
+def tell(title: str, kinds: Sequence[str], found: Mapping[str, Sequence[float]], said: str, as_json: bool) -> None:
+    """Print figures, a line of them for each name, and what they say."""
+    if as_json:
+        print(json.dumps({name: dict(zip(kinds, line, strict=True)) for name, line in found.items()}, indent=2))
+        return
+    table = Table(Column(no_wrap=True), *kinds, title=title)
+    for name, line in found.items():
+        table.add_row(name, *(f"{figure:.4g}" for figure in line))
+    Console().print(table, said, highlight=False)
