@@ -1,7 +1,6 @@
 """What an attacker publishes in the place of the model that it trained honestly, and the registry of such attacks.
 
-The names and formulas are those of the literature on Byzantine-robust learning: Guerraoui, Gupta and Pinot, Robust
-Machine Learning (2024), chapter 5; Blanchard et al. (2017, arXiv 1703.02757) for noise.
+Sign flips and noise are the plainest of those that papers on Byzantine robustness try; each class has its formula.
 """
 
 from __future__ import annotations
