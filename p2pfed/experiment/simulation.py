@@ -204,9 +204,9 @@ def _installed(module: str) -> bool:
 
 @contextlib.contextmanager
 def _stoppable(engine: Engine, screen: Screen) -> Iterator[None]:
-    """Within, the first Ctrl-C, SIGTERM or closed terminal stops the engine, which still measures every model.
+    """Within, the first Ctrl-C, SIGTERM or closed terminal stops the engine after what is being computed.
 
-    The second leaves that out.
+    The second does not wait for that.
     """
     asked = False
 
@@ -216,7 +216,7 @@ def _stoppable(engine: Engine, screen: Screen) -> Iterator[None]:
             raise KeyboardInterrupt
         asked = True
         engine.stop()
-        screen.step("stopping, after what is being trained; Ctrl-C again does not measure the models as they are now")
+        screen.step("stopping, after what is being computed; Ctrl-C again does not wait for it")
 
     previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:

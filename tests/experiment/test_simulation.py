@@ -143,21 +143,30 @@ class Pressed(Screen):
 def test_a_signal_writes_what_there_is(tmp_path, monkeypatch, number):
     monkeypatch.setattr(simulation.sim, "prepare", numpy_engine)
     before = signal.getsignal(number)
-    history = simulation.run(scenario(rounds=500), tmp_path / "out", Pressed(number))
+    asked = scenario(rounds=500, evaluate={"every": 2})
+    history = simulation.run(asked, tmp_path / "out", Pressed(number))
     assert signal.getsignal(number) is before
     run = results.read(tmp_path / "out" / "results.json")
     assert run.simulated.interrupted and names(tmp_path / "out") >= {"history.parquet", "auprc.png"}
     reached = [node.rounds for node in run.nodes]
-    assert 0 < max(reached) < 500 and all(node.test for node in run.nodes)
+    assert 0 < max(reached) < 500
     assert f"{min(reached)} to {max(reached)} of 500" in run.simulated.ended or min(reached) == max(reached)
     with pytest.raises(Interrupted):
         simulation.check_ended(history)
 
 
-def test_a_second_ctrl_c_leaves_the_measuring_out(tmp_path, monkeypatch):
+def test_a_second_ctrl_c_does_not_wait_for_what_is_being_computed(tmp_path, monkeypatch):
+    computed = []
+
+    def slow(engine):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        computed.append(engine)
+
     monkeypatch.setattr(simulation.sim, "prepare", numpy_engine)
-    monkeypatch.setattr(Engine, "_measure_the_rest", lambda self: os.kill(os.getpid(), signal.SIGINT))
-    history = simulation.run(scenario(rounds=500), tmp_path / "out", Pressed(signal.SIGINT), pictures=False)
+    monkeypatch.setattr(Engine, "_measure_the_rest", slow)
+    history = simulation.run(scenario(), tmp_path / "out", quiet(), pictures=False)
+    assert not computed
     assert history.ended == "stopped" and (tmp_path / "out" / "results.json").is_file()
 
 
