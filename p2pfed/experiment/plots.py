@@ -81,11 +81,11 @@ def draw(history: History, folder: Path) -> list[Path]:
     written = []
     with matplotlib.rc_context(STYLE):
         for name, picture in PICTURES.items():
-            path = folder / f"{name}.png"
-            path.unlink(missing_ok=True)
-            if (figure := picture(story)) is None:
-                continue
+            path, figure = folder / f"{name}.png", picture(story)
             try:
+                path.unlink(missing_ok=True)
+                if figure is None:
+                    continue
                 figure.savefig(path, dpi=DPI)
             except OSError as error:
                 raise DiskFault(f"{path} cannot be written: {error.strerror or error}") from None
