@@ -45,7 +45,6 @@ class Roles:
     partitions: tuple[tuple[tuple[int, ...], ...], ...]
     """The groups of each of the scenario's partitions."""
     attackers: Mapping[int, AttackersSection]
-    odd: int | None
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,6 @@ def cast(scenario: Scenario) -> Roles:
             for i, partition in enumerate(scenario.partitions)
         ),
         attackers={node: scenario.attackers[i] for node, i in each("attackers")},
-        odd=None if scenario.odd is None else _number(scenario.odd.bank),
     )
 
 

@@ -100,7 +100,6 @@ def test_roles_do_not_overlap() -> None:
             **ODD,
         )
         roles = cast(s)
-        assert roles.odd == 4
         assert len(roles.attackers) == 8
         assert roles.attackers[1].kind == "signflip"
         assert 4 not in roles.attackers
