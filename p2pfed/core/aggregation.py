@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,14 @@ from p2pfed.core.weights import Vector
 from p2pfed.errors import ConfigError, StateCorrupt
 
 Doubles = NDArray[np.float64]
-Floats = NDArray[np.floating[Any]]
 
-ROUNDING = 1000
-"""Share of two models' squared lengths, in least steps of the number format, by which their product may be wrong."""
+ROUNDING = 1000 * float(np.finfo(np.float32).eps)
+"""Share of two models' squared lengths by which their product may be wrong."""
+LARGEST = np.finfo(np.float32).max
+FEW = 12
+"""Of so few models BLAS makes all products up to three times as fast one after the other."""
+REACH = 2.0**63
+"""A model that is further away is taken to be so far in its direction: float32 can square and add such distances."""
 
 
 class Candidate(NamedTuple):
@@ -93,8 +97,12 @@ class Mean:
         if not candidates:
             return Merged(own, {}, 0.0)
         share = 1.0 / (1 + len(candidates))
-        candidates = sorted(candidates, key=lambda c: c.member)  # sums in one order, so in one result
-        return _moved(own, share * _moves(own, candidates)[0].sum(axis=0), {c.member: share for c in candidates})
+        total = own.astype(np.float64)
+        for candidate in sorted(candidates, key=lambda c: c.member):  # sums in one order, so in one result
+            total += candidate.vector
+        mean: Vector = (share * total).astype(np.float32)
+        displacement = float(np.linalg.norm(np.subtract(mean, own, dtype=np.float64)))
+        return Merged(mean, {c.member: share for c in candidates}, displacement)
 
     def state(self) -> bytes:
         """Only the rule's name: there is no memory."""
@@ -159,8 +167,9 @@ class Clip:
         weights = self._weigh(rows, candidates, moves, distances, scale * _within(spread, self.REFERENCE))
         tau = scale * _within(spread, self.RADIUS)
         shortened = weights * tau / np.maximum(distances, tau)
-        move: Floats = shortened.astype(moves.dtype) @ moves
-        return _moved(own, move, dict(zip([c.member for c in candidates], weights.tolist(), strict=True)))
+        move: Vector = shortened.astype(np.float32) @ moves
+        shares = dict(zip([c.member for c in candidates], weights.tolist(), strict=True))
+        return Merged(own + move, shares, float(np.linalg.norm(move)))
 
     def state(self) -> bytes:
         """Own scale and remembered distances, as JSON."""
@@ -185,7 +194,7 @@ class Clip:
         return median([r for merge in self._ratios for r in merge] + [self.PRIOR] * self.PRIOR_COUNT)
 
     def _weigh(
-        self, rows: int, candidates: Sequence[Candidate], moves: Floats, distances: Doubles, reference: float
+        self, rows: int, candidates: Sequence[Candidate], moves: Vector, distances: Doubles, reference: float
     ) -> Doubles:
         """Shares of the candidates: by rows, halved by waiting, less for the farthest, one vote among copies."""
         k = len(candidates)
@@ -230,45 +239,61 @@ def coordinate_median(vectors: Sequence[Vector]) -> Vector:
     return median
 
 
-def _moves(own: Vector, candidates: Sequence[Candidate]) -> tuple[Floats, Doubles]:
-    """x_j - own for each candidate [k, d], and their lengths [k].
-
-    The moves are float32 as the models are, but float64 where their squares would overflow.
-    """
-    moves: Floats = np.concatenate([c.vector for c in candidates]).reshape(len(candidates), -1)
+def _moves(own: Vector, candidates: Sequence[Candidate]) -> tuple[Vector, Doubles]:
+    """x_j - own for each candidate, float32 [k, d], and their lengths [k]; none is longer than REACH."""
+    moves: Vector = np.concatenate([c.vector for c in candidates]).reshape(len(candidates), -1)
     with np.errstate(over="ignore"):
         moves -= own
         squares = np.vecdot(moves, moves)
-    if not np.isfinite(squares).all():
-        moves = np.empty(moves.shape)
-        for row, candidate in zip(moves, candidates, strict=True):
-            np.subtract(candidate.vector, own, out=row, dtype=np.float64)
-        squares = np.vecdot(moves, moves)
+    for far in np.flatnonzero(squares > REACH**2):
+        move = moves[far]
+        move.clip(-LARGEST, LARGEST, out=move)
+        move *= np.float32(2.0**-80)  # small enough to be squared
+        move *= np.float32(REACH) / np.sqrt(move @ move)
+        squares[far] = REACH**2
     return moves, np.sqrt(squares.astype(np.float64))
-
-
-def _moved(own: Vector, move: Floats, weights: dict[NodeId, float]) -> Merged:
-    return Merged((own + move).astype(np.float32, copy=False), weights, float(np.linalg.norm(move)))
 
 
 def _within(value: float, limits: tuple[float, float]) -> float:
     return min(max(value, limits[0]), limits[1])
 
 
-def _copies(moves: Floats, distances: Doubles, radius: float) -> Doubles:
+def _copies(moves: Vector, distances: Doubles, radius: float) -> Doubles:
     """For each candidate how many, itself included, lie within `radius` of it."""
-    squares = distances**2
-    sums = squares[:, None] + squares
-    excess = sums - 2 * (moves @ moves.T) - radius**2
-    near: NDArray[np.bool_] = excess <= 0
-    doubtful = np.abs(excess) <= ROUNDING * np.finfo(moves.dtype).eps * sums
-    if doubtful.any():
-        # These are looked at pair by pair. By the triangle inequality only candidates at like distances can be close.
-        alike = np.abs(distances[:, None] - distances) <= radius
-        near &= alike
-        for i, j in np.argwhere(np.triu(doubtful & alike, 1)):
-            apart = np.subtract(moves[i], moves[j], dtype=np.float64)
-            near[i, j] = near[j, i] = np.linalg.norm(apart) <= radius
-    np.fill_diagonal(near, True)
+    near, doubtful = _near(moves, distances, radius)
+    while doubtful.any():
+        # seen from here they are all alike; one of them is near enough to tell the others apart
+        one = int(doubtful.any(axis=1).argmax())
+        others = np.flatnonzero(doubtful[one])
+        apart = moves[others]
+        apart -= moves[one]
+        distances = np.sqrt(np.vecdot(apart, apart).astype(np.float64))
+        pairs = np.ix_(others, others)
+        closer_near, closer_doubtful = _near(apart, distances, radius)
+        near[pairs] = np.where(doubtful[pairs], closer_near, near[pairs])
+        doubtful[pairs] &= closer_doubtful
+        near[one, others] = near[others, one] = distances <= radius
+        doubtful[one] = doubtful[:, one] = False
     counts: Doubles = near.sum(axis=1, dtype=np.float64)
     return counts
+
+
+def _near(moves: Vector, distances: Doubles, radius: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which pairs of `moves` (of lengths `distances`) are within `radius`, and of which rounding leaves that open."""
+    squares = distances**2
+    sums = squares[:, None] + squares
+    excess = sums - 2 * _products(moves) - radius**2
+    near, doubtful = excess <= 0, np.abs(excess) <= ROUNDING * sums
+    np.fill_diagonal(near, True)
+    np.fill_diagonal(doubtful, False)
+    return near, doubtful
+
+
+def _products(moves: Vector) -> Vector:
+    """moves @ moves.T, float32 [k, k]."""
+    if len(moves) > FEW:
+        return moves @ moves.T
+    products = np.empty((len(moves), len(moves)), np.float32)
+    for i, move in enumerate(moves):
+        products[i, i:] = products[i:, i] = moves[i:] @ move
+    return products

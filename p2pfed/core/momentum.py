@@ -51,8 +51,14 @@ class Momentum:
         return [Candidate(c.member, c.vector + leads[c.waited], c.rows, c.waited) for c in candidates]
 
     def push(self, begun: Vector, model: Vector, merged: bool) -> Vector:
-        """`model`, moved on by half the usual movement if it was `merged`; the round that ends began at `begun`."""
+        """`model`, moved on by half the usual movement if it was `merged`; the round that ends began at `begun`.
+
+        After a movement too large for float32 to measure, which no bounded rule makes, the node is at rest again.
+        """
         before = np.zeros_like(begun) if self._movement is None else self._movement
-        pushed: Vector = model + np.float32(self.PUSH) * before if merged else model
-        self._movement = np.float32(self.MEMORY) * before + np.float32(1 - self.MEMORY) * (pushed - begun)
-        return pushed
+        with np.errstate(over="ignore"):
+            pushed: Vector = model + np.float32(self.PUSH) * before if merged else model
+            movement = np.float32(self.MEMORY) * before + np.float32(1 - self.MEMORY) * (pushed - begun)
+            measurable = np.isfinite(np.vecdot(movement, movement))
+        self._movement = movement if measurable else None
+        return pushed if measurable else model

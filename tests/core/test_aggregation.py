@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from p2pfed.core.aggregation import Candidate, Clip, Mean, Merged, _copies, coordinate_median, rule_from_name
+from p2pfed.core.aggregation import (
+    FEW,
+    REACH,
+    Candidate,
+    Clip,
+    Mean,
+    Merged,
+    _copies,
+    coordinate_median,
+    rule_from_name,
+)
 from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector
 from p2pfed.errors import ConfigError, StateCorrupt
@@ -117,7 +127,7 @@ def test_the_own_scale_is_a_moving_average_of_local_training() -> None:
 def test_an_exploded_local_round_still_gives_a_finite_scale() -> None:
     rule = clip(1e30)  # its square is beyond float32
     merged = rule.merge(ZERO, 100, [peer("P", at(1e35, 1))])
-    assert norm(merged) == pytest.approx(3e30 * merged.weights[NodeId("P")], rel=1e-6)
+    assert norm(merged) == pytest.approx(REACH * merged.weights[NodeId("P")], rel=1e-6)
     Clip().restore(rule.state())
 
 
@@ -188,17 +198,19 @@ def test_the_farthest_of_six_has_a_third_of_its_weight_and_of_five_all() -> None
     assert five[NodeId("FAR")] == pytest.approx(five[NodeId("P0")])
 
 
-@pytest.mark.parametrize(
-    ("kind", "offset"), [("f4", 0.0), ("f4", 1e3), ("f4", 1e6), ("f8", 0.0), ("f8", 1e6), ("f8", 1e30)]
-)
-def test_copies_are_counted_as_exactly_far_from_home_as_near_it(kind: str, offset: float) -> None:
-    """One matrix product gives all distances, but rounds: what it leaves open must still be decided rightly."""
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e6, 1e12, 1e18])
+@pytest.mark.parametrize("groups", [2, 5])
+def test_copies_are_counted_as_exactly_far_from_home_as_near_it(offset: float, groups: int) -> None:
+    """Products give all distances, but round: what they leave open must still be decided rightly."""
     rng = np.random.default_rng(0)
-    centres = offset + rng.normal(0, 1, (5, 40))
-    moves = np.repeat(centres, 4, axis=0).astype(kind)
-    moves[::2] += rng.normal(0, 0.05, (10, 40)).astype(kind)
+    centres = offset + rng.normal(0, 1, (groups, 40))
+    centres[0] += 1e3  # some are far from home, and some of those far from the others
+    centres[1] *= 2
+    moves = np.repeat(centres, 4, axis=0).astype(np.float32)
+    moves[::2] += rng.normal(0, 0.05, (2 * groups, 40)).astype(np.float32)
     doubles = moves.astype(np.float64)
     distances = np.linalg.norm(doubles, axis=1)
+    assert (len(moves) > FEW) == (groups == 5), "both ways to make products are tested"
     for radius in (0.2, 0.5, 5.0, 9.0):
         pairs = np.linalg.norm(doubles[:, None] - doubles, axis=2)
         np.testing.assert_array_equal(_copies(moves, distances, radius), (pairs <= radius).sum(axis=1))
@@ -252,6 +264,14 @@ def test_a_rule_that_cannot_be_had_is_a_configuration_error(name: str, message: 
     with pytest.raises(ConfigError, match=message) as caught:
         rule_from_name(name)
     assert repr(name) in str(caught.value)
+
+
+def test_mean_of_the_largest_numbers_is_finite() -> None:
+    largest = np.full(SIZE, np.finfo(np.float32).max)
+    for others in ([largest] * 6, [largest, -largest], [-largest] * 2):
+        merged = Mean().merge(largest, 5, [peer(f"P{i}", v) for i, v in enumerate(others)])
+        np.testing.assert_allclose(merged.vector, np.mean([largest, *others], axis=0, dtype=np.float64), rtol=1e-6)
+        assert math.isfinite(merged.displacement)
 
 
 def test_mean_is_the_mean() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfed.core.aggregation import Candidate
+from p2pfed.core.aggregation import Candidate, rule_from_name
 from p2pfed.core.momentum import Momentum
 from p2pfed.core.types import NodeId
 
@@ -72,6 +72,34 @@ def test_the_lead_is_bounded_whatever_is_sent(scale: float, waited: int) -> None
     assert lead <= Momentum.MOST * np.linalg.norm(step()) * 1.01 + 1e-6 * abs(scale) * SIZE
     [honest] = momentum.ahead(own, [candidate(own)])
     assert np.isfinite(honest.vector).all(), "one that sends such things must not spoil what follows"
+
+
+def test_after_an_immeasurable_movement_the_node_is_at_rest() -> None:
+    momentum, own = moving(step())
+    largest = np.full(SIZE, np.finfo(np.float32).max)
+    for model in (largest, -largest):  # a rule without bounds follows whoever sends them
+        assert momentum.push(own, model, merged=True) is model
+        others = [candidate(-largest), candidate(largest, waited=2)]
+        assert momentum.ahead(model, others) == others
+        own = model
+    at_rest = np.ones(SIZE, np.float32)
+    np.testing.assert_array_equal(momentum.push(at_rest, at_rest, merged=True), at_rest)
+
+
+@pytest.mark.parametrize("name", ["mean", "clip"])
+@pytest.mark.parametrize("size", [1e10, 1e18, 1e19, 1e30, 3e38])
+def test_whole_merges_with_huge_peers_warn_of_nothing(name: str, size: float) -> None:
+    momentum, own = moving(step(), 5)
+    rule = rule_from_name(name)
+    rule.note_training(own - step(), own)
+    for round_number in range(6):
+        sent = np.full(SIZE, size, np.float32) * (-1) ** round_number
+        ahead = momentum.ahead(
+            own, [candidate(sent), candidate(-sent, 1, "B"), candidate(sent * np.sign(step()), 2, "C")]
+        )
+        merged = rule.merge(own, 100, ahead).vector
+        own = momentum.push(own, merged, merged=True)
+        assert np.isfinite(own).all()
 
 
 def test_nothing_that_is_given_is_written_to() -> None:
