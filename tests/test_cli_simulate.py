@@ -106,3 +106,6 @@ def test_a_whole_run(path):
     assert not [line for line in steps if line.startswith(("WARNING", "I0000"))], "TensorFlow keeps to itself"
     found = results.read(path.parent / "small-0" / "results.json")
     assert [node.rounds for node in found.nodes] == [3] * 4 and all(node.test for node in found.nodes)
+    command = [sys.executable, "-c", "import p2pfed; print(p2pfed.simulate('small.yaml').digest)"]
+    again = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, timeout=300)
+    assert again.stdout == f"{found.simulated.digest}\n", again.stderr
