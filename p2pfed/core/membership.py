@@ -2,8 +2,9 @@
 
 Liveness is one table of signed heartbeats that members swap whole; the highest (epoch, counter) of a row wins. A live
 member's row was never seen older than 12 periods among 200 members losing 30 % of their exchanges, so 15 silent
-periods make a suspect and 30 a failure. Larger tables travel in parts, so their members may be silent for longer. A
-node that is itself in trouble (a late event loop, failing with everybody) says nothing about others meanwhile.
+periods make a suspect and 30 a failure. The table of n > 200 members travels in parts of 200, so both times grow by
+n / 200. A node that is itself in trouble (a late event loop, failing with everybody) says nothing about others
+meanwhile.
 
 Something is kept only of members about whom something is known: thousands of nodes with thousands of members each fit
 into one process.
