@@ -167,9 +167,9 @@ MODELS = {"30-64-32-1": (64, 32), "30-1-1": (1,)}
 def protocol(quick: bool) -> Measured:
     """Inputs a second without training: pulls of six, merges, signatures, a heartbeat a round as in local clusters."""
     measured = Measured()
-    for nodes, count in ((20, 10),) if quick else ((100, 50), (1000, 10)):
+    for nodes, count, repeats in ((20, 10, 1),) if quick else ((100, 40, 3), (1000, 6, 1)):
         for model, hidden in MODELS.items():
-            runs = [fresh(protocol_run, nodes, count, hidden) for _ in range(1 if quick else 3)]
+            runs = [fresh(protocol_run, nodes, count, hidden) for _ in range(repeats)]
             said = f"{nodes:,} nodes, {model}"
             for name in runs[0]:
                 measured.figures[f"{said}: {name}"] = statistics.median(run[name] for run in runs)
