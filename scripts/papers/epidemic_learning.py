@@ -8,7 +8,7 @@ Nobody learns anything after a random start, and merges are the paper's (see pla
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import plain
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from p2pfed.learning.learner import EvaluateJob, Evaluation, TrainJob, TrainResult
 from p2pfed.sim.engine import Engine
 from p2pfed.sim.population import load, populate
+
+Rounds = Annotated[int, typer.Option(min=8)]
 
 
 class Scattered(dict[int, list[NDArray[Any]]]):
@@ -63,10 +65,10 @@ def mixing(topology: str, n: int, degree: int, rounds: int) -> list[float]:
     return [left(m) for m in (list(models.values()), *(averaged(graph, n, degree, rounds, d) for d in (1, 0)))]
 
 
-def main(nodes: int = 96, degree: int = 7, rounds: int = 24, as_json: plain.Json = False) -> None:
-    found = {name: mixing(name, nodes, degree, rounds) for name in (f"random:{degree}", f"regular:{degree}", "ring")}
+def main(nodes: int = 96, degree: int = 7, rounds: Rounds = 24, as_json: plain.Json = False) -> None:
+    found = {name: mixing(name, nodes, degree, rounds) for name in (f"regular:{degree}", f"random:{degree}", "ring")}
     kinds = "simulated nodes", "computed, a round old", "computed, the paper's"
-    alpha, (random, regular, ring) = (1 - degree / (nodes - 1)) / (degree + 1), np.log(list(found.values()))
+    alpha, (regular, random, ring) = (1 - degree / (nodes - 1)) / (degree + 1), np.log(list(found.values()))
     graph, circle = random / regular, random / ring
     said = f"alpha is {alpha:.4f}. Random samples mix {graph[0]:.1f} times as fast as the fixed graph and "
     said += f"{circle[0]:.0f} times as fast as the ring (in the paper's rounds {graph[2]:.1f} and {circle[2]:.0f})."
@@ -74,4 +76,4 @@ def main(nodes: int = 96, degree: int = 7, rounds: int = 24, as_json: plain.Json
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    plain.start(main)

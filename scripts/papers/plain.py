@@ -4,7 +4,8 @@ What the scripts beside share, with how they print their figures.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any
 from unittest import mock
@@ -16,6 +17,7 @@ from rich.table import Column, Table
 from p2pfed.core.aggregation import Candidate, Mean, Merged
 from p2pfed.core.momentum import Momentum
 from p2pfed.core.weights import Vector
+from p2pfed.errors import P2PFedError
 from p2pfed.sim.scenario import Scenario, scenario_from
 
 PLAIN = f"{__name__}:FreshMean"
@@ -41,6 +43,14 @@ def scenario(topology: str, rule: str = PLAIN, **sections: Any) -> Scenario:
 def merging(rule: str) -> AbstractContextManager[Any]:
     """While in it, simulated nodes have the momentum that belongs to `rule`: none with plain means."""
     return mock.patch.multiple(Momentum, PUSH=0.0, MOST=0.0) if rule == PLAIN else nullcontext()
+
+
+def start(main: Callable[..., None]) -> None:
+    """Run `main` with the command line's options; what cannot be run is said in a sentence."""
+    try:
+        typer.run(main)
+    except P2PFedError as error:
+        sys.exit(str(error))
 
 
 def tell(title: str, kinds: Sequence[str], found: Mapping[str, Sequence[float]], said: str, as_json: bool) -> None:
