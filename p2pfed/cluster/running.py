@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -11,11 +14,14 @@ from p2pfed.api.client import AdminClient
 from p2pfed.cluster.founding import Bank, LocalCluster
 from p2pfed.cluster.processes import Processes
 from p2pfed.errors import LocalFault, Unavailable
+from p2pfed.runtime.trainer import TrainerState
 
 SPAWNER = "trainers"
 LOG_TAIL = 2_000
 """Bytes of a dead daemon's log that its error message quotes."""
 EVENTS_PAGE = 1_000
+START_SECONDS = 10.0
+"""The next daemon waits no longer than that for the one before it to listen."""
 RESTARTS_IN_VAIN = 3
 """A trainer that was lost so often and is not there again will not come back by itself."""
 
@@ -57,8 +63,7 @@ class RunningCluster:
                 ["-m", "p2pfed.runtime.spawner", str(self.cluster.spawner_socket)],
                 self.cluster.log(SPAWNER),
             )
-            for bank in self.cluster.banks:
-                self.start(bank)
+            self._start_daemons()
         except BaseException:
             self.processes.stop()
             raise
@@ -68,6 +73,23 @@ class RunningCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _start_daemons(self) -> None:
+        """A few at a time while the spawner imports TensorFlow, which all of them wait for; then the rest at once."""
+        for number, bank in enumerate(self.cluster.banks, 1):
+            self.start(bank)
+            deadline = time.monotonic() + START_SECONDS
+            while self._hold_up_import(self.cluster.banks[:number]) and time.monotonic() < deadline:
+                self.check()
+                time.sleep(0.02)
+
+    def _hold_up_import(self, started: Sequence[Bank]) -> bool:
+        """Whether one more starting daemon would leave the spawner less than a core to import TensorFlow on."""
+        with contextlib.suppress(Unavailable):
+            if self.status(started[0])["self"]["trainer"]["state"] != TrainerState.STARTING.value:
+                return False  # a trainer was forked: the import is over
+        starting = sum(not bank.state.admin_socket.exists() for bank in started)
+        return starting >= max(1, (os.cpu_count() or 1) - 1)
 
     def start(self, bank: Bank) -> int:
         """Start a bank's daemon; returns its process id."""
