@@ -103,8 +103,8 @@ class Engine:
         p, s = self._population, self._scenario
         shown = clocks(s.clock_skew, s.nodes, p.manifest.issued, self._stream(CLOCKS))
         return [
-            Host(i, identity.node_id, s.names[i], identity, shown[i], p.train_rows[i], p.train_frauds[i])
-            for i, identity in enumerate(p.identities)
+            Host(i, identity.node_id, name, identity, shown[i], p.train_rows[i], p.train_frauds[i])
+            for i, (identity, name) in enumerate(zip(p.identities, s.names, strict=True))
         ]
 
     def _drawn_sample(self) -> frozenset[int]:
@@ -248,7 +248,8 @@ class Engine:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def _unfinished(self) -> str:
-        names = [self._scenario.names[node] for node in sorted(self._open)]
+        everybody = self._scenario.names
+        names = [everybody[node] for node in sorted(self._open)]
         return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
     def _measure_the_rest(self) -> None:
