@@ -101,7 +101,10 @@ def _read(path: Path, absent: str) -> _Source:
         raise ConfigError(f"{path}: no such file; {absent}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.YAMLError as error:  # a character that no YAML has
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     try:
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
@@ -158,7 +161,7 @@ def _from_settings(settings: Sequence[str]) -> Iterator[_Overlay]:
 def _lay_over(source: _Source, overlay: _Overlay) -> None:
     try:
         value = yaml.safe_load(overlay.text)
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         source.problems.append(((-1, 0), f"{overlay.origin}: the value is not YAML"))
         return
     place = source.value

@@ -108,6 +108,7 @@ def test_mistakes_in_the_data_section(tmp_path, change, expected):
         ("version: [1\n", "2:1: not YAML"),
         ("version: !!python/object:os.system {}\n", "1:10: not YAML"),
         ("a: &x [*x]\n", ""),
+        ("version: 1\n\0", " not YAML: unacceptable character #x0000"),
     ],
 )
 def test_what_is_not_yaml_or_not_a_mapping(tmp_path, text, expected):
@@ -134,6 +135,8 @@ def test_mistakes_in_overrides_name_where_they_came_from(tmp_path):
     assert "environment variable P2PFED_LOG__LEVL: unknown key 'log.levl'; did you mean 'level'?" in found
     assert any(p.startswith("--set learning.rounds: learning.rounds: should be a valid integer") for p in found)
     assert "--set node.name.first: name has no keys of its own" in found
+    deep = problems(tmp_path, GOOD, {}, ("node.name=" + 5000 * "[",))
+    assert "--set node.name: the value is not YAML" in deep
 
 
 def test_a_setting_without_a_value_is_a_usage_error(tmp_path):
