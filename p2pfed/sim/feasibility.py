@@ -150,7 +150,7 @@ def _graph_problems(scenario: Scenario) -> Iterator[tuple[Place, str]]:
     if match is None:
         yield place, f"should be random:COUNT, full, ring, regular:K or file:PATH, got {topology!r}"
     elif match[1] and int(match[1]) < 2:
-        yield place, "regular:1 is not connected; regular:2 is"
+        yield place, f"{topology} of {n} nodes is not possible; {'regular:2' if n > 2 else 'full'} is"
     elif match[1] and int(match[1]) >= n:
         fits = f"regular:{n - 1} fits" if n > 2 else "full fits"
         yield place, f"{topology} of {n} nodes: a node has {n - 1} others; {fits}"

@@ -54,7 +54,7 @@ class Scenario(Section):
     """Draws everything: payments, their dealing, keys, initial weights, delays, who attacks."""
     nodes: int = Field(ge=2, le=MAX_MEMBERS)
     """Banks, called bank-1, bank-2 and so on."""
-    rounds: int = Field(ge=1)
+    rounds: int = Field(ge=1, le=10**9)
     """Training rounds of each node."""
     data: PaymentsSection = PaymentsSection()
     partition: str | None = None

@@ -13,6 +13,17 @@ from p2pfed.core.aggregation import rule_from_name
 from p2pfed.core.payload import Encoding
 from p2pfed.errors import ConfigError
 
+LONGEST = 1e9
+"""Seconds, some thirty years."""
+SLOWEST, FASTEST = 1e-6, 1e9
+"""Megabits a second."""
+
+
+def _megabits(value: float) -> float:
+    if value != 0 and not SLOWEST <= value <= FASTEST:
+        raise ValueError(f"should be 0, for unlimited, or from {SLOWEST:g} to {FASTEST:g}, got {value:g}")
+    return value
+
 
 def _selection(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
@@ -40,7 +51,8 @@ def _attack(kind: str) -> str:
 
 Selection = Annotated[int | tuple[str, ...], BeforeValidator(_selection)]
 """So many nodes, drawn from the scenario's seed, or those of these names."""
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=LONGEST)]
+Megabits = Annotated[float, AfterValidator(_megabits)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -49,7 +61,7 @@ class PaymentsSection(Section):
 
     file: Path | None = None
     """CSV or Parquet file of payments; relative paths start at the scenario. `null` generates some."""
-    rows: int = Field(default=0, ge=0)
+    rows: int = Field(default=0, ge=0, le=10**9)
     """Payments to generate, all banks together; 0 is 25,000 a bank. Nothing for a `file`."""
     label: str = "is_fraud"
     """The file's fraud column; 0/1, true/false or yes/no."""
@@ -97,7 +109,7 @@ class ModelSection(Section):
 
     kind: Literal["mlp", "autoencoder"] = "mlp"
     """The MLP learns from labels, the autoencoder what legitimate payments look like."""
-    hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    hidden: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = Field(default=(), max_length=32)
     """Sizes of the hidden layers; empty takes 64-32 (MLP) or 16-8-4-8-16 (autoencoder)."""
     dropout: Share = 0.2
     """Share of hidden units dropped while training; 0 is none."""
@@ -106,9 +118,9 @@ class ModelSection(Section):
 class TrainingSection(Section):
     """How everybody trains between two merges."""
 
-    local_steps: int = Field(default=30, ge=0)
+    local_steps: int = Field(default=30, ge=0, le=10**6)
     """Optimiser steps a round; 0 is one epoch of the bank's rows."""
-    batch: int = Field(default=256, ge=1)
+    batch: int = Field(default=256, ge=1, le=2**16)
     """Rows of a step."""
     learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False)
     """Adam's."""
@@ -147,7 +159,7 @@ class GossipSection(Section):
 class ComputeSection(Section):
     """How long work takes at a node."""
 
-    seconds_per_step: float = Field(default=0.1, gt=0, allow_inf_nan=False)
+    seconds_per_step: float = Field(default=0.1, gt=0, le=1e6)
     """One optimiser step."""
     jitter: Share = 0.1
     """Each duration is drawn uniformly from as much more or less."""
@@ -160,7 +172,7 @@ class StragglersSection(Section):
 
     nodes: Selection
     """Their names, or how many are drawn."""
-    slower: float = Field(gt=0, allow_inf_nan=False)
+    slower: float = Field(gt=0, le=1e6)
     """How many times longer their training takes."""
 
 
@@ -173,7 +185,7 @@ class LinkSection(Section):
     """One way; `null` is that of all links, here and below."""
     loss: Annotated[float, Field(ge=0, le=1)] | None = None
     """Share of the exchanges that fail; 1 cuts the link."""
-    megabits: Seconds | None = None
+    megabits: Megabits | None = None
     """Megabits a second; 0 is unlimited."""
 
 
@@ -186,7 +198,7 @@ class NetworkSection(Section):
     """Each delay is drawn uniformly from as much more or less."""
     loss: float = Field(default=0.0, ge=0, le=1)
     """Share of the exchanges that fail."""
-    megabits: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    megabits: Megabits = 0.0
     """Megabits a second on each link; 0 is unlimited."""
     links: tuple[LinkSection, ...] = ()
     """Links that differ."""
@@ -212,9 +224,9 @@ class ChurnSection(Section):
 
     share: float = Field(gt=0, le=1)
     """Share of the nodes that come and go."""
-    mean_up: float = Field(gt=0, allow_inf_nan=False)
+    mean_up: float = Field(ge=0.01, le=LONGEST)
     """Seconds from a start to the next kill, on average."""
-    mean_down: float = Field(gt=0, allow_inf_nan=False)
+    mean_down: float = Field(ge=0.01, le=LONGEST)
     """Seconds from a kill to the next start, on average."""
 
 

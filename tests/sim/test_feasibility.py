@@ -32,7 +32,8 @@ def said(nodes: int = 10, **changes: Any) -> str:
         ("regular:5", 1001, "regular:5 of 1001 nodes: the product of both must be even; 1000 or 1002 nodes fit"),
         ("regular:12", 9, "regular:12 of 9 nodes: a node has 8 others; regular:8 fits"),
         ("regular:2", 2, "a node has 1 others; full fits"),
-        ("regular:1", 10, "regular:1 is not connected; regular:2 is"),
+        ("regular:1", 10, "regular:1 of 10 nodes is not possible; regular:2 is"),
+        ("regular:1", 2, "regular:1 of 2 nodes is not possible; full is"),
     ],
 )
 def test_impossible_graphs(topology: str, nodes: int, expected: str) -> None:

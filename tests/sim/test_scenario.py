@@ -172,6 +172,29 @@ def test_keys_of_files_and_of_generated_payments(data: dict[str, Any], expected:
         scenario(data=data)
 
 
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"rounds": 10**400}, "rounds"),
+        ({"data": {"rows": 10**400}}, "data.rows"),
+        ({"model": {"hidden": [10**400]}}, "model.hidden.0"),
+        ({"model": {"hidden": [2] * 500}}, "model.hidden"),
+        ({"training": {"local_steps": 10**400}}, "training.local_steps"),
+        ({"training": {"batch": 10**10}}, "training.batch"),
+        ({"compute": {"seconds_per_step": 1e308}}, "compute.seconds_per_step"),
+        ({"clock_skew": {"offset_seconds": 1e300}}, "clock_skew.offset_seconds"),
+        ({"network": {"megabits": 5e-324}}, "network.megabits"),
+        ({"network": {"megabits": float("nan")}}, "network.megabits"),
+        ({"churn": {"share": 1, "mean_up": 1e-9, "mean_down": 1}}, "churn.mean_up"),
+        ({"outages": [{"nodes": 1, "start": 1, "end": 1e300}]}, "outages.0.end"),
+    ],
+)
+def test_numbers_beyond_all_reason(changes: dict[str, Any], place: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        scenario(**changes)
+    assert str(caught.value).startswith(f"{place}: ")
+
+
 def test_an_unknown_attack() -> None:
     with pytest.raises(ConfigError, match=r"attackers\.0\.kind: unknown attack 'tickle': choose .*signflip"):
         scenario(attackers=[{"kind": "tickle", "nodes": 1}])
