@@ -189,10 +189,21 @@ def check_writable(path: Path) -> None:
 
 
 def write(run: RunFile, path: Path) -> None:
-    """Write the run as JSON, a node and a round of a node a line; raises DiskFault."""
+    """Write the run as JSON, a node and a round of a node a line; raises DiskFault.
+
+    A regular file appears under its name when it is whole: what was there before is not lost to a full disk.
+    """
+    special = path.exists() and not path.is_file()
+    partial = path if special else path.with_name(path.name + ".part")
     try:
-        with path.open("w", encoding="utf-8") as file:
-            file.writelines(_pieces(run))
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.writelines(_pieces(run))
+            if not special:
+                partial.replace(path)
+        finally:
+            if not special:
+                partial.unlink(missing_ok=True)
     except OSError as error:
         raise DiskFault(f"the run file {path} cannot be written: {error.strerror}") from None
 

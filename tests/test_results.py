@@ -56,6 +56,15 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         results.write(RUN, tmp_path / "absent" / "run.json")
 
 
+def test_a_failure_leaves_the_file_that_was_there(tmp_path):
+    path = tmp_path / "run.json"
+    results.write(RUN, path)
+    with pytest.raises(ValueError):
+        results.write(replace(RUN, wall_seconds=float("nan")), path)
+    assert results.read(path) == RUN
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_the_shape_that_others_script_against():
     value = json.loads(json.dumps(results.to_json(RUN)))
     assert value["schema"] == "p2pfed.run/1"
