@@ -49,7 +49,8 @@ def holdout(
         raise UsageError(f"unknown split {split!r}: expected time or stratified")
     if not rest.any() or not test.any():
         what = "the rest" if not rest.any() else "the test"
-        raise DataError(f"a test share of {test_share:g} and a gap of {gap_days:g} days leave {what} no rows")
+        given = f"of {len(frame):,} different rows, a test share of {test_share:g} and a gap of {gap_days:g} days"
+        raise DataError(f"{given} leave {what} no rows with label and time")
     return frame[rest].reset_index(drop=True), frame[test].reset_index(drop=True)
 
 
