@@ -354,3 +354,8 @@ def test_the_quick_verbs_import_nothing_heavy(tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path / "node.yaml")]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+
+
+def test_a_closed_standard_output_is_no_traceback(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run(["--version"]) == 0

@@ -55,7 +55,8 @@ def run(arguments: Sequence[str]) -> int:
     """Carry out one command line and return the exit code; errors are one sentence on standard error."""
     try:
         code = _carry_out(arguments)
-        sys.stdout.flush()  # here, where a closed pipe is met, and not as the interpreter ends
+        if sys.stdout is not None:  # as with `>&-`
+            sys.stdout.flush()  # here, where a closed pipe is met, and not as the interpreter ends
     except BrokenPipeError:
         # the reader of our output has gone, as in `p2pfed events | head`; keep the interpreter from flushing into it
         nowhere = os.open(os.devnull, os.O_WRONLY)
