@@ -124,7 +124,7 @@ class Engine:
     def _longest(self) -> float:
         """Virtual seconds after which something must be wrong."""
         s = self._scenario
-        fixed = max(at for at, _, _ in timetable(s, self._population.roles))
+        fixed = max([at for at, _, _ in timetable(s, self._population.roles)] + [outage.end for outage in s.outages])
         one_round = max(*self._round_seconds, s.gossip.round_interval_seconds)
         usual = s.compute.load_seconds + s.gossip.adoption_seconds + (s.rounds + 10) * one_round
         away = 1 + s.churn.mean_down / s.churn.mean_up if s.churn else 1
@@ -185,7 +185,7 @@ class Engine:
 
     def look(self, time: float) -> None:
         """See `Watcher`."""
-        if time > self._limit:
+        if time > self._limit and not self._ended:
             self._end(f"given up after {time:.0f} virtual seconds: {self._unfinished()} had not done their rounds")
         if self._watch is not None:
             rounds = self._recorder.rounds

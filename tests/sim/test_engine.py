@@ -222,6 +222,11 @@ def test_a_run_that_gets_nowhere_is_given_up():
     assert "bank-1, bank-2, bank-3 and 1 more had not done their rounds" in history.ended
 
 
+def test_a_long_outage_of_everybody_is_waited_for():
+    history = simulated(nodes=4, rounds=3, outages=[{"nodes": 4, "start": 1.0, "end": 1e6}])
+    assert history.ended.startswith("every node") and [node.rounds for node in history.run.nodes] == [3] * 4
+
+
 @pytest.mark.parametrize("encoding", ["float16", "int8"])
 def test_other_encodings_travel(encoding):
     assert sum(simulated(gossip={"encoding": encoding}).pulls.values()) > 18
