@@ -108,6 +108,7 @@ class ValueReader:
         self._heartbeats: dict[NodeId, bytes] = {}
         self._from_bytes: dict[Any, Callable[[bytes], Any]] = {
             bytes: bytes,
+            Vector: lambda data: np.frombuffer(data, "<f4"),
             ModelUpdate: self._update,
             HeartbeatTable: self._table,
             Manifest: lambda data: self._manifest(data).manifest,
@@ -149,8 +150,6 @@ class ValueReader:
             if value not in args:
                 raise ValueError(f"{value!r} is none of {args}")
             return value
-        if origin is np.ndarray:
-            return np.frombuffer(blobs[value], "<f4")
         if origin is dict:
             return {k: self._build(args[1], v, blobs) for k, v in value.items()}
         if origin is tuple and args[-1] is not Ellipsis:
