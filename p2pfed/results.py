@@ -45,6 +45,7 @@ class NodeRun:
     bytes_sent: int
     bytes_received: int
     peak_rss_bytes: int
+    """Of the node's daemon; of a simulation, the whole process's."""
 
 
 @dataclass(frozen=True)

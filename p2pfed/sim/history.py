@@ -65,7 +65,7 @@ class Spread:
 
     time: float
     round: int
-    """Half of those that were up had completed it."""
+    """Half of those that were up had completed it; in the last row, at the end, the furthest that any node came."""
     consensus_distance: float
     """Root mean squared distance of the models to their mean."""
     mean_auprc: float | None
