@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
-from p2pfed.api.metrics import Counts
+from p2pfed.api.counts import Counts
 from p2pfed.api.schemas import MemberRow, Status
 from p2pfed.core.types import DAY
 
