@@ -20,8 +20,8 @@ from p2pfed.data.banks import LoadedBanks, OddBank, Payments, generated_payments
 from p2pfed.data.imbalance import learning_rows
 from p2pfed.learning.learner import StackedBank
 from p2pfed.runtime import enrolment
-from p2pfed.sim.feasibility import Place, available_memory, check, edges_of, pools
-from p2pfed.sim.scenario import Scenario
+from p2pfed.sim.feasibility import available_memory, check, edges_of
+from p2pfed.sim.scenario import Place, Scenario, pools
 from p2pfed.sim.sections import AttackersSection, Selection
 
 MANIFEST_DAYS = 3650

@@ -6,7 +6,9 @@ choice to its seed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +21,6 @@ from p2pfed.core.consortium import MAX_MEMBERS
 from p2pfed.core.model import DEFAULT_HIDDEN, POSITIVE_WEIGHT_CAP, TrainingPolicy
 from p2pfed.data.partition import dealing
 from p2pfed.errors import UsageError
-from p2pfed.sim import feasibility
 from p2pfed.sim.sections import (
     AttackersSection,
     ChurnSection,
@@ -41,6 +42,11 @@ from p2pfed.sim.sections import (
 )
 
 PARTITION_OF_FILE = "dirichlet:0.5"
+
+_TOPOLOGY = re.compile(r"random:[1-9][0-9]{0,4}|full|ring|regular:([1-9][0-9]{0,3})|file:.+")
+
+Place = tuple[str | int, ...]
+"""Where in the scenario, as keys and list positions."""
 
 
 class Scenario(Section):
@@ -93,7 +99,7 @@ class Scenario(Section):
         """Raise every contradiction at its own place in the file."""
         found = [
             InitErrorDetails(type=PydanticCustomError("value_error", "{said}", {"said": said}), loc=place, input=None)
-            for place, said in [*self._dealing_problems(), *feasibility.contradictions(self)]
+            for place, said in [*self._dealing_problems(), *contradictions(self)]
         ]
         if found:
             raise ValidationError.from_exception_data("Scenario", found)
@@ -171,3 +177,106 @@ def _absolute_edges(scenario: Scenario, folder: Path) -> Scenario:
     assert scenario.edge_file is not None
     gossip = scenario.gossip.model_copy(update={"topology": f"file:{folder / scenario.edge_file}"})
     return scenario.model_copy(update={"gossip": gossip})
+
+
+# --- contradictions ---------------------------------------------------------------------------------------------------
+
+
+def contradictions(scenario: Scenario) -> Iterator[tuple[Place, str]]:
+    """What the scenario cannot mean, whatever its data: impossible graphs, unknown nodes, more of them than there are.
+
+    Each with its place.
+    """
+    yield from _graph_problems(scenario)
+    yield from _unknown_nodes(scenario)
+    for name, pool in pools(scenario).items():
+        yield from _pool_problems(scenario, "attackers" if name == "attackers" else "nodes", pool)
+    if scenario.churn is not None and round(scenario.churn.share * scenario.nodes) == 0:
+        one = 1 / scenario.nodes
+        yield ("churn", "share"), f"{scenario.churn.share:g} of {scenario.nodes} nodes is none; {one:.2g} is one"
+
+
+def _graph_problems(scenario: Scenario) -> Iterator[tuple[Place, str]]:
+    place, topology, n = ("gossip", "topology"), scenario.gossip.topology, scenario.nodes
+    match = _TOPOLOGY.fullmatch(topology)
+    if match is None:
+        yield place, f"should be random:COUNT, full, ring, regular:K or file:PATH, got {topology!r}"
+    elif match[1] and int(match[1]) < 2:
+        yield place, f"{topology} of {n} nodes is not possible; {'regular:2' if n > 2 else 'full'} is"
+    elif match[1] and int(match[1]) >= n:
+        fits = f"regular:{n - 1} fits" if n > 2 else "full fits"
+        yield place, f"{topology} of {n} nodes: a node has {n - 1} others; {fits}"
+    elif match[1] and int(match[1]) * n % 2:
+        yield (
+            place,
+            (
+                f"{topology} of {n} nodes: the product of both must be even; {n - 1} or {n + 1} nodes fit, "
+                f"or regular:{int(match[1]) - 1}"
+            ),
+        )
+
+
+def _selections(scenario: Scenario) -> Iterator[tuple[Place, Selection]]:
+    """Every choice of nodes, and where it stands."""
+    yield ("dial_out",), scenario.dial_out
+    for field in ("stragglers", "outages", "joiners", "leavers", "attackers"):
+        for i, entry in enumerate(getattr(scenario, field)):
+            yield (field, i, "nodes"), entry.nodes
+    for i, partition in enumerate(scenario.partitions):
+        for j, group in enumerate(partition.groups):
+            yield ("partitions", i, "groups", j), group
+
+
+def _unknown_nodes(scenario: Scenario) -> Iterator[tuple[Place, str]]:
+    named: list[tuple[Place, Sequence[str]]] = [
+        (place, chosen) for place, chosen in _selections(scenario) if not isinstance(chosen, int)
+    ]
+    named += [(("network", "links", i, "between"), link.between) for i, link in enumerate(scenario.network.links)]
+    if scenario.odd is not None:
+        named.append((("odd", "bank"), (scenario.odd.bank,)))
+    known = set(scenario.names)
+    for place, names in named:
+        if unknown := next((name for name in names if name not in known), None):
+            yield place, unknown_node(scenario, unknown)
+        if len(set(names)) < len(names):
+            yield place, f"{Counter(names).most_common(1)[0][0]!r} stands there twice"
+
+
+def unknown_node(scenario: Scenario, name: str) -> str:
+    """What is said of a name that no node has."""
+    return f"there is no node {name!r}; they are bank-1 to bank-{scenario.nodes}"
+
+
+def pools(scenario: Scenario) -> dict[str, list[tuple[Place, Selection]]]:
+    """Choices of which no node may be in two: those of each list, who comes or goes, each partition's groups.
+
+    Their names are part of the seed that draws them.
+    """
+    found: dict[str, list[tuple[Place, Selection]]] = defaultdict(list)
+    for place, nodes in _selections(scenario):
+        name = str(place[0])
+        if name in ("outages", "partitions"):
+            name += f" {place[1]}"
+        found["joiners" if name == "leavers" else name].append((place, nodes))
+    return found
+
+
+def _pool_problems(
+    scenario: Scenario, what: str, pool: Sequence[tuple[Place, Selection]]
+) -> Iterator[tuple[Place, str]]:
+    most = scenario.nodes - (what == "attackers")
+    total, seen = 0, set()
+    if what == "attackers" and scenario.odd is not None:
+        seen.add(scenario.odd.bank)
+    for place, nodes in pool:
+        total += nodes if isinstance(nodes, int) else len(nodes)
+        if total > most:
+            honest = ", for one must stay honest" if what == "attackers" else ""
+            yield place, f"{total} {what} of {scenario.nodes} nodes; at most {most} fit{honest}"
+            return
+        names = () if isinstance(nodes, int) else nodes
+        if twice := seen.intersection(names):
+            name = min(twice)
+            odd = scenario.odd is not None and what == "attackers" and name == scenario.odd.bank
+            yield place, f"{name!r} is the odd bank, which is honest" if odd else f"{name!r} is chosen before already"
+        seen.update(names)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from p2pfed.errors import ConfigError, DataError, UsageError
-from p2pfed.sim.feasibility import available_memory, check, contradictions, edges_of
-from p2pfed.sim.scenario import Scenario, scenario_from
+from p2pfed.sim.feasibility import available_memory, check, edges_of
+from p2pfed.sim.scenario import Scenario, contradictions, scenario_from
 
 GIGABYTE = 2**30
 PLENTY = 1000 * GIGABYTE
