@@ -6,7 +6,7 @@ Every mistake is reported at once, each with file, line and column; a pydantic t
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -25,10 +25,23 @@ Location = tuple[str | int, ...]
 Document = TypeVar("Document", bound=Section)
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where the values of a document stand, for what turns out to be wrong with them later; no two differ by that."""
+
+    find: Callable[[Location], str] | None = field(default=None, compare=False)
+    """The `file:line:col` of a value, or the variable or option that gave it; None for what was no file."""
+
+    def at(self, *keys: str | int) -> str:
+        """What an error about a value begins with: its place, if there is one, and its key with dots."""
+        name = ".".join(map(str, keys))
+        return name if self.find is None else f"{self.find(keys)}: {name}"
+
+
 def load(path: Path, environ: Mapping[str, str] | None = None, settings: Sequence[str] = ()) -> NodeConfig:
     """The configuration in `path`; see `load_document`."""
     absent = "`p2pfed init` writes one, examples are in node_config/"
-    return load_document(NodeConfig, path, environ, settings, absent=absent)
+    return load_document(NodeConfig, path, environ, settings, absent=absent)[0]
 
 
 def load_document(
@@ -38,7 +51,7 @@ def load_document(
     settings: Sequence[str] = (),
     *,
     absent: str,
-) -> Document:
+) -> tuple[Document, Places]:
     """Read `path`, lay variables of `environ` and then `--set` texts over it, and check the whole.
 
     Only variables with a double underscore are settings (`P2PFED_PEERS__LISTEN`). Their values and those of `--set` are
@@ -57,7 +70,7 @@ def load_document(
         source.problems += [_problem(source, document, detail) for detail in details]
     if source.problems:
         raise ConfigError(*(text for _, text in sorted(source.problems, key=lambda p: p[0])))
-    return _absolute(value, path.resolve().parent)
+    return _absolute(value, path.resolve().parent), Places(lambda keys: source.place(keys)[1])
 
 
 def from_mapping(document: type[Document], values: Mapping[str, Any]) -> Document:
@@ -70,7 +83,7 @@ def from_mapping(document: type[Document], values: Mapping[str, Any]) -> Documen
 
 
 Problem = tuple[tuple[int, int], str]
-"""(line, column) to sort by, and the sentence."""
+"""(line, column) to sort by, and the sentence or its place."""
 
 
 @dataclass
@@ -83,8 +96,15 @@ class _Source:
     problems: list[Problem] = field(default_factory=list)
     origins: dict[Location, str] = field(default_factory=dict)
 
-    def at(self, mark: yaml.Mark, text: str) -> Problem:
-        return (mark.line, mark.column), f"{self.path}:{mark.line + 1}:{mark.column + 1}: {text}"
+    def at(self, mark: yaml.Mark) -> Problem:
+        return (mark.line, mark.column), f"{self.path}:{mark.line + 1}:{mark.column + 1}"
+
+    def place(self, keys: Location, kind: str = "") -> Problem:
+        """Where the value of `keys` stands; `kind` is pydantic's of what is wrong with it."""
+        for length in range(len(keys), 0, -1):
+            if origin := self.origins.get(keys[:length]):
+                return (-1, 0), origin
+        return self.at(_mark(self.root, keys, kind))
 
 
 @dataclass(frozen=True)
@@ -121,7 +141,9 @@ def _read(path: Path, absent: str) -> _Source:
     finally:
         loader.dispose()
     source = _Source(path, root, value)
-    source.problems += [source.at(key.start_mark, text) for key, text in duplicates]
+    for key, text in duplicates:
+        order, place = source.at(key.start_mark)
+        source.problems.append((order, f"{place}: {text}"))
     return source
 
 
@@ -178,11 +200,8 @@ def _lay_over(source: _Source, overlay: _Overlay) -> None:
 
 def _problem(source: _Source, document: type[Section], detail: ErrorDetails) -> Problem:
     models, keys = _follow(document, tuple(detail["loc"]))
-    text = _sentence(detail, models, keys)
-    for length in range(len(keys), 0, -1):
-        if origin := source.origins.get(keys[:length]):
-            return (-1, 0), f"{origin}: {text}"
-    return source.at(_mark(source.root, keys, detail["type"]), text)
+    order, place = source.place(keys, detail["type"])
+    return order, f"{place}: {_sentence(detail, models, keys)}"
 
 
 def _follow(document: type[Section], location: Location) -> tuple[list[type[BaseModel]], Location]:

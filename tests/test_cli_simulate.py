@@ -23,6 +23,7 @@ def path(tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)  # which the command does too, and for good
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.yaml").write_text(json.dumps(SMALL))
+    (tmp_path / "many.yaml").write_text("version: 1\nrounds: 3\nnodes: 10000\ndata: {rows: 4000}\n")
     return tmp_path / "small.yaml"
 
 
@@ -77,8 +78,14 @@ def test_a_run_that_did_not_end_well_shows_what_there_is(path, asked, history, c
         (["small.yaml", "--set", "nodes"], 2, "expected section.key=value"),
         (["small.yaml", "--set", "gossip.topology=regular:9"], 78, "regular:3 fits"),
         (["small.yaml", "--set", "attackers=[{kind: signflip, nodes: 4}]"], 78, "at most 3 fit"),
-        (["small.yaml", "--set", "nodes=40"], 78, "give 9 banks of at least 300 rows, not 40"),
-        (["small.yaml", "--set", "nodes=11000", "--set", "data.rows=0"], 2, "nodes would fit"),
+        (["small.yaml", "--set", "nodes=40"], 78, "p2pfed: --set nodes: nodes: 2,800 rows (of 4,000, without the"),
+        (
+            ["many.yaml"],
+            78,
+            "p2pfed: many.yaml:3:8: nodes: 2,800 rows (of 4,000, without the pooled test) give 9 banks of",
+        ),
+        (["many.yaml", "--set", "data.rows=0", "--set", "nodes=11000"], 2, "--set nodes: nodes: needs about"),
+        (["many.yaml", "--set", "data.rows=0"], 2, "many.yaml:3:8: nodes: needs about"),
         (["small.yaml", "--json", "absent/run.json"], 2, "there is no directory"),
         (["small.yaml", "--out", "."], 2, "holds other files than a simulation's results"),
         (["small.yaml", "--out", "small.yaml/here"], 2, "cannot be written to"),

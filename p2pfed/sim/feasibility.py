@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def check(scenario: Scenario, rows: int | None, memory_bytes: int, inputs: int =
 
     `rows` are the payments in all, None while a file was not read; `inputs` those of the model.
     """
-    if found := [f"{'.'.join(map(str, place))}: {said}" for place, said in contradictions(scenario)]:
+    if found := [f"{scenario.at(*place)}: {said}" for place, said in contradictions(scenario)]:
         raise UsageError("\n".join(found))
     if rows is None and scenario.data.file is None:
         rows = scenario.data.rows or PAYMENTS_A_BANK * scenario.nodes
@@ -51,7 +52,7 @@ def edges_of(scenario: Scenario) -> tuple[tuple[str, str], ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"gossip.topology: {path} cannot be read: {error}") from None
+        raise UsageError(f"{scenario.at('gossip', 'topology')}: {path} cannot be read: {error}") from None
     edges, known = [], set(scenario.names)
     for number, line in enumerate(lines, 1):
         names = line.partition("#")[0].split()
@@ -68,13 +69,18 @@ def edges_of(scenario: Scenario) -> tuple[tuple[str, str], ...]:
 
 
 def _check_rows(scenario: Scenario, rows: int) -> None:
-    dealt = round(rows * (1 - scenario.data.test_share))
-    banks = dealt // scenario.min_rows
-    if banks < scenario.nodes:
-        raise DataError(
-            f"data: {dealt:,} rows (of {rows:,}, without the pooled test) give {banks:,} banks of at least "
-            f"{scenario.min_rows} rows, not {scenario.nodes:,}"
-        )
+    share = 1 - scenario.data.test_share
+    dealt = round(rows * share)
+    banks, each = dealt // scenario.min_rows, dealt // scenario.nodes
+    if banks >= scenario.nodes:
+        return
+    fits = [f"nodes: {banks}"] if banks >= 2 else []
+    fits += [f"min_rows: {each}"] if each >= 10 else []
+    fits += [f"data.rows: {math.ceil(scenario.min_rows * scenario.nodes / share)}"] if not scenario.data.file else []
+    raise DataError(
+        f"{scenario.at('nodes')}: {dealt:,} rows (of {rows:,}, without the pooled test) give {banks:,} banks of at "
+        f"least {scenario.min_rows} rows, not {scenario.nodes:,}; {' or '.join(fits) or 'more rows'} would do"
+    )
 
 
 def _check_memory(scenario: Scenario, rows: int, memory_bytes: int, inputs: int) -> None:
@@ -88,7 +94,8 @@ def _check_memory(scenario: Scenario, rows: int, memory_bytes: int, inputs: int)
         return
     fitting = (memory_bytes - PROCESS_BYTES - data) // node
     advice = f"about {_rounded(fitting):,} nodes would fit" if fitting >= 2 else "take fewer rows or a smaller model"
-    raise UsageError(f"needs about {_gigabytes(needed)} GB, {_gigabytes(memory_bytes)} GB are free: {advice}")
+    place = scenario.at("nodes")
+    raise UsageError(f"{place}: needs about {_gigabytes(needed)} GB, {_gigabytes(memory_bytes)} GB are free: {advice}")
 
 
 def _gigabytes(size: int) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from p2pfed import configfile
@@ -93,6 +93,7 @@ class Scenario(Section):
     attackers: tuple[AttackersSection, ...] = ()
     """Nodes that publish poisoned models."""
     evaluate: EvaluateSection = EvaluateSection()
+    _places: configfile.Places = PrivateAttr(default=configfile.Places())
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> Scenario:
@@ -111,6 +112,10 @@ class Scenario(Section):
         except UsageError as error:
             return [(("partition",), str(error))]
         return []
+
+    def at(self, *keys: str | int) -> str:
+        """What an error about a value begins with: `file:line:col: section.key`, or the key alone without a file."""
+        return self._places.at(*keys)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -164,7 +169,9 @@ class Scenario(Section):
 
 def load_scenario(path: Path, settings: Sequence[str] = ()) -> Scenario:
     """Read a scenario, with `--set` texts laid over it; raises ConfigError with every problem, and UsageError."""
-    scenario = configfile.load_document(Scenario, path, None, settings, absent="examples are in node_config/scenarios/")
+    absent = "examples are in node_config/scenarios/"
+    scenario, places = configfile.load_document(Scenario, path, None, settings, absent=absent)
+    scenario._places = places
     return scenario if scenario.edge_file is None else _absolute_edges(scenario, path.resolve().parent)
 
 

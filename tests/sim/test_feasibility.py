@@ -92,13 +92,19 @@ def test_more_nodes_than_there_are() -> None:
 
 
 def test_too_few_rows_for_so_many_banks() -> None:
-    with pytest.raises(
-        DataError, match=r"data: 12,345 rows \(of 17,636, .*\) give 41 banks of at least 300 rows, not 50"
-    ):
+    few = (
+        r"nodes: 12,345 rows \(of 17,636, .*\) give 41 banks of at least 300 rows, not 50; nodes: 41 or min_rows: 246 "
+    )
+    with pytest.raises(DataError, match=few):
         check(scenario(50, data={"file": "x.csv"}), 17_636, PLENTY)
     check(scenario(41, data={"file": "x.csv"}), 17_636, PLENTY)
-    with pytest.raises(DataError, match="give 23 banks of at least 300 rows, not 50"):
+    with pytest.raises(DataError, match="give 23 banks of at least 300 rows, not 50; .* data.rows: 21429 would do"):
         check(scenario(50, data={"rows": 10_000}), None, PLENTY)
+    check(scenario(23, data={"rows": 10_000}), None, PLENTY)
+    check(scenario(50, data={"rows": 10_000}, min_rows=140), None, PLENTY)
+    check(scenario(50, data={"rows": 21_429}), None, PLENTY)
+    with pytest.raises(DataError, match="not 50; more rows would do"):
+        check(scenario(50, data={"file": "x.csv"}), 300, PLENTY)
     check(scenario(50, data={"file": "x.csv"}), None, PLENTY)  # not read yet
 
 
@@ -108,7 +114,9 @@ def test_too_little_memory(changes: dict[str, Any]) -> None:
     memory = 3 * GIGABYTE
     with pytest.raises(UsageError) as caught:
         check(scenario(11_000, min_rows=10, **changes), rows, memory)
-    found = re.fullmatch(r"needs about [\d.]+ GB, 3\.0 GB are free: about ([\d,]+) nodes would fit", str(caught.value))
+    found = re.fullmatch(
+        r"nodes: needs about [\d.]+ GB, 3\.0 GB are free: about ([\d,]+) nodes would fit", str(caught.value)
+    )
     assert found is not None
     fitting = int(found[1].replace(",", ""))
     check(scenario(fitting, min_rows=10, **changes), rows, memory)
