@@ -6,7 +6,7 @@ import gc
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -17,7 +17,15 @@ from p2pfed import __version__
 from p2pfed.adversary.attacks import attack_from_name
 from p2pfed.adversary.node import AttackingNode, Campaign
 from p2pfed.core import wire
-from p2pfed.core.events import Event, ModelEvaluated, RoundCompleted, RunFinished, UpdateAccepted
+from p2pfed.core.events import (
+    Event,
+    ModelEvaluated,
+    ProblemCleared,
+    ProblemRaised,
+    RoundCompleted,
+    RunFinished,
+    UpdateAccepted,
+)
 from p2pfed.core.node import GossipNode
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.weights import Vector
@@ -72,6 +80,8 @@ class Engine:
         self._sample = self._drawn_sample()
         self._open = {host.index for host in self._hosts}
         """Nodes whose rounds are waited for."""
+        self._problems: dict[int, dict[tuple[str, str], ProblemRaised]] = {}
+        """Each node's open ones, by code and subject."""
         self._up = self._honest_up = 0
         self._ended = ""
         self._round_seconds = self._usual_seconds()
@@ -167,7 +177,7 @@ class Engine:
             try:
                 self._interpreter.run()
                 if not self._ended:
-                    self._end(f"nothing more could happen: {self._unfinished()} had not done their rounds")
+                    self._end(f"nothing more could happen: {self._unfinished()}")
                 if self._ended != STOPPED:
                     self._measure_the_rest()
             except KeyboardInterrupt:
@@ -186,7 +196,7 @@ class Engine:
     def look(self, time: float) -> None:
         """See `Watcher`."""
         if time > self._limit and not self._ended:
-            self._end(f"given up after {time:.0f} virtual seconds: {self._unfinished()} had not done their rounds")
+            self._end(f"given up after {time:.0f} virtual seconds: {self._unfinished()}")
         if self._watch is not None:
             rounds = self._recorder.rounds
             known = [auprc for auprc in self._recorder.auprc if auprc is not None]
@@ -220,11 +230,19 @@ class Engine:
     def _run_finished(self, time: float, host: Host, event: RunFinished) -> None:
         self._no_more_waiting(host)
 
+    def _problem_raised(self, time: float, host: Host, event: ProblemRaised) -> None:
+        self._problems.setdefault(host.index, {})[event.code, event.subject] = event
+
+    def _problem_cleared(self, time: float, host: Host, event: ProblemCleared) -> None:
+        self._problems.get(host.index, {}).pop((event.code, event.subject), None)
+
     _TAKES: ClassVar[dict[type[Event], Callable[[Engine, float, Host, Any], None]]] = {
         UpdateAccepted: _update_accepted,
         RoundCompleted: _round_completed,
         ModelEvaluated: _model_evaluated,
         RunFinished: _run_finished,
+        ProblemRaised: _problem_raised,
+        ProblemCleared: _problem_cleared,
     }
 
     def happened(self, time: float, what: str, host: Host | None = None) -> None:
@@ -236,6 +254,7 @@ class Engine:
 
     def changed(self, host: Host) -> None:
         """See `Watcher`."""
+        self._problems.pop(host.index, None)
         step = 1 if host.node is not None else -1
         self._up += step
         self._honest_up += step * (host.index not in self._population.roles.attackers)
@@ -248,8 +267,18 @@ class Engine:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def _unfinished(self) -> str:
+        """Who has not done its rounds, and what they say of it."""
+        said = f"{self._listed(self._open)} had not done their rounds"
+        found: dict[tuple[str, str], list[int]] = {}
+        for node in sorted(self._open):
+            for problem in self._problems.get(node, {}).values():
+                if problem.severity == "error":
+                    found.setdefault((problem.code, problem.hint), []).append(node)
+        return said + "".join(f"; {self._listed(of)}: {code}, {hint}" for (code, hint), of in found.items())
+
+    def _listed(self, nodes: Collection[int]) -> str:
         everybody = self._scenario.names
-        names = [everybody[node] for node in sorted(self._open)]
+        names = [everybody[node] for node in sorted(nodes)]
         return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
     def _measure_the_rest(self) -> None:

@@ -1,8 +1,10 @@
 """Whole runs of small consortia in virtual time."""
 
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -220,6 +222,29 @@ def test_a_run_that_gets_nowhere_is_given_up():
     history = simulated(nodes=4, rounds=1, churn=never, gossip=quick, compute={"seconds_per_step": 0.01})
     assert history.ended.startswith("given up after")
     assert "bank-1, bank-2, bank-3 and 1 more had not done their rounds" in history.ended
+
+
+def test_training_that_diverges_is_said_with_what_to_do():
+    s = scenario(nodes=4, rounds=3)
+    p = population(s)
+    healthy = learner(p)
+
+    class Diverging:
+        """The trainings of all but bank-2 end in NaN."""
+
+        evaluate, forget = healthy.evaluate, healthy.forget
+
+        def train(self, jobs):
+            done = healthy.train(jobs)
+            return [r if job.bank == 1 else replace(r, loss=float("nan")) for job, r in zip(jobs, done, strict=True)]
+
+    history = Engine(p, s, Diverging()).run()
+    assert re.fullmatch(
+        "given up after .* virtual seconds: bank-1, bank-3, bank-4 had not done their rounds; "
+        "bank-1, bank-3, bank-4: TRAINING_DIVERGED, lower the learning rate in the manifest, .*",
+        history.ended,
+    )
+    assert history.run.nodes[1].rounds == 3
 
 
 def test_a_long_outage_of_everybody_is_waited_for():
