@@ -162,7 +162,7 @@ class GossipNode:
         if statement.sender == self.me:
             effects = self._own_update(statement.seq, got.via)
         else:
-            effects = self.updates.offer(got, self.rounds.merges)
+            effects = self.updates.offer(got, self.rounds.merges, now)
         return [*effects, *self.rounds.pulls_ended(now)]
 
     def _pull_ended(self, got: PullEnded, now: float) -> list[Effect]:

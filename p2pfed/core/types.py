@@ -107,6 +107,7 @@ class Reason(Enum):
     DUPLICATE = "duplicate", Verdict.IGNORE, "this update is already here"
     OLDER_SEQUENCE = "older_sequence", Verdict.IGNORE, "a newer update of this member is already here"
     OWN_UPDATE = "own_update", Verdict.IGNORE, "this is this node's own update"
+    NOT_ASKED = "not_asked", Verdict.IGNORE, "pushed by a member that this node asks for its updates itself"
     OTHER_GENERATION = "other_generation", Verdict.IGNORE, "the update was made under another manifest version"
     # somebody's fault
     MALFORMED = "malformed", Verdict.REJECT, "the bytes are not a frame of this protocol"

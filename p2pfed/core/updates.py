@@ -16,6 +16,10 @@ from p2pfed.core.sampling import GraphSampler, PeerSampler, UniformSampler, draw
 from p2pfed.core.settings import Memory
 from p2pfed.core.types import NodeId, PeerState, Reason, Verdict
 
+FRESHEST = 2
+"""Times the fanout: so many updates a merge takes at most, which in a small consortium is everybody's. A hundred banks
+have 35 to 45 slots each, and merging them all cost 2 to 12 points of AUPRC against the newest twelve."""
+
 
 class Updates:
     """The slots of others' updates and the pulls under way."""
@@ -80,10 +84,15 @@ class Updates:
         """The pull from `peer` for `member` is over."""
         self._pulling.discard((peer, member))
 
-    def offer(self, got: UpdateReceived, merges: int) -> list[Effect]:
-        """Admit another member's update into its slot, or say why not; a pushed one is made durable first."""
+    def offer(self, got: UpdateReceived, merges: int, now: float) -> list[Effect]:
+        """Admit another member's update into its slot, or say why not; a pushed one is made durable first.
+
+        Only who cannot be asked may push: others would be merged more often than the members drawn at random.
+        """
         statement = got.update.statement
         sender = statement.sender
+        if got.pushed and self._peers.dialable(sender, now):
+            return [Emit(UpdateRefused(sender, got.via, Reason.NOT_ASKED, f"sequence {statement.seq}"))]
         verdict, reason = self.inbox.offer(got.update, merges)
         effects: list[Effect] = []
         if reason is not None:
@@ -117,6 +126,7 @@ class Updates:
         return [Publish(statement.sender, statement.seq, frame) for statement, frame in statements]
 
     def candidates(self, merges: int) -> list[Candidate]:
-        """What the next merge uses."""
-        found = [(s.update.statement, s.update.vector, merges - s.arrived_merge) for s in self.slots()]
+        """What the next merge uses: what arrived last."""
+        newest = self.slots()[: FRESHEST * self._fanout]
+        found = [(s.update.statement, s.update.vector, merges - s.arrived_merge) for s in newest]
         return [Candidate(st.sender, vector, st.rows, waited) for st, vector, waited in found]

@@ -242,9 +242,9 @@ class Network:
         return state.hexdigest()
 
 
-def started(n: int, **changes: object) -> Network:
+def started(n: int, dial_out: frozenset[int] = frozenset(), **changes: object) -> Network:
     """A network whose `n` nodes all run from the start."""
-    network = Network(make_manifest(n), **changes)  # type: ignore[arg-type]
+    network = Network(make_manifest(n, dial_out), **changes)  # type: ignore[arg-type]
     for i in range(n):
         network.start(i)
     return network

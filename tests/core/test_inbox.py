@@ -29,8 +29,8 @@ def refused(reason: Reason) -> tuple[Verdict, Reason]:
 
 def test_the_newest_update_of_a_member_takes_its_one_slot() -> None:
     inbox = Inbox(ME)
-    assert inbox.offer(update(B, 7), 1) == ACCEPTED
     assert inbox.offer(update(A, 1), 1) == ACCEPTED
+    assert inbox.offer(update(B, 7), 1) == ACCEPTED
     assert inbox.offer(update(A, 4), 2) == ACCEPTED  # gaps are fine: a member may have published while we were away
     assert [
         (s.update.statement.sender, s.update.statement.seq, s.arrived_merge) for s in inbox.fresh({A, B}.__contains__)

@@ -108,7 +108,7 @@ def test_one_huge_update_moves_the_model_no_further_than_the_clip() -> None:
 
 
 def test_a_pushed_update_is_saved_before_it_is_relayed_and_survives_a_crash() -> None:
-    network = started(3, rounds=0)
+    network = started(3, rounds=0, dial_out=frozenset({1}))
     network.run(5)
     node = network.nodes[network.ids[0]]
     update = forged(network, 1, 500, np.zeros_like(node.rounds.vector))
@@ -120,6 +120,16 @@ def test_a_pushed_update_is_saved_before_it_is_relayed_and_survives_a_crash() ->
     network.crash(0)
     again = network.start(0)
     assert Publish(network.ids[1], 500, update.frame) in again.handle(Started(), network.now)
+
+
+def test_who_can_be_asked_may_not_push() -> None:
+    network = started(3, rounds=0)
+    network.run(5)
+    node, pusher = network.nodes[network.ids[0]], network.ids[1]
+    update = forged(network, 1, 500, np.zeros_like(node.rounds.vector))
+    effects = node.handle(UpdateReceived(update, pusher, pushed=True), network.now)
+    assert effects == [Emit(UpdateRefused(pusher, pusher, Reason.NOT_ASKED, "sequence 500"))]
+    assert node.updates.inbox.newest_seq(pusher) < 500
 
 
 def test_what_fails_with_a_benched_member_is_not_told_again() -> None:

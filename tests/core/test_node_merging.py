@@ -91,3 +91,16 @@ def test_what_never_merges_stays_on_the_loop() -> None:
     node = Network(make_manifest(3)).start(0)
     quick = (Started(), TimerFired("heartbeat"), TimerFired("round"), LoopLagged(1.0), TrainerReady(10, 5))
     assert not any(node.may_merge(given) for given in quick)
+
+
+def test_a_merge_takes_what_arrived_last_and_no_more_than_twice_the_fanout() -> None:
+    network = Network(make_manifest(8, fanout=2), rounds=0)
+    for i in range(8):
+        network.start(i)
+    network.run(20)
+    node = network.nodes[network.ids[0]]
+    arrived = [slot.update.statement.sender for slot in node.updates.slots()]
+    assert len(arrived) > 4
+    merged = node.updates.candidates(node.rounds.merges)
+    assert [c.member for c in merged] == arrived[:4]
+    assert [c.waited for c in merged] == sorted(c.waited for c in merged)

@@ -68,7 +68,8 @@ def test_a_short_id_has_seven_characters():
 
 def test_only_rejection_says_somebody_broke_a_rule():
     ignored = {r for r in Reason if r.verdict is Verdict.IGNORE}
-    assert ignored == {Reason.DUPLICATE, Reason.OLDER_SEQUENCE, Reason.OWN_UPDATE, Reason.OTHER_GENERATION}
+    expected = {Reason.DUPLICATE, Reason.OLDER_SEQUENCE, Reason.OWN_UPDATE, Reason.OTHER_GENERATION, Reason.NOT_ASKED}
+    assert ignored == expected
     assert all(r.verdict is Verdict.REJECT for r in Reason if r not in ignored)
 
 
