@@ -70,7 +70,7 @@ def describe(
     elif label is None:
         raise UsageError("a file needs --label, the name of its fraud column")
     else:
-        source = files.source_of(file)
+        source = files.named(file)
     reply = looking.describe(source, label, names(drop), time)
     if contract is not None:
         _write_contract(contract, looking.propose_contract(source, label, names(drop), time), label)

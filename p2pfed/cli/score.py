@@ -33,7 +33,7 @@ def score(
         if sys.stderr.isatty():
             print(f"\r{rows:,} payments", end="", file=sys.stderr)
 
-    done = scoring.score_file(bundle, node.data, files.source_of(file), out, names(keep), tell)
+    done = scoring.score_file(bundle, node.data, files.named(file), out, names(keep), tell)
     if sys.stderr.isatty():
         print("\r", end="", file=sys.stderr)
     text = f"scored {plural(done.rows, 'payment')}: {plural(done.alerts, 'alert')} above {done.threshold:.6g}, in {out}"

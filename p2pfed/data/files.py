@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 
 from p2pfed.config import CsvSource, ParquetSource
 from p2pfed.data import sources
-from p2pfed.errors import ConfigError, DiskFault, UsageError
+from p2pfed.errors import ConfigError, DataError, DiskFault, NotPermitted, UsageError
 
 
 def source_of(path: Path) -> CsvSource | ParquetSource:
@@ -23,9 +24,25 @@ def source_of(path: Path) -> CsvSource | ParquetSource:
     raise UsageError(f"{path}: the name must end in .csv or .parquet")
 
 
+def named(path: Path) -> CsvSource | ParquetSource:
+    """The source that reads a file named otherwise than in a node's configuration.
+
+    Raises DataError unless the file is there, and UsageError on another kind of file.
+    """
+    source = source_of(path)
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            raise DataError(f"{path} is a directory, not a file")
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path} does not exist") from None
+    except PermissionError:
+        raise NotPermitted(f"{path} may not be read by this user; change its owner or mode") from None
+    return source
+
+
 def read(path: Path) -> pd.DataFrame:
-    """All rows; raises as `sources.read_chunks`, and UsageError on another kind of file."""
-    return pd.concat(sources.read_chunks(source_of(path)), ignore_index=True)
+    """All rows of a file; raises as `named` and `sources.read_chunks`."""
+    return pd.concat(sources.read_chunks(named(path)), ignore_index=True)
 
 
 class Writer(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from zlib import crc32
 
@@ -18,6 +19,7 @@ from p2pfed.core.rows import BankRows
 from p2pfed.data import synthetic
 from p2pfed.data.banks import LoadedBanks, OddBank, Payments, generated_payments, load_banks, read_payments
 from p2pfed.data.imbalance import learning_rows
+from p2pfed.errors import LocalFault
 from p2pfed.learning.learner import StackedBank
 from p2pfed.runtime import enrolment
 from p2pfed.sim.feasibility import available_memory, check, edges_of
@@ -71,26 +73,37 @@ def load(scenario: Scenario) -> LoadedBanks:
     rows = len(payments.frame)
     check(scenario, rows, memory)
     odd = scenario.odd
-    loaded = load_banks(
-        payments,
-        scenario.nodes,
-        seed=scenario.seed,
-        clip=enrolment.CONTRACT_CLIP,
-        test_share=data.test_share,
-        gap_days=data.gap_days,
-        own_test_share=data.own_test_share,
-        min_rows=scenario.min_rows,
-        test_rows=data.test_rows,
-        odd=None if odd is None else OddBank(_number(odd.bank), odd.rows, odd.shift),
-    )
+    with _at(scenario, "data"):
+        loaded = load_banks(
+            payments,
+            scenario.nodes,
+            seed=scenario.seed,
+            clip=enrolment.CONTRACT_CLIP,
+            test_share=data.test_share,
+            gap_days=data.gap_days,
+            own_test_share=data.own_test_share,
+            min_rows=scenario.min_rows,
+            test_rows=data.test_rows,
+            odd=None if odd is None else OddBank(_number(odd.bank), odd.rows, odd.shift),
+        )
     check(scenario, rows, memory, loaded.contract.width)
     return loaded
+
+
+@contextmanager
+def _at(scenario: Scenario, *keys: str) -> Iterator[None]:
+    """Begin what the block's errors say with the place in the scenario that they are about."""
+    try:
+        yield
+    except LocalFault as error:
+        raise type(error)(f"{scenario.at(*keys)}: {error}") from None
 
 
 def _payments(scenario: Scenario) -> Payments:
     data = scenario.data
     if data.file is not None:
-        return read_payments(data.file, data.label, data.time, scenario.split, scenario.dealing, data.drop)
+        with _at(scenario, "data", "file"):
+            return read_payments(data.file, data.label, data.time, scenario.split, scenario.dealing, data.drop)
     rows = data.rows or synthetic.PAYMENTS_A_BANK * scenario.nodes
     made_at = min(max(rows // synthetic.PAYMENTS_A_BANK, 1), scenario.nodes)
     if scenario.dealing == f"by:{synthetic.BANK}":

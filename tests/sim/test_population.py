@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from p2pfed.data.banks import LoadedBanks
 from p2pfed.errors import DataError, UsageError
 from p2pfed.sim import population
 from p2pfed.sim.population import cast, load, populate
-from p2pfed.sim.scenario import Scenario, scenario_from
+from p2pfed.sim.scenario import Scenario, load_scenario, scenario_from
 
 
 def scenario(nodes: int = 12, **changes: Any) -> Scenario:
@@ -152,3 +153,23 @@ def test_nothing_is_loaded_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(population, "generated_payments", None)
     with pytest.raises(UsageError, match="nodes would fit"):
         load(scenario(11_000, data={"rows": 300_000}, min_rows=10))
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("absent.csv", r"s\.yaml:4:14: data\.file: .*absent\.csv does not exist$"),
+        ("folder.csv", r"s\.yaml:4:14: data\.file: .*folder\.csv is a directory, not a file$"),
+        ("rows.csv", r"s\.yaml:4:14: data\.file: .*rows\.csv has no column 'is_fraud'; it has a, b$"),
+        ("leaky.csv", r"s\.yaml:4:1: data: .*amount"),
+    ],
+)
+def test_what_is_wrong_with_the_file_is_said_at_its_line(tmp_path: Path, file: str, said: str) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    lines = [f"{i * 0.7:.1f},{i % 10 // 9},{i % 10 // 9}" for i in range(1000)]
+    (tmp_path / "leaky.csv").write_text("\n".join(["size,amount,is_fraud", *lines]))
+    written = f"version: 1\nnodes: 2\nrounds: 3\ndata: {{file: {file}, split: stratified}}\n"
+    (tmp_path / "s.yaml").write_text(written)
+    with pytest.raises(DataError, match=said):
+        load(load_scenario(tmp_path / "s.yaml"))
