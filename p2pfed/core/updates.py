@@ -18,7 +18,7 @@ from p2pfed.core.types import NodeId, PeerState, Reason, Verdict
 
 FRESHEST = 2
 """Times the fanout: so many updates a merge takes at most, which in a small consortium is everybody's. A hundred banks
-have 35 to 45 slots each, and merging them all cost 2 to 12 points of AUPRC against the newest twelve."""
+have 35 to 45 slots each: all of them merged gave .415 AUPRC on generated payments (3 seeds), the newest 12 .467."""
 
 
 class Updates:
