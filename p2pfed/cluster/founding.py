@@ -8,8 +8,9 @@ from __future__ import annotations
 import random
 import socket
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -64,6 +65,8 @@ class Shards:
     split: Literal["stratified", "time"]
     drop: tuple[str, ...]
     """Columns that are no features, besides label and time."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Rows in none of the files, by cause."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ class LocalCluster:
     folder: Path
     banks: tuple[Bank, ...]
     manifest: Manifest
+    left_out: Mapping[str, int]
+    """Rows that no bank learns from, by cause."""
 
     @property
     def spawner_socket(self) -> Path:
@@ -102,7 +107,7 @@ def found(options: ClusterOptions, shards: Shards, folder: Path, dial_out: Colle
     """
     _check_folder(folder, shards.names)
     now = time.time()
-    columns = _columns(shards, now)
+    columns, dropped = _columns(shards, now)
     ports = iter(free_ports(2 * len(shards.names)))
     requests, banks = [], []
     for i, (name, rows) in enumerate(zip(shards.names, shards.banks, strict=True)):
@@ -116,7 +121,7 @@ def found(options: ClusterOptions, shards: Shards, folder: Path, dial_out: Colle
     manifest = verify_root(signed, signed.fingerprint)
     for bank in banks:
         bank.state.save_manifest(manifest.version, signed.to_bytes())
-    return LocalCluster(folder, tuple(banks), manifest)
+    return LocalCluster(folder, tuple(banks), manifest, Counter(shards.left_out) + Counter(dropped))
 
 
 def free_ports(count: int) -> list[int]:
@@ -146,13 +151,17 @@ def _check_folder(folder: Path, names: Sequence[str]) -> None:
         raise UsageError(f"{taken} exists: --dir needs a directory without a cluster in it")
 
 
-def _columns(shards: Shards, now: float) -> tuple[FeatureColumn, ...]:
-    """The contract's columns; leaks are looked for here, once in all rows: a dozen frauds give false alarms."""
+def _columns(shards: Shards, now: float) -> tuple[tuple[FeatureColumn, ...], dict[str, int]]:
+    """The contract's columns, and the rows that banks will leave out, by cause.
+
+    Leaks are looked for here, once in all rows: a dozen frauds give false alarms.
+    """
     source = ParquetSource(kind="parquet", path=shards.sample)
     columns = propose_contract(source, label=shards.label, drop=shards.drop, event_time=shards.event_time)
     rows = DataSection(source=source, label=shards.label, event_time=shards.event_time, split="stratified")
-    check_leaks(read_table(rows, columns, now), columns)
-    return columns
+    table = read_table(rows, columns, now)
+    check_leaks(table, columns)
+    return columns, table.dropped
 
 
 def _config(

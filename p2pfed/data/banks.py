@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,7 +67,7 @@ class LoadedBanks:
     banks: tuple[BankRows, ...]
     contract: FeatureContract
     dropped: dict[str, int]
-    """Rows left out, by cause."""
+    """Rows left out, by cause; those of an odd bank and beyond `test_rows` were meant to be."""
 
 
 def read_payments(
@@ -104,7 +105,7 @@ def load_banks(
     request. The pooled test is cut to `test_rows` (0 keeps all), drawn within each class. Raises DataError, UsageError.
     """
     p = payments
-    rest, test = holdout(p.frame, p.label, p.split, p.time, test_share, gap_days, seed)
+    rest, test, left_out = holdout(p.frame, p.label, p.split, p.time, test_share, gap_days, seed)
     owners = deal(rest, p.label, count, p.dealing, seed, min_rows)
     columns = propose_contract(rest, p.label, p.drop, p.time)
     # the rows are at hand: nothing is read from the source named here
@@ -116,13 +117,15 @@ def load_banks(
     check_leaks(table, columns)
     held_out = read_table(data, columns, 0.0, source=test)
     owners = owners[table.positions]
+    counts = Counter(left_out) + Counter(table.dropped) + Counter(held_out.dropped)
+    counts += Counter({"in no bank": int((owners < 0).sum())})
     if odd is not None:
         owners = _make_odd(table, owners, odd, seed)
     dealt = _Dealt.of(table, owners, count, data)
     scale = contract_moments([dealt.moments(bank) for bank in range(count)])
     contract = FeatureContract(columns, p.label, "contract", scale, clip)
     pooled = _take(held_out, _drawn(held_out.labels, test_rows, seed), contract)
-    return LoadedBanks(dealt.banks(contract, pooled), contract, table.dropped)
+    return LoadedBanks(dealt.banks(contract, pooled), contract, dict(counts))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -14,6 +16,14 @@ from p2pfed.errors import DataError, UsageError
 
 MIN_BANK_ROWS = 300
 """Rows of each bank, unless told."""
+
+
+class Holdout(NamedTuple):
+    """A data set in two, and how many rows are in neither, by cause."""
+
+    rest: pd.DataFrame
+    test: pd.DataFrame
+    left_out: dict[str, int]
 
 
 def deduplicate(frame: pd.DataFrame) -> pd.DataFrame:
@@ -29,18 +39,21 @@ def holdout(
     test_share: float = 0.3,
     gap_days: float = 0.0,
     seed: int = 0,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(rest, test): exact duplicates removed, then the newest `test_share` (split `time`) or a stratified draw.
+) -> Holdout:
+    """Remove exact duplicates, then hold out the newest `test_share` (split `time`) or a stratified draw.
 
     `gap_days` are left out of the end of the rest; rows without a time are in neither. Raises DataError and UsageError.
     """
-    frame = deduplicate(frame)
+    whole, frame = len(frame), deduplicate(frame)
+    left_out = {"exact duplicate": whole - len(frame)}
     if split == "time":
         if time is None:
             raise UsageError("a time split needs the time column")
         times = parsing.times(_column(frame, time))
         first_test = newest(times, test_share)
         rest, test = times < first_test - gap_days * DAY, times >= first_test
+        left_out["no event_time"] = int(np.isnan(times).sum())
+        left_out["gap before the test"] = int((~rest & ~test).sum()) - left_out["no event_time"]
     elif split == "stratified":
         keys = row_keys(pd.util.hash_pandas_object(frame, index=False).to_numpy())
         parts = stratified(keys, parsing.labels(_column(frame, label)), 0, test_share, seed)
@@ -51,7 +64,7 @@ def holdout(
         what = "the rest" if not rest.any() else "the test"
         given = f"of {len(frame):,} different rows, a test share of {test_share:g} and a gap of {gap_days:g} days"
         raise DataError(f"{given} leave {what} no rows with label and time")
-    return frame[rest].reset_index(drop=True), frame[test].reset_index(drop=True)
+    return Holdout(frame[rest].reset_index(drop=True), frame[test].reset_index(drop=True), left_out)
 
 
 def partition(

@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+LEFT_OUT = "left out"
+TITLES = (
+    ("dropped", LEFT_OUT),
+    ("unknown_levels", "levels unknown to the contract"),
+    ("imputed", "empty values filled in"),
+)
+
 
 def one_line(report: Mapping[str, Any]) -> str:
     """The report of `features.load_bank` as one line: rows and frauds, what was left out and why, what looks wrong."""
@@ -12,11 +19,10 @@ def one_line(report: Mapping[str, Any]) -> str:
         f"{report['train_rows']:,} training rows with {report['train_frauds']:,} frauds",
         f"{report['rows_read']:,} rows read",
     ]
-    for name, title in (
-        ("dropped", "left out"),
-        ("unknown_levels", "levels unknown to the contract"),
-        ("imputed", "empty values filled in"),
-    ):
-        if counts := report[name]:
-            parts.append(f"{title}: {', '.join(f'{what} {n:,}' for what, n in counts.items())}")
+    parts += [counted(title, report[name]) for name, title in TITLES if report[name]]
     return "; ".join([*parts, *report["notes"]])
+
+
+def counted(title: str, counts: Mapping[str, int]) -> str:
+    """`left out: no label 3, exact duplicate 1,200`."""
+    return f"{title}: {', '.join(f'{what} {n:,}' for what, n in counts.items())}"

@@ -16,6 +16,7 @@ from p2pfed.cluster.founding import LocalCluster, found
 from p2pfed.cluster.options import ClusterOptions
 from p2pfed.cluster.processes import interruptible
 from p2pfed.cluster.progress import Screen
+from p2pfed.data import report
 from p2pfed.experiment import rivals
 from p2pfed.experiment.shards import deal
 from p2pfed.results import Alone, Baselines, NodeRun, RunFile
@@ -34,6 +35,8 @@ def run(options: ClusterOptions, screen: Screen) -> RunFile:
         shards = deal(options, folder / "data")
         screen.step(f"founding a consortium of {options.nodes} banks in {folder}")
         cluster = found(options, shards, folder)
+        if cluster.left_out:
+            screen.step(f"rows {report.counted(report.LEFT_OUT, cluster.left_out)}")
         screen.step("starting the trainers' spawner and the banks' daemons")
         measured = launcher.run(options, cluster, screen)
         if options.baselines:

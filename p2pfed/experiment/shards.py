@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from p2pfed.cluster.founding import Shards
@@ -13,7 +14,7 @@ from p2pfed.data.banks import Payments, generated_payments, read_payments
 def deal(options: ClusterOptions, folder: Path) -> Shards:
     """Remove duplicates, hold out the pooled test, deal the rest to banks; raises DataError, UsageError."""
     payments = payments_of(options)
-    rest, test = partition.holdout(
+    rest, test, left_out = partition.holdout(
         payments.frame,
         payments.label,
         payments.split,
@@ -39,6 +40,7 @@ def deal(options: ClusterOptions, folder: Path) -> Shards:
         event_time=payments.time,
         split=payments.split,
         drop=payments.drop,
+        left_out=Counter(left_out) + Counter({"in no bank": len(rest) - sum(map(len, banks))}),
     )
 
 

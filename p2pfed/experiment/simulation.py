@@ -168,7 +168,7 @@ def closing_table(history: History) -> str:
     rows = [
         ("banks", f"{len(run.nodes):,}", f"{attackers:,} of them attackers" if attackers else ""),
         ("rounds", _rounds(history), ""),
-        *_auprc_rows(reached),
+        *_auprc_rows(reached, any(n.test for n in honest)),
         ("received", f"{received / 1e3:,.1f} kB", ""),
         ("virtual time", f"{history.virtual_seconds:,.0f} s", ""),
         ("wall time", f"{seconds:,.1f} s", ""),
@@ -180,9 +180,9 @@ def closing_table(history: History) -> str:
     return "\n".join([f"{run.options['name']}, seed {run.seed}", "", *lines, "", LEGEND])
 
 
-def _auprc_rows(reached: dict[str, float]) -> list[tuple[str, str, str]]:
+def _auprc_rows(reached: dict[str, float], measured: bool) -> list[tuple[str, str, str]]:
     if not reached:
-        return [("AUPRC", "-", "no model was measured")]
+        return [("AUPRC", "-", "no fraud in the pooled test" if measured else "no model was measured")]
     worst = min(reached, key=reached.__getitem__)
     return [
         ("AUPRC mean", f"{statistics.fmean(reached.values()):.3f}", ""),

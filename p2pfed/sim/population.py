@@ -16,10 +16,10 @@ from p2pfed.core.contract import FeatureContract
 from p2pfed.core.identity import Identity
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.rows import BankRows
-from p2pfed.data import synthetic
+from p2pfed.data import report, synthetic
 from p2pfed.data.banks import LoadedBanks, OddBank, Payments, generated_payments, load_banks, read_payments
 from p2pfed.data.imbalance import learning_rows
-from p2pfed.errors import LocalFault
+from p2pfed.errors import DataError, LocalFault
 from p2pfed.learning.learner import StackedBank
 from p2pfed.runtime import enrolment
 from p2pfed.sim.feasibility import available_memory, check, edges_of
@@ -87,7 +87,32 @@ def load(scenario: Scenario) -> LoadedBanks:
             odd=None if odd is None else OddBank(_number(odd.bank), odd.rows, odd.shift),
         )
     check(scenario, rows, memory, loaded.contract.width)
+    _check_frauds(scenario, loaded)
     return loaded
+
+
+def notes(loaded: LoadedBanks) -> list[str]:
+    """What whoever runs the scenario should know of its rows, a sentence each."""
+    found = [f"rows {report.counted(report.LEFT_OUT, loaded.dropped)}"] if loaded.dropped else []
+    if not loaded.banks[0].pooled_test.frauds:
+        found.append("the pooled test has no fraud: neither AUPRC nor recall can be measured")
+    return found
+
+
+def _check_frauds(scenario: Scenario, loaded: LoadedBanks) -> None:
+    """Raise DataError where an MLP has no fraud to learn from or to be measured on; an autoencoder needs none."""
+    if scenario.model.kind == "autoencoder":
+        return
+    place, more = (scenario.at("data", "label"), "another column or file")
+    if scenario.data.file is None:
+        place, more = scenario.at("data", "rows"), "more rows"
+    if not any(rows.train.frauds for rows in loaded.banks):
+        raise DataError(f"{place}: no bank has a fraud to train on; take {more}, or model.kind: autoencoder")
+    if not loaded.banks[0].pooled_test.frauds:
+        raise DataError(
+            f"{place}: the pooled test has no fraud, so that no model could be measured; take {more}, a larger "
+            "data.test_share, or data.split: stratified"
+        )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from p2pfed.sim.engine import Engine
 from p2pfed.sim.history import History, Progress
-from p2pfed.sim.population import load, populate
+from p2pfed.sim.population import load, notes, populate
 from p2pfed.sim.scenario import Scenario
 
 
@@ -35,6 +35,8 @@ def prepare(
     file, banks = scenario.data.file, f"{scenario.nodes:,} banks"
     say(f"{'generating payments' if file is None else f'reading {file}'} and dealing them to {banks}")
     loaded = load(scenario)
+    for note in notes(loaded):
+        say(note)
     say(f"making keys and a manifest for {banks}")
     population = populate(scenario, loaded)
     say("importing TensorFlow")

@@ -1,7 +1,10 @@
 """A founded consortium is one that real banks could have founded: its files are what the daemon reads."""
 
 import stat
+from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from p2pfed import configfile
@@ -99,3 +102,18 @@ def test_free_ports_differ_and_lie_below_the_system_s_own():
     ports = free_ports(40)
     assert len(set(ports)) == 40
     assert all(port in PORTS for port in ports)
+
+
+def test_rows_that_no_bank_learns_from_are_counted(options, tmp_path):
+    (tmp_path / "c").mkdir()
+    noise = np.random.default_rng(0).normal(size=(1500, 2))
+    frame = pd.DataFrame(noise, columns=["a", "b"]).assign(is_fraud=(np.arange(1500.0) % 20 == 0), branch="west")
+    frame["branch"] = np.where(np.arange(1500) % 3, "east", "west")
+    frame["is_fraud"] = frame.is_fraud.astype(float)
+    frame.loc[7:18, "branch"] = "north"
+    frame.loc[30:41, "a"] = np.nan
+    pd.concat([frame, frame[:5]]).to_csv(tmp_path / "rows.csv", index=False)
+    asked = replace(options, nodes=2, data=tmp_path / "rows.csv", split="stratified", partition="by:branch")
+    cluster = found(asked, shards.deal(asked, tmp_path / "d"), tmp_path / "c")
+    assert cluster.left_out["exact duplicate"] == 5 and 0 < cluster.left_out["in no bank"] <= 12
+    assert 0 < cluster.left_out["empty feature"] <= 12 and len(cluster.left_out) == 3

@@ -89,18 +89,28 @@ def test_by_a_column_with_too_few_values_or_rows() -> None:
 
 def test_a_stratified_holdout_has_both_classes_and_no_duplicate() -> None:
     doubled = pd.concat([FRAME, FRAME[:500]])
-    rest, test = holdout(doubled, "fraud", "stratified", test_share=0.25, seed=1)
+    rest, test, left_out = holdout(doubled, "fraud", "stratified", test_share=0.25, seed=1)
     assert (len(rest), len(test)) == (6000, 2000)
     assert test.fraud.sum() == 40
     assert _cover([rest, test], FRAME)
+    assert left_out == {"exact duplicate": 500}
 
 
 def test_a_time_holdout_is_the_newest() -> None:
     shuffled = FRAME.sample(frac=1, random_state=0)
-    rest, test = holdout(shuffled, "fraud", "time", "when", 0.25, gap_days=1)
+    rest, test, left_out = holdout(shuffled, "fraud", "time", "when", 0.25, gap_days=1)
     assert len(test) == 2000
     assert test.when.min() - rest.when.max() > 86_400
     assert len(rest) == 6000 - 24
+    assert left_out == {"exact duplicate": 0, "no event_time": 0, "gap before the test": 24}
+
+
+def test_rows_without_a_time_are_counted_apart_from_the_gap() -> None:
+    frame = FRAME.astype({"when": float})
+    frame.loc[:9, "when"] = np.nan
+    rest, test, left_out = holdout(frame, "fraud", "time", "when", 0.25, gap_days=1)
+    assert left_out["no event_time"] == 10 and left_out["gap before the test"] > 0
+    assert len(rest) + len(test) + sum(left_out.values()) == len(FRAME)
 
 
 def test_holdout_refusals() -> None:

@@ -64,7 +64,7 @@ def test_account_openings_with_five_categories() -> None:
 
 def test_the_handbook_dealt_by_bank_and_time() -> None:
     frame = files.read(_file("handbook_cards.parquet"))
-    rest, test = partition.holdout(frame, "TX_FRAUD", "time", "TX_TIME_SECONDS", 0.25, gap_days=7)
+    rest, test, _ = partition.holdout(frame, "TX_FRAUD", "time", "TX_TIME_SECONDS", 0.25, gap_days=7)
     assert test.TX_TIME_SECONDS.min() - rest.TX_TIME_SECONDS.max() > 6.9 * 86_400
     banks = partition.partition(rest, "TX_FRAUD", 10, "by:BANK")
     assert sum(map(len, banks)) == len(rest)

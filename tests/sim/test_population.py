@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from p2pfed.core.consortium import check_manifest
@@ -14,7 +15,7 @@ from p2pfed.core.identity import node_id
 from p2pfed.data.banks import LoadedBanks
 from p2pfed.errors import DataError, UsageError
 from p2pfed.sim import population
-from p2pfed.sim.population import cast, load, populate
+from p2pfed.sim.population import cast, load, notes, populate
 from p2pfed.sim.scenario import Scenario, load_scenario, scenario_from
 
 
@@ -173,3 +174,34 @@ def test_what_is_wrong_with_the_file_is_said_at_its_line(tmp_path: Path, file: s
     (tmp_path / "s.yaml").write_text(written)
     with pytest.raises(DataError, match=said):
         load(load_scenario(tmp_path / "s.yaml"))
+
+
+def written(folder: Path, frauds: slice, **model: str) -> Scenario:
+    """1,000 payments, an hour apart, of which each tenth of `frauds` is fraud; some rows cannot be used."""
+    noise = np.random.default_rng(0).normal(size=(1000, 2))
+    frame = pd.DataFrame(noise, columns=["a", "b"]).assign(at=np.arange(1000) * 3600.0, is_fraud=0.0)
+    frame.loc[frauds.start : frauds.stop : 10, "is_fraud"] = 1
+    frame.loc[[300, 310], "at"] = np.nan
+    frame.loc[[400, 410, 420], "is_fraud"] = np.nan
+    pd.concat([frame, frame[:5]]).to_csv(folder / "rows.csv", index=False)
+    lines = ["version: 1", "nodes: 2", "rounds: 3", "data: {file: rows.csv, time: at}", f"model: {model}"]
+    (folder / "s.yaml").write_text("\n".join(lines))
+    return load_scenario(folder / "s.yaml")
+
+
+def test_what_was_left_out_is_told(tmp_path: Path) -> None:
+    found = load(written(tmp_path, slice(500, 999)))
+    assert found.dropped == {"exact duplicate": 5, "no event_time": 2, "no label": 3}
+    assert notes(found) == ["rows left out: exact duplicate 5, no event_time 2, no label 3"]
+
+
+def test_an_mlp_without_fraud_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"s\.yaml:4:1: data\.label: no bank has a fraud to train on; take another"):
+        load(written(tmp_path, slice(900, 950)))
+    with pytest.raises(DataError, match=r"data\.label: the pooled test has no fraud, so that no model"):
+        load(written(tmp_path, slice(10, 90)))
+
+
+def test_an_autoencoder_trains_without_fraud_and_says_what_cannot_be_measured(tmp_path: Path) -> None:
+    found = load(written(tmp_path, slice(2000, 2000), kind="autoencoder"))
+    assert notes(found)[-1] == "the pooled test has no fraud: neither AUPRC nor recall can be measured"
