@@ -48,9 +48,7 @@ def run(
     ] = None,
     imbalance: Imbalance = Default.imbalance,
     rule: Annotated[str, typer.Option(help="How models are merged: clip, mean or module:Class.")] = Default.rule,
-    round_interval: Annotated[
-        float, typer.Option(help="Least seconds from round to round.")
-    ] = Default.round_interval,
+    round_interval: Annotated[float, typer.Option(help="Least seconds from round to round.")] = Default.round_interval,
     evaluate_every: Annotated[
         int, typer.Option(help="Rounds between evaluations; 0 makes about ten.")
     ] = Default.evaluate_every,
