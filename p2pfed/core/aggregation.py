@@ -7,6 +7,7 @@ far by the node's own recent training, so that no vector whatever, and no number
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -101,8 +102,8 @@ class Mean:
         for candidate in sorted(candidates, key=lambda c: c.member):  # sums in one order, so in one result
             total += candidate.vector
         mean: Vector = (share * total).astype(np.float32)
-        displacement = float(np.linalg.norm(np.subtract(mean, own, dtype=np.float64)))
-        return Merged(mean, {c.member: share for c in candidates}, displacement)
+        moved = _norm(np.subtract(mean, own, dtype=np.float64))
+        return Merged(mean, {c.member: share for c in candidates}, moved)
 
     def state(self) -> bytes:
         """Only the rule's name: there is no memory."""
@@ -153,7 +154,7 @@ class Clip:
 
     def note_training(self, before: Vector, after: Vector) -> None:
         """Update the own scale. It starts from the first local round, never from what peers look like."""
-        moved = float(np.linalg.norm(after.astype(np.float64) - before))
+        moved = _norm(after.astype(np.float64) - before)
         self._own = moved if self._own is None else self.MEMORY * self._own + (1 - self.MEMORY) * moved
 
     def merge(self, own: Vector, rows: int, candidates: Sequence[Candidate]) -> Merged:
@@ -162,14 +163,14 @@ class Clip:
             return Merged(own, {}, 0.0)
         candidates = sorted(candidates, key=lambda c: c.member)
         moves, distances = _moves(own, candidates)
-        scale = max(self._own or 0.0, self.SCALE_FLOOR * float(np.linalg.norm(own.astype(np.float64))), 1e-12)
+        scale = max(self._own or 0.0, self.SCALE_FLOOR * _norm(own.astype(np.float64)), 1e-12)
         spread = self._spread(distances / scale, candidates)
         weights = self._weigh(rows, candidates, moves, distances, scale * _within(spread, self.REFERENCE))
         tau = scale * _within(spread, self.RADIUS)
         shortened = weights * tau / np.maximum(distances, tau)
         move: Vector = shortened.astype(np.float32) @ moves
         shares = dict(zip([c.member for c in candidates], weights.tolist(), strict=True))
-        return Merged(own + move, shares, float(np.linalg.norm(move)))
+        return Merged(own + move, shares, _norm(move))
 
     def state(self) -> bytes:
         """Own scale and remembered distances, as JSON."""
@@ -199,12 +200,13 @@ class Clip:
         """Shares of the candidates: by rows, halved by waiting, less for the farthest, one vote among copies."""
         k = len(candidates)
         counts = [max(c.rows, 1) for c in candidates]
-        least, most = self.SAMPLE_LIMITS
-        by_rows = np.sqrt(np.array(counts, np.float64) / median([*counts, max(rows, 1)])).clip(least, most)
-        by_age = 1 / np.sqrt(1 + np.array([c.waited for c in candidates]))
-        by_distance = np.ones(k)
-        by_distance[np.argsort(-distances, kind="stable")[: int(self.FAR_SHARE * k)]] = self.FAR_WEIGHT
-        weights = by_rows * by_age * by_distance / _copies(moves, distances, self.COPY * reference) / (1 + k)
+        usual = median([*counts, max(rows, 1)])
+        by_rows = [_within(math.sqrt(count / usual), self.SAMPLE_LIMITS) for count in counts]
+        by_age = [1 / math.sqrt(1 + c.waited) for c in candidates]
+        weights = np.array([share * part for share, part in zip(by_rows, by_age, strict=True)])
+        weights[np.argsort(-distances, kind="stable")[: int(self.FAR_SHARE * k)]] *= self.FAR_WEIGHT
+        weights /= _copies(moves, distances, self.COPY * reference)
+        weights /= 1 + k
         # The node itself keeps at least the share that a plain average would give it.
         return np.asarray(weights * min(1.0, k / (1 + k) / weights.sum()))
 
@@ -254,6 +256,11 @@ def _moves(own: Vector, candidates: Sequence[Candidate]) -> tuple[Vector, Double
     return moves, np.sqrt(squares.astype(np.float64))
 
 
+def _norm(vector: Vector | Doubles) -> float:
+    """Euclidean length of one vector: `np.linalg.norm` spends more on finding out that it is one."""
+    return math.sqrt(vector.dot(vector))
+
+
 def _within(value: float, limits: tuple[float, float]) -> float:
     return min(max(value, limits[0]), limits[1])
 
@@ -284,8 +291,8 @@ def _near(moves: Vector, distances: Doubles, radius: float) -> tuple[NDArray[np.
     sums = squares[:, None] + squares
     excess = sums - 2 * _products(moves) - radius**2
     near, doubtful = excess <= 0, np.abs(excess) <= ROUNDING * sums
-    np.fill_diagonal(near, True)
-    np.fill_diagonal(doubtful, False)
+    diagonal = slice(None, None, len(moves) + 1)
+    near.flat[diagonal], doubtful.flat[diagonal] = True, False
     return near, doubtful
 
 

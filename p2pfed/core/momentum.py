@@ -37,13 +37,16 @@ class Momentum:
         one that has waited by its waiting more. Vectors are float32 [d]; none is written to.
         """
         step = self._movement
-        if step is None or not step.any():
+        if step is None:
             return list(candidates)
         wide = step.astype(np.float64)  # what a peer may send overflows float32 once it is multiplied
-        here = float(own.astype(np.float64) @ wide)
-        new = [here - float(c.vector @ wide) for c in candidates if c.waited == 0]
+        square = float(wide.dot(wide))
+        if square == 0.0:
+            return list(candidates)
+        here = float(own.dot(wide))
+        new = [here - float(c.vector.dot(wide)) for c in candidates if c.waited == 0]
         if new:
-            lag = min(max(median(new) / float(wide @ wide), 0.0), self.MOST)
+            lag = min(max(median(new) / square, 0.0), self.MOST)
             self._lag = self.LAG_MEMORY * self._lag + (1 - self.LAG_MEMORY) * lag
         leads = {
             waited: np.float32(min(self._lag + waited, self.MOST)) * step for waited in {c.waited for c in candidates}
