@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -109,6 +110,19 @@ async def test_a_reader_that_has_gone_ends_events_quietly(admin, tmp_path, optio
     out, err = await asyncio.wait_for(process.communicate(), 30)
     assert out.count(b"\n") == 1
     assert err == b"141\n"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["data", "describe", "rows.csv", "--label", "y"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_standard_output_is_one_sentence(tmp_path, arguments, unbuffered):
+    (tmp_path / "rows.csv").write_text("x,y\n1.5,0\n2.5,1\n")
+    with Path("/dev/full").open("w") as full:
+        told = subprocess.run(
+            [sys.executable, "-m", "p2pfed", *arguments], stdout=full, stderr=subprocess.PIPE, cwd=tmp_path,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )  # fmt: skip
+    assert told.returncode == 74
+    assert told.stderr == b"p2pfed: what the command says cannot be written: No space left on device\n"
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -11,12 +12,15 @@ from typing import Annotated
 import typer
 
 import p2pfed
-from p2pfed.errors import P2PFedError
+from p2pfed.errors import DiskFault, P2PFedError
 
 VERSION = f"p2pfed {p2pfed.__version__}"
 
 CLOSED_PIPE = 141
 """Exit code, as shells give it for SIGPIPE, when the reader of our output has gone: the work may be half done."""
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a file behind standard output may answer; commands make a DiskFault of such errors with files of their own."""
 
 COMMANDS = (
     # command, where it is
@@ -57,13 +61,23 @@ def run(arguments: Sequence[str]) -> int:
         code = _carry_out(arguments)
         if sys.stdout is not None:  # as with `>&-`
             sys.stdout.flush()  # here, where a closed pipe is met, and not as the interpreter ends
-    except BrokenPipeError:
-        # the reader of our output has gone, as in `p2pfed events | head`; keep the interpreter from flushing into it
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+    except BrokenPipeError:  # the reader of our output has gone, as in `p2pfed events | head`
+        _flush_nowhere()
         return CLOSED_PIPE
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        _flush_nowhere()
+        print(f"p2pfed: what the command says cannot be written: {error.strerror}", file=sys.stderr)
+        return DiskFault.exit_code
     return code
+
+
+def _flush_nowhere() -> None:
+    """Keep the interpreter from flushing, as it ends, into what takes nothing."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _carry_out(arguments: Sequence[str]) -> int:
