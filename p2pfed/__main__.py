@@ -7,9 +7,12 @@ import sys
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    from p2pfed.cli import run
+    try:
+        from p2pfed.cli import run
 
-    sys.exit(run(sys.argv[1:]))
+        sys.exit(run(sys.argv[1:]))
+    except KeyboardInterrupt:  # before a command could hear it
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`simulate`: what it hands on, what it refuses before anything starts, and one whole run."""
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -37,8 +38,8 @@ def asked(monkeypatch, history):
     """What `simulation.run` is asked for; it answers with a history."""
     seen = []
 
-    def answer(scenario, folder, screen, *, pictures):
-        seen.append((scenario.seed, folder, pictures))
+    def answer(scenario, folder, screen, *, pictures, json):
+        seen.append((scenario.seed, folder, pictures, json))
         return answer.history
 
     answer.history = history
@@ -48,15 +49,14 @@ def asked(monkeypatch, history):
 
 def test_results_go_to_a_folder_named_after_the_scenario(path, asked, capsys):
     assert run(["simulate", str(path), "--set", "seed=7"]) == 0
-    assert asked[0] == [(7, Path("small-7"), True)]
+    assert asked[0] == [(7, Path("small-7"), True, None)]
     captured = capsys.readouterr()
     assert "AUPRC mean" in captured.out and captured.err == ""
 
 
-def test_every_option_is_handed_on(path, asked, history):
+def test_every_option_is_handed_on(path, asked):
     assert run(["simulate", str(path), "--out", "here", "--no-plots", "--json", "run.json"]) == 0
-    assert asked[0] == [(0, Path("here"), False)]
-    assert results.read(path.parent / "run.json").simulated.digest == history.digest
+    assert asked[0] == [(0, Path("here"), False, Path("run.json"))]
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,26 @@ def test_what_cannot_be_run_is_said_before_anything_starts(path, capsys, monkeyp
     error = capsys.readouterr().err
     assert said in error and "generating" not in error
     assert {place.name for place in path.parent.iterdir()} == before
+
+
+@pytest.mark.tf
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("step", "said", "whole"),
+    [
+        ("importing TensorFlow", "stopped by the operator before the simulation began: there are no results", False),
+        ("writing results", "stopped by the operator, after all rounds: the results in small-0 are complete", True),
+    ],
+)
+def test_ctrl_c_ends_cleanly(path, step, said, whole):
+    command = [sys.executable, "-m", "p2pfed", "simulate", "small.yaml"]
+    with subprocess.Popen(command, cwd=path.parent, stderr=subprocess.PIPE, text=True) as process:
+        next(line for line in process.stderr if step in line)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert error.splitlines()[-1] == f"p2pfed: {said}" and "Traceback" not in error
+    assert (path.parent / "small-0" / "topology.png").is_file() is (path.parent / "small-0").exists() is whole
 
 
 @pytest.mark.tf

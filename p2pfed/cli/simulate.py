@@ -21,19 +21,19 @@ def simulate(
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no pictures.")] = False,
 ) -> None:
     """Run a scenario in virtual time: thousands of nodes, each as the daemon has it, in one process."""
-    from p2pfed.runtime.process import ONE_THREAD
+    from p2pfed.runtime.process import ONE_THREAD, signals_wait
 
     os.environ.update(ONE_THREAD)  # before numpy and TensorFlow are imported
-    from p2pfed import results
-    from p2pfed.experiment import simulation
-    from p2pfed.experiment.progress import Screen
-    from p2pfed.sim.scenario import load_scenario
+    with signals_wait():
+        from p2pfed import results
+        from p2pfed.experiment import simulation
+        from p2pfed.experiment.progress import Screen
+        from p2pfed.sim.scenario import load_scenario
 
     if json is not None:
         results.check_writable(json)
     asked = load_scenario(scenario, settings or ())
-    history = simulation.run(asked, out or Path(f"{asked.name}-{asked.seed}"), Screen(), pictures=not no_plots)
-    if json is not None:
-        results.write(simulation.run_file(history), json)
+    folder = out or Path(f"{asked.name}-{asked.seed}")
+    history = simulation.run(asked, folder, Screen(), pictures=not no_plots, json=json)
     print(simulation.closing_table(history))
     simulation.check_ended(history)

@@ -5,21 +5,20 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import signal
 import statistics
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from p2pfed import results
 from p2pfed.errors import DataError, DiskFault, Interrupted, LocalFault, UsageError
 from p2pfed.experiment.progress import Screen
+from p2pfed.experiment.stopping import Stop, stoppable
 from p2pfed.results import RunFile, Simulated
 from p2pfed.sim import feasibility
 from p2pfed.sim import run as sim
-from p2pfed.sim.engine import Engine
 from p2pfed.sim.history import DONE, STOPPED, History, Progress
 from p2pfed.sim.scenario import Scenario, load_scenario, scenario_from
 
@@ -62,29 +61,52 @@ def simulate(
     return history
 
 
-def run(scenario: Scenario, folder: Path, screen: Screen, *, pictures: bool = True) -> History:
+def run(
+    scenario: Scenario, folder: Path, screen: Screen, *, pictures: bool = True, json: Path | None = None
+) -> History:
     """What `p2pfed simulate` does: the same shown on `screen`, and stopped by Ctrl-C, SIGTERM and a closed terminal.
 
-    Raises UsageError and DataError for what cannot be run, before anything is said to start, and DiskFault.
+    `json` gets the run file, too. Raises UsageError and DataError for what cannot be run, before anything is said to
+    start, DiskFault, and Interrupted if it was stopped before it began or while results, now whole, were written.
     """
     claim(folder, scenario)
     feasibility.check(scenario, None, feasibility.available_memory())
     for module, what, extra in EXTRAS:
         if not _installed(module) and (pictures or module != "matplotlib"):
             screen.step(f"{module} is not installed: no {what} will be written (pip install 'p2pfed[{extra}]')")
-    engine = sim.prepare(scenario, screen.show, screen.step)
-    screen.step(f"simulating {scenario.nodes:,} banks for {scenario.rounds:,} rounds; Ctrl-C ends it and keeps results")
-    with screen, _stoppable(engine, screen):
-        history = engine.run()
-    screen.step(f"writing results to {folder}")
-    write(history, folder, pictures=pictures)
+    with stoppable(screen) as stop:
+        with _before_it_began(stop):
+            stop.engine = sim.prepare(scenario, screen.show, screen.step)
+        begins = f"simulating {scenario.nodes:,} banks for {scenario.rounds:,} rounds"
+        screen.step(f"{begins}; Ctrl-C ends it and keeps results")
+        with screen:
+            history = stop.engine.run()
+        stop.writing = True
+        screen.step(f"writing results to {folder}")
+        write(history, folder, pictures=pictures, say=screen.step)
+        if json is not None:
+            results.write(run_file(history), json)
+    if stop.asked and history.ended != STOPPED:
+        raise Interrupted(f"stopped by the operator, after all rounds: the results in {folder} are complete")
     return history
 
 
-def write(history: History, folder: Path, *, pictures: bool = True) -> None:
+@contextlib.contextmanager
+def _before_it_began(stop: Stop) -> Iterator[None]:
+    """Raise Interrupted if somebody stops the block, whatever became of the KeyboardInterrupt on its way."""
+    try:
+        yield
+    except BaseException:
+        if not stop.asked:
+            raise
+    if stop.asked:
+        raise Interrupted("stopped by the operator before the simulation began: there are no results")
+
+
+def write(history: History, folder: Path, *, pictures: bool = True, say: Callable[[str], None] = warnings.warn) -> None:
     """Write the run file, the tables of rounds and of spread, and the pictures into `folder`; raises DiskFault.
 
-    What needs a package that is not installed is left out.
+    What needs a package that is not installed is left out, and `say` is told of one that is broken.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,15 +114,29 @@ def write(history: History, folder: Path, *, pictures: bool = True) -> None:
         raise DiskFault(f"{folder} cannot be made: {error.strerror}") from None
     results.write(run_file(history), folder / RESULTS)
     if _installed("pyarrow"):
-        from p2pfed.data import files
-        from p2pfed.experiment import tables
+        with _said_if_broken("pyarrow", f"{ROUNDS} and {SPREAD} could not be written", say):
+            from p2pfed.data import files
+            from p2pfed.experiment import tables
 
-        files.write(tables.rounds(history), folder / ROUNDS)
-        files.write(tables.spread(history), folder / SPREAD)
+            files.write(tables.rounds(history), folder / ROUNDS)
+            files.write(tables.spread(history), folder / SPREAD)
     if pictures and _installed("matplotlib"):
-        from p2pfed.experiment import plots
+        with _said_if_broken("matplotlib", "the pictures could not be drawn", say):
+            from p2pfed.experiment import plots
 
-        plots.draw(history, folder)
+            plots.draw(history, folder)
+
+
+@contextlib.contextmanager
+def _said_if_broken(module: str, lost: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Tell of whatever a broken package raises: what needs none of it is worth having without."""
+    try:
+        yield
+    except DiskFault:
+        raise
+    except Exception as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        say(f"{lost} ({why}); the other results are whole, so look whether {module} is installed well")
 
 
 def claim(folder: Path, scenario: Scenario) -> None:
@@ -200,27 +236,3 @@ def _rounds(history: History) -> str:
 
 def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
-
-
-@contextlib.contextmanager
-def _stoppable(engine: Engine, screen: Screen) -> Iterator[None]:
-    """Within, the first Ctrl-C, SIGTERM or closed terminal stops the engine after what is being computed.
-
-    The second does not wait for that.
-    """
-    asked = False
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        engine.stop()
-        screen.step("stopping, after what is being computed; Ctrl-C again does not wait for it")
-
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

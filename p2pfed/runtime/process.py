@@ -43,6 +43,19 @@ def for_life(collect_every: int = 0) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def signals_wait() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and a closed terminal are heard after the block.
+
+    In an import they would be swallowed, turned into another error or printed by whatever they cut in the middle.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
 def without_authorities() -> Iterator[None]:
     """TLS contexts made meanwhile know no public certificate authority.
 

@@ -83,6 +83,8 @@ class Engine:
         self._problems: dict[int, dict[tuple[str, str], ProblemRaised]] = {}
         """Each node's open ones, by code and subject."""
         self._up = self._honest_up = 0
+        self.computing = False
+        """Whether a KeyboardInterrupt ends the run well."""
         self._ended = ""
         self._round_seconds = self._usual_seconds()
         self._limit = self._longest()
@@ -175,12 +177,15 @@ class Engine:
         # small products only lose by being shared between threads, and are rounded by how they are shared
         with _few_collections(), threadpool_limits(1, "blas"):
             try:
+                self.computing = True
                 self._interpreter.run()
                 if not self._ended:
                     self._end(f"nothing more could happen: {self._unfinished()}")
                 if self._ended != STOPPED:
                     self._measure_the_rest()
+                self.computing = False
             except KeyboardInterrupt:
+                self.computing = False
                 self.stop()
             self.look(self._interpreter.now)
             return self._history(time.monotonic() - begin)

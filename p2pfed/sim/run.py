@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from p2pfed.runtime.process import signals_wait
 from p2pfed.sim.engine import Engine
 from p2pfed.sim.history import History, Progress
 from p2pfed.sim.population import load, notes, populate
@@ -40,7 +41,7 @@ def prepare(
     say(f"making keys and a manifest for {banks}")
     population = populate(scenario, loaded)
     say("importing TensorFlow")
-    with _chatter_kept():
+    with signals_wait(), _chatter_kept():
         from p2pfed.learning.batched import StackedLearner
 
     learner = StackedLearner(population.manifest.model, population.manifest.training, population.banks)

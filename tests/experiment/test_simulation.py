@@ -1,5 +1,6 @@
 """A simulation's results as files and a table, what is refused beforehand, and Ctrl-C."""
 
+import contextlib
 import io
 import json
 import os
@@ -15,7 +16,7 @@ from rich.console import Console
 import p2pfed
 from p2pfed import results
 from p2pfed.errors import ConfigError, DiskFault, Interrupted, LocalFault, UsageError
-from p2pfed.experiment import simulation
+from p2pfed.experiment import plots, simulation
 from p2pfed.experiment.progress import Screen
 from p2pfed.sim.engine import Engine
 from p2pfed.sim.history import Progress
@@ -168,6 +169,65 @@ def test_a_second_ctrl_c_does_not_wait_for_what_is_being_computed(tmp_path, monk
     history = simulation.run(scenario(), tmp_path / "out", quiet(), pictures=False)
     assert not computed
     assert history.ended == "stopped" and (tmp_path / "out" / "results.json").is_file()
+
+
+def test_ctrl_c_while_it_is_prepared_leaves_nothing_whatever_becomes_of_it(tmp_path, monkeypatch):
+    def swallows(*_, **__):
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def converts(*_, **__):
+        swallows()
+        raise ImportError("half a module")
+
+    for prepare in (swallows, converts):
+        monkeypatch.setattr(simulation.sim, "prepare", prepare)
+        with pytest.raises(Interrupted, match="before the simulation began: there are no results"):
+            simulation.run(scenario(), tmp_path / "out", quiet())
+        assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_while_results_are_written_waits_for_them(tmp_path, monkeypatch):
+    write = results.write
+
+    def pressed(*arguments):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        write(*arguments)
+
+    monkeypatch.setattr(simulation.sim, "prepare", numpy_engine)
+    monkeypatch.setattr(results, "write", pressed)
+    with pytest.raises(Interrupted, match="after all rounds: the results in .* are complete"):
+        simulation.run(scenario(), tmp_path / "out", quiet(), json=tmp_path / "run.json")
+    assert names(tmp_path / "out") >= {"results.json", "history.parquet", "auprc.png"}
+    assert results.read(tmp_path / "run.json").simulated.interrupted is False
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(simulation.sim, "prepare", numpy_engine)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        history = simulation.run(scenario(), tmp_path / "out", Pressed(signal.SIGHUP), pictures=False)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert history.ended.startswith("every node")
+
+
+def test_a_broken_package_costs_only_what_needs_it(tmp_path, monkeypatch, history):
+    def broken(*_):
+        raise ImportError("numpy.core.multiarray\nfailed to import")
+
+    said = []
+    monkeypatch.setattr(plots, "draw", broken)
+    simulation.write(history, tmp_path, say=said.append)
+    assert names(tmp_path) == {"results.json", "history.parquet", "spread.parquet"}
+    assert said == [
+        "the pictures could not be drawn (ImportError: numpy.core.multiarray failed to import); the other results are "
+        "whole, so look whether matplotlib is installed well"
+    ]
+    monkeypatch.setattr(plots, "draw", lambda *_: (_ for _ in ()).throw(DiskFault("full")))
+    with pytest.raises(DiskFault):
+        simulation.write(history, tmp_path)
 
 
 def test_a_run_stopped_before_its_first_round_can_be_written(tmp_path):

@@ -1,9 +1,11 @@
 """What imports of a process that stays leave behind."""
 
 import gc
+import signal
 import ssl
+import threading
 
-from p2pfed.runtime.process import for_life, without_authorities
+from p2pfed.runtime.process import for_life, signals_wait, without_authorities
 
 
 def authorities(context: ssl.SSLContext) -> int:
@@ -23,3 +25,15 @@ def test_garbage_is_collected_again_afterwards() -> None:
     with for_life():
         assert gc.get_threshold()[0] == 0
     assert gc.get_threshold() == before
+
+
+def test_a_signal_waits_for_the_end_of_an_import():
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("SIGTERM"))
+    try:
+        with signals_wait():
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+            assert not heard
+        assert heard == ["SIGTERM"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
