@@ -41,7 +41,7 @@ ENOUGH_FAILURES = 5
 """A node doubts itself when it fails with so many members, or, where there are fewer, so many times in a row."""
 STALEST_EVERY = 4
 MAX_WATCHED = 5 * MAX_TABLE_ROWS
-"""Members whose heartbeats are kept: in a larger consortium those who were heard of first."""
+"""Members whose heartbeats are kept: in a larger consortium those who were heard of first and are there."""
 
 
 @dataclass(slots=True)
@@ -73,6 +73,8 @@ class PeerTable:
         self._period = period
         self._heard: dict[NodeId, _Heard] = {}
         """Least lately heard first."""
+        self._departed: dict[NodeId, Heartbeat] = {}
+        """The newest of each departed member whose place another took: an old row of theirs is no sign of life."""
         self._told: dict[NodeId, dict[Literal["config", "zeroconf"], tuple[Address, ...]]] = {}
         self._back_off: dict[NodeId, _BackOff] = {}
         self._blocked: frozenset[NodeId] = frozenset()
@@ -90,6 +92,7 @@ class PeerTable:
         self._others = len(roster.ids) - (self._me in roster.endpoints)
         self._patience = self._period * max(1.0, len(roster.ids) / MAX_TABLE_ROWS)
         self._heard = {m: heard for m, heard in self._heard.items() if m in self}
+        self._departed = {m: beat for m, beat in self._departed.items() if m in self}
         self._told = {m: told for m, told in self._told.items() if m in self}
         self._back_off = {m: back_off for m, back_off in self._back_off.items() if m in self}
 
@@ -119,7 +122,7 @@ class PeerTable:
             member = beat.member
             heard = self._heard.get(member)
             if heard is None:
-                if member not in self or len(self._heard) >= MAX_WATCHED:
+                if member not in self or not self._take_place(beat):
                     continue
                 heard = self._heard[member] = _Heard(row, now, self._well)
             elif row is heard.row or not _newer(beat, heard.row.heartbeat):
@@ -284,6 +287,19 @@ class PeerTable:
             told["config"] = tuple(dict.fromkeys((*known, endpoint.address)))[:MAX_ENDPOINTS]
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _take_place(self, beat: Heartbeat) -> bool:
+        """Whether a member not watched may be: a place is free, or that of one who is heard no more."""
+        known = self._departed.get(beat.member)
+        if known is not None and not _newer(beat, known):
+            return False
+        if len(self._heard) >= MAX_WATCHED:
+            longest_silent, heard = next(iter(self._heard.items()))
+            if beat.leaving or heard.state not in (PeerState.LEFT, PeerState.FAILED):
+                return False
+            self._departed[longest_silent] = self._heard.pop(longest_silent).row.heartbeat
+        self._departed.pop(beat.member, None)
+        return True
 
     def _note(self, peer: NodeId, worked: bool) -> None:
         """Remember how the exchange with each of the last few members ended: nobody counts twice by talking more."""

@@ -6,6 +6,7 @@ what is simulated is what runs, and a journal of inputs replays to the same stat
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, ClassVar
@@ -50,6 +51,9 @@ from p2pfed.core.updates import Updates
 HELLO_JUMP = 2**32
 """By so much one hello may raise the sequence number: a member may lie, and sequence numbers must never run out."""
 
+SKIPS_KEPT = 64
+"""Runs of skipped sequence numbers that are remembered; whoever named the last of them is asked for proof at once."""
+
 
 class GossipNode:
     """All decisions of one member. Attributes are for reading; only `handle` changes them."""
@@ -67,7 +71,7 @@ class GossipNode:
         self.presence = Presence(signer, manifest, settings, memory.epoch, self.peers, self.problems, rng)
         self.updates = Updates(self.me, manifest, memory, self.peers, rng)
         self.rounds = Rounds(signer, manifest, settings, memory, self.peers, self.updates, self.problems)
-        self._skipped: list[range] = []
+        self._skipped: deque[range] = deque(maxlen=SKIPS_KEPT)
         """Sequence numbers that others named before this node came to sign them: it never will."""
 
     # --- what an interpreter may ask without an input -----------------------------------------------------------------
@@ -141,7 +145,10 @@ class GossipNode:
 
     def _skip_to(self, seq: int) -> None:
         """Never sign a sequence number again that somebody may have seen."""
-        self._skipped.append(range(self.rounds.seq + 1, seq + 1))
+        first = self.rounds.seq + 1
+        if self._skipped and self._skipped[-1].stop == first:  # nothing was signed since
+            first = self._skipped.pop().start
+        self._skipped.append(range(first, seq + 1))
         self.rounds.seq = seq
 
     def _own_update(self, seq: int, witness: NodeId) -> list[Effect]:

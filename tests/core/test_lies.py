@@ -25,7 +25,7 @@ from p2pfed.core.inputs import (
     UpdateReceived,
 )
 from p2pfed.core.messages import Heartbeat, HeartbeatTable, Hello, ModelUpdate
-from p2pfed.core.node import HELLO_JUMP, GossipNode
+from p2pfed.core.node import HELLO_JUMP, SKIPS_KEPT, GossipNode
 from p2pfed.core.presence import MANIFEST_PERIODS
 from p2pfed.core.rounds import Phase
 from p2pfed.core.succession import verify_succession
@@ -108,6 +108,20 @@ def test_only_what_this_node_has_signed_tells_that_its_state_was_rolled_back() -
     [raised] = [x.event for x in effects if isinstance(x, Emit) and isinstance(x.event, ProblemRaised)]
     assert raised.code == "STATE_ROLLED_BACK" and f"update {before + 3} (shown by" in raised.message
     assert f"the newest here is {before}" in raised.message and node.rounds.seq == before + 6
+
+
+def test_rising_claims_take_no_more_memory_and_hide_no_proof() -> None:
+    network, node = learning()
+    before = node.rounds.seq
+    for i in range(1, 500):
+        node.handle(hello(network, before + 10 * i), network.now)
+    assert list(node._skipped) == [range(before + 1, before + 4991)], "nothing was signed between the claims"
+    node.handle(UpdateReceived(seal(network, before + 3), network.ids[LIAR]), network.now)
+    assert "STATE_ROLLED_BACK" in node.problems
+    for _ in range(2 * SKIPS_KEPT):
+        trained(node, network.now)
+        node.handle(hello(network, node.rounds.seq + 10), network.now)
+    assert len(node._skipped) == SKIPS_KEPT and node._skipped[-1].stop == node.rounds.seq + 1
 
 
 def test_a_lying_epoch_and_sequence_of_its_own_row_harm_nobody_else() -> None:

@@ -106,6 +106,26 @@ def test_a_node_watches_so_many_members_and_no_more() -> None:
     assert len(table.observe(HeartbeatTable((beat(members[-1], 2), beat(members[-2], 2))), 5001, None)) == 1
 
 
+def test_the_places_of_those_who_departed_go_to_others_and_old_news_of_them_is_none() -> None:
+    members = [NodeId(f"BANK{i:05}") for i in range(MAX_WATCHED + 500)]
+    table = PeerTable(NodeId("ME"), roster(NodeId("ME"), *members), PERIOD)
+    gone, stay, new = members[:2], members[2:MAX_WATCHED], members[MAX_WATCHED:]
+    table.observe(HeartbeatTable((beat(gone[0], 1), beat(gone[1], 1, leaving=True))), 0, None)
+    tick = 0
+    while table.state(gone[0]) is not PeerState.FAILED:
+        tick += 1
+        table.observe(HeartbeatTable(tuple(beat(m, tick) for m in stay)), tick * PERIOD, None)
+        table.tick(tick * PERIOD)
+    taken = table.observe(HeartbeatTable((beat(new[0], 1, leaving=True), *(beat(m, 1) for m in new[1:]))), 1e5, None)
+    assert [change.member for change in taken] == new[1:3]
+    assert [table.state(m) for m in gone] == [PeerState.UNKNOWN] * 2
+    stale = table.observe(HeartbeatTable((beat(gone[0], 1), beat(gone[1], 1, leaving=True))), 1e5, None)
+    assert stale == [] and len(table.known()) == MAX_WATCHED
+    table.follow(roster(NodeId("ME"), *members[:-500]))  # the two who took the places are no members: there is room
+    assert table.observe(HeartbeatTable((beat(gone[0], 1),)), 1e5, None) == []
+    assert len(table.observe(HeartbeatTable((beat(gone[0], 1, epoch=2), beat(gone[1], 2))), 1e5, None)) == 2
+
+
 @pytest.mark.parametrize(("n", "longer"), [(MAX_TABLE_ROWS, 1), (5 * MAX_TABLE_ROWS, 5)])
 def test_where_the_table_travels_in_parts_silence_may_last_longer(n: int, longer: int) -> None:
     members = [NodeId(f"BANK{i:05}") for i in range(n)]
