@@ -34,6 +34,9 @@ class Scattered(dict[int, list[NDArray[Any]]]):
     def evaluate(self, jobs: Sequence[EvaluateJob]) -> list[Evaluation]:
         return [Evaluation({}, 0.5) for _ in jobs]
 
+    def forget(self, bank: int) -> None:
+        """There is no optimiser."""
+
 
 def left(models: Sequence[Any]) -> float:
     """Share of the variance that a round leaves, over the second half of the rounds that began with `models`."""
