@@ -17,9 +17,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments
+from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.rows import BankRows, Rows
 from p2pfed.data.banks import LoadedBanks
-from p2pfed.learning.learner import EvaluateJob, Evaluation, ManyLearner, TrainJob, TrainResult
+from p2pfed.learning.learner import EvaluateJob, Evaluation, ManyLearner, StackedBank, TrainJob, TrainResult
 from p2pfed.sim.history import Progress
 from p2pfed.sim.population import Population, populate
 from p2pfed.sim.scenario import Scenario, scenario_from
@@ -85,6 +86,40 @@ class Teller:
             self._last = now
             done = f"round {progress.mean_rounds:.1f} of {progress.rounds}"
             print(f"{self._what}: {done} after {now - self._begin:.0f} s", file=sys.stderr, flush=True)
+
+
+# --- Keras `fit`, the rival of every training loop --------------------------------------------------------------------
+
+
+def keras_network(model: ModelSpec, learning_rate: float) -> Any:
+    """The same network compiled for Keras `fit`, with dropout."""
+    import keras
+
+    layers: list[Any] = [keras.layers.Input((model.inputs,))]
+    for units in model.hidden:
+        layers += [keras.layers.Dense(units, activation="relu"), keras.layers.Dropout(model.dropout)]
+    network = keras.Sequential([*layers, keras.layers.Dense(1)])
+    network.compile(keras.optimizers.Adam(learning_rate), keras.losses.BinaryCrossentropy(from_logits=True))
+    return network
+
+
+def keras_epoch(network: Any, rows: Rows, batch: int, weight: float) -> None:
+    """One epoch of Keras `fit` in which a fraud counts `weight` times."""
+    network.fit(rows.features, rows.labels, batch_size=batch, verbose=0, class_weight={0: 1.0, 1: weight})
+
+
+def keras_round(model: ModelSpec, policy: TrainingPolicy, banks: Sequence[StackedBank]) -> Callable[[], None]:
+    """An epoch of every bank, all with one compiled network that is handed each bank's weights."""
+    network = keras_network(model, policy.learning_rate)
+    weights = [model.schema().split(model.initial_weights(0).vector) for _ in banks]
+
+    def run() -> None:
+        for i, bank in enumerate(banks):
+            network.set_weights(weights[i])
+            keras_epoch(network, bank.rows.train, policy.batch, bank.positive_weight)
+            weights[i] = network.get_weights()
+
+    return run
 
 
 # --- made-up banks ----------------------------------------------------------------------------------------------------

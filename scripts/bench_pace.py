@@ -18,6 +18,7 @@ from bench_instruments import (
     Timed,
     clock,
     fresh,
+    keras_round,
     made_up,
     memory,
     pace,
@@ -48,7 +49,9 @@ def rounds(quick: bool) -> Measured:
 def _rounds(nodes: int, count: int, repeats: int) -> Measured:
     scenario, population = made_up(nodes, count, 2000)
     learner = stacked(population)
-    rivals = {"Keras fit, node after node": keras_loop(population), "numpy, node after node": numpy_loop(population)}
+    manifest = population.manifest
+    keras_loop = keras_round(manifest.model, manifest.training, population.banks)
+    rivals = {"Keras fit, node after node": keras_loop, "numpy, node after node": numpy_loop(population)}
     paces: dict[str, list[Pace]] = {"simulator": [], "simulator with a reputation's forward passes": []}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in rivals}
     evaluating = []
@@ -95,30 +98,6 @@ def peer_passes(population: Population) -> Callable[[Sequence[TrainJob]], None]:
                 forward.scores(spec, jobs[(i + peer) % len(jobs)].vector, own)
 
     return look
-
-
-def keras_loop(population: Population) -> Callable[[], None]:
-    """A round of Keras `fit` over the nodes, with one compiled model that is handed each node's weights."""
-    import keras
-
-    spec, policy = population.manifest.model, population.manifest.training
-    layers: list[Any] = [keras.layers.Input((spec.inputs,))]
-    for units in spec.hidden:
-        layers += [keras.layers.Dense(units, activation="relu"), keras.layers.Dropout(spec.dropout)]
-    model = keras.Sequential([*layers, keras.layers.Dense(1)])
-    model.compile(keras.optimizers.Adam(policy.learning_rate), keras.losses.BinaryCrossentropy(from_logits=True))
-    start = spec.schema().split(population.manifest.initial.vector)
-    weights = [start for _ in population.banks]
-
-    def a_round() -> None:
-        for i, bank in enumerate(population.banks):
-            rows = bank.rows.train
-            model.set_weights(weights[i])
-            counts = {0: 1.0, 1: bank.positive_weight}
-            model.fit(rows.features, rows.labels, batch_size=policy.batch, epochs=1, verbose=0, class_weight=counts)
-            weights[i] = model.get_weights()
-
-    return a_round
 
 
 def numpy_loop(population: Population) -> Callable[[], None]:

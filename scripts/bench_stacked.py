@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"})
 
-import keras
 import numpy as np
+from bench_instruments import keras_round
 
 from p2pfed.config import ThresholdSection
 from p2pfed.core.model import ModelSpec, TrainingPolicy
@@ -78,31 +78,6 @@ def an_evaluation(learner: ManyLearner, banks: int) -> Callable[[], None]:
     return run
 
 
-def keras_fit(banks: Sequence[StackedBank]) -> Callable[[], None]:
-    """One epoch of Keras `fit` for every bank, all with one compiled network; their weights are set and read."""
-    layers: list[keras.layers.Layer] = [keras.layers.Input((SPEC.inputs,))]
-    for units in SPEC.hidden:
-        layers += [keras.layers.Dense(units, activation="relu"), keras.layers.Dropout(SPEC.dropout)]
-    model = keras.Sequential([*layers, keras.layers.Dense(1)])
-    model.compile(keras.optimizers.Adam(POLICY.learning_rate), keras.losses.BinaryCrossentropy(from_logits=True))
-    start = SPEC.schema().split(SPEC.initial_weights(0).vector)
-
-    def run() -> None:
-        for bank in banks:
-            train = bank.rows.train
-            model.set_weights(start)
-            model.fit(
-                train.features,
-                train.labels,
-                batch_size=POLICY.batch,
-                verbose=0,
-                class_weight={0: 1.0, 1: bank.positive_weight},
-            )
-            model.get_weights()
-
-    return run
-
-
 def least(runs: dict[str, Callable[[], None]], repeats: int) -> dict[str, tuple[float, float]]:
     """Least processor seconds and least seconds by the clock of each run, after one that counts for nothing."""
     for run in runs.values():
@@ -136,7 +111,7 @@ def main() -> int:
         7,
     )
     report(times)
-    report(least({f"{BANKS} x {ROWS} rows, Keras fit": keras_fit(banks)}, 1))
+    report(least({f"{BANKS} x {ROWS} rows, Keras fit": keras_round(SPEC, POLICY, banks)}, 1))
     report(least({f"{BANKS} models on {TEST_ROWS} rows of pooled test": an_evaluation(stacked, BANKS)}, 3))
     for count, repeats in ((1000, 5), (11_000, 2)):
         many = StackedLearner(SPEC, POLICY, draw_banks(count, 200))

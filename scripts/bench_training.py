@@ -17,8 +17,8 @@ from collections.abc import Callable
 
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"})
 
-import keras
 import numpy as np
+from bench_instruments import keras_epoch, keras_network
 
 from p2pfed.config import ThresholdSection
 from p2pfed.core.model import ModelSpec, TrainingPolicy
@@ -44,14 +44,9 @@ def draw_rows() -> BankRows:
 
 def keras_fit(rows: BankRows) -> Callable[[], None]:
     """One epoch of Keras `fit` of the same network, with dropout and class weights."""
-    layers: list[keras.layers.Layer] = [keras.layers.Input((30,))]
-    for units in SPEC.hidden:
-        layers += [keras.layers.Dense(units, activation="relu"), keras.layers.Dropout(DROPOUT)]
-    model = keras.Sequential([*layers, keras.layers.Dense(1)])
-    model.compile(keras.optimizers.Adam(1e-3), keras.losses.BinaryCrossentropy(from_logits=True))
-    kept = STEPS * BATCH
-    features, labels = rows.train.features[:kept], rows.train.labels[:kept]
-    return lambda: model.fit(features, labels, batch_size=BATCH, epochs=1, verbose=0, class_weight={0: 1.0, 1: 7.0})
+    network, kept = keras_network(SPEC, POLICY.learning_rate), slice(STEPS * BATCH)
+    train = Rows(rows.train.features[kept], rows.train.labels[kept])
+    return lambda: keras_epoch(network, train, BATCH, 7.0)
 
 
 def products(rows: BankRows) -> Callable[[], None]:
