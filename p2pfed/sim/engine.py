@@ -296,7 +296,9 @@ class Engine:
                 self._recorder.evaluated(host.index, kept.round, result.metrics)
 
     def _honest_models(self) -> list[Vector]:
-        return [kept.vector for host in self._honest if (kept := host.kept) is not None]
+        """Of those that learn together: who has left or is down, or has trained nothing yet, says nothing of that."""
+        done = self._recorder.rounds
+        return [h.node.rounds.vector for h in self._honest if h.node is not None and done[h.index]]
 
     def _last_spread(self, at: float) -> Spread:
         known = [self._recorder.auprc[host.index] for host in self._honest]

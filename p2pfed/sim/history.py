@@ -61,7 +61,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The honest nodes' models side by side."""
+    """The models side by side of the honest nodes that are up and have completed a round."""
 
     time: float
     round: int

@@ -12,6 +12,7 @@ import pytest
 
 from p2pfed.errors import P2PFedError
 from p2pfed.sim.engine import Engine
+from p2pfed.sim.history import consensus_distance
 from tests.sim.consortium import learner, population, scenario, simulated
 
 ROOT = Path(__file__).parents[2]
@@ -118,6 +119,27 @@ def test_a_leaver_says_good_bye_and_is_not_waited_for():
     assert 0 < history.run.nodes[0].rounds < 5
     assert history.run.nodes[0].test is not None
     assert history.ended == "every node that was up had done its rounds"
+
+
+def test_models_of_who_has_left_or_just_come_are_none_of_the_consensus(monkeypatch):
+    counted = []
+
+    def distance(vectors):
+        counted.append(len(vectors))
+        return consensus_distance(vectors)
+
+    for module in ("p2pfed.sim.history", "p2pfed.sim.engine"):
+        monkeypatch.setattr(f"{module}.consensus_distance", distance)
+    late, left = {"nodes": ["bank-6"], "at": 13.0}, {"nodes": ["bank-1"], "at": 9.0}
+    s = scenario(joiners=[late], leavers=[left], evaluate={"every": 1}, gossip={"adoption_seconds": 1.0})
+    history = simulated(s)
+    assert [row.round for row in history.spread] == [1, 2, 3, 4, 5, 5]
+    there = [
+        {p.node for p in history.points if p.time <= row.time} - ({0} if row.time > 9 else set())
+        for row in history.spread
+    ]
+    assert counted == [len(nodes) for nodes in there]
+    assert 5 not in there[0] and 5 in there[-1] and len(there[-1]) == 5
 
 
 def test_it_ends_when_all_have_left():
