@@ -93,7 +93,9 @@ def _carry_out(arguments: Sequence[str]) -> int:
             raise stop.__context__ from None
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except P2PFedError as error:
-        print(f"p2pfed: {error}", file=sys.stderr)
+        from p2pfed.cli.terminal import printable
+
+        print(f"p2pfed: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     return 0
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from p2pfed.cli.terminal import AsJson, plural, show, span
+from p2pfed.cli.terminal import AsJson, plural, printable, show, span
 
 if TYPE_CHECKING:
     from p2pfed.core.effects import Effect
@@ -40,7 +40,7 @@ def replay(
     if shown and as_json:
         print(json.dumps(value))  # one object a line, this one the last
     else:
-        show(as_json, value, _text(found))
+        show(as_json, value, printable(_text(found)))
     if found.difference is not None:
         raise typer.Exit(1)
 
@@ -75,9 +75,9 @@ def _shower(as_json: bool) -> Callable[[Entry, list[Effect], GossipNode], None]:
         given, done = _brief(entry.given, names), [_brief(effect, names) for effect in effects]
         if as_json:
             row = {"entry": entry.number, "at": entry.at, "input": given, "effects": done, "raised": entry.raised}
-            print(json.dumps(row, ensure_ascii=False))
+            print(json.dumps(row))
         else:
-            words = [_line(effect) for effect in done] + ([entry.raised] if entry.raised else [])
+            words = [_line(effect) for effect in done] + ([_line(entry.raised)] if entry.raised else [])
             print(f"{entry.number:>7}  {entry.at:.3f}  {_line(given)}", *words, sep="\n           -> ")
 
     return one
@@ -115,4 +115,4 @@ def _line(brief: Any) -> str:
         kind = f"{brief['kind']} " if "kind" in brief else ""
         return kind + " ".join(f"{k}={_line(v)}" for k, v in brief.items() if k != "kind")
     text = json.dumps(brief, ensure_ascii=False) if isinstance(brief, (list, float)) else str(brief)
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return printable(text).replace("\n", "?")

@@ -53,7 +53,8 @@ def naming(path: Path) -> Iterator[None]:
 
 def show(as_json: bool, value: Any, text: str) -> None:
     """Print `value` as JSON or else `text`, to standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str) if as_json else text)
+    shown = json.dumps(value, indent=2, ensure_ascii=False, default=str) if as_json else text
+    print(shown.encode(errors="replace").decode())  # half a character, of a damaged file, cannot be printed
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -95,7 +96,10 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def printable(text: str) -> str:
+    """`text` without what would move a cursor or colour a terminal: names, notes and files come from others."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
 def _cell(value: Any) -> str:
-    # names and notes come from other banks: nothing that moves a cursor reaches the terminal
-    text = "-" if value is None else str(value)
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return "-" if value is None else printable(str(value)).replace("\n", "?")

@@ -5,6 +5,7 @@ Where it does not, the code, the machine's arithmetic or the recorded daemon's m
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,12 @@ from p2pfed.runtime.journal_values import ValueReader, digest
 from p2pfed.runtime.recording import Birth, state_digest, taken_apart
 
 INPUTS: dict[str, type] = {kind.__name__: kind for kind in get_args(Input)}
+
+UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
+"""What values raise that no recording wrote."""
+BRIEF = 200
+"""Characters of such an error that are told."""
+MOST_THREADS = 4096
 
 Done = tuple[tuple[str, str], ...]
 """Kind and digest of each effect, in order."""
@@ -113,11 +120,12 @@ class Journal:
         head = header.head
         try:
             self.made_by = dict(head["made_by"])
+            self.threads = _threads(self.made_by.get("threads", 1))
             self.signer = ReplayedSigner(bytes.fromhex(head["public_key"]))
             self.signer.expect(_signatures(head))
             self.birth: Birth = self._values.build(Birth, head["birth"], header.blobs)
             self.node = GossipNode(self.signer, *self.birth.parts())
-        except (LookupError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             raise self._unreadable(error, "the header") from None
 
     def entries(self) -> Iterator[Entry]:
@@ -128,17 +136,22 @@ class Journal:
                     self.end = str(record.head["state"])
                     return
                 yield self._entry(number, record)
-            except (LookupError, TypeError, ValueError) as error:
+            except UNREADABLE as error:
                 raise self._unreadable(error, f"entry {number}") from None
 
     def _entry(self, number: int, record: Record) -> Entry:
         head = record.head
         given = self._values.build(INPUTS[head["input"]], head["given"], record.blobs)
         done = tuple((str(kind), str(of)) for kind, of in head["effects"])
-        return Entry(number, float(head["at"]), given, _signatures(head), done, head["raised"])
+        at, raised = float(head["at"]), head["raised"]
+        if not math.isfinite(at) or not isinstance(raised, str | None):
+            raise ValueError(f"at {at}, raised {raised!r}")
+        return Entry(number, at, given, _signatures(head), done, raised)
 
     def _unreadable(self, error: Exception, what: str) -> Exception:
-        return self._reader.damaged(f"{what} is not one that this version reads ({error})")
+        said = str(error)
+        brief = said if len(said) <= BRIEF else f"{said[:BRIEF]}..."
+        return self._reader.damaged(f"{what} is not one that this version reads ({brief})")
 
 
 def replay(path: Path, until: int | None = None, watch: Watch | None = None) -> Replay:
@@ -150,7 +163,7 @@ def replay(path: Path, until: int | None = None, watch: Watch | None = None) -> 
         journal = Journal(reader)
         node = journal.node
         # a sum of many numbers differs in its last bits with the number of threads that share it
-        with threadpoolctl.threadpool_limits(int(journal.made_by.get("threads", 1)), "blas"):
+        with threadpoolctl.threadpool_limits(journal.threads, "blas"):
             result = Replay(node.name_of(node.me), journal.made_by)
             if journal.signer.strayed:
                 result.difference = Difference(0, 0.0, "start", "it signs something else when it is made")
@@ -215,6 +228,12 @@ def _difference(recorded: Done, done: Done, strayed: bool) -> str | None:
         kinds = ", ".join(kind for kind, _ in longer[min(len(recorded), len(done)) :])
         return f"{len(done)} effects; recorded were {len(recorded)}: {word} {kinds}{aside}"
     return "it signs something else" if strayed else None
+
+
+def _threads(given: Any) -> int:
+    if not isinstance(given, int) or not 1 <= given <= MOST_THREADS:
+        raise ValueError(f"{given!r} threads")
+    return given
 
 
 def _signatures(head: dict[str, Any]) -> list[bytes]:

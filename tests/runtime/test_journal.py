@@ -237,6 +237,10 @@ def header_of(journal: bytes, tmp_path: Path) -> tuple[dict[str, Any], tuple[byt
         {"input": "Started", "given": {}, "effects": [[1]]},
         {"input": "Started", "given": {}, "signatures": ["xyz"]},
         {"input": "Started", "given": {}, "at": "noon"},
+        {"input": "Started", "given": {}, "at": 10**400},
+        {"input": "Started", "given": {}, "at": float("inf")},
+        {"input": "Started", "given": {}, "raised": {}},
+        {"input": "\x1b[2J" * 10_000},
     ],
     ids=json.dumps,
 )  # fmt: skip
@@ -250,7 +254,20 @@ def test_a_whole_record_that_makes_no_sense_is_damage(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith(f"p2pfed: {path} is damaged after record 2")
-    assert said.err.count("\n") == 1
+    assert said.err.count("\n") == 1 and len(said.err) < 600 and "\x1b" not in said.err
+
+
+def test_what_a_hostile_file_says_moves_no_cursor(
+    journal: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head, blobs = header_of(journal, tmp_path)
+    entry = {"kind": "entry", "at": 1.0, "signatures": [], "input": "Started", "given": {}, "raised": "\x1b[2J\ud800"}
+    path = write(tmp_path / "odd", framed(head, blobs), framed(entry | {"effects": [["\x1b[2J", "x"]]}, []))
+    for options in [], ["--show"], ["--json"]:
+        assert run(["replay", str(path), *options]) == 1
+        said = capsys.readouterr()
+        assert "recorded was ?[2J" in said.out or "--json" in options
+        assert "\x1b" not in said.out and said.out.encode()
 
 
 def test_a_foreign_file_is_no_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,6 +293,7 @@ def test_a_header_without_its_parts_is_damage(journal: bytes, tmp_path: Path) ->
         head | {"birth": head["birth"] | {"chain": []}},
         head | {"birth": head["birth"] | {"memory": None}},
         head | {"made_by": 3},
+        *(head | {"made_by": {"threads": threads}} for threads in ({}, "many", 1e308, float("inf"), 0, 10**9)),
     ):
         with pytest.raises(StateCorrupt):
             replay(write(tmp_path / "odd", framed(changed, blobs)))
