@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import random
 import socket
+import sys
 import time
+import weakref
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -82,7 +85,7 @@ class Bank:
 
 @dataclass(frozen=True)
 class LocalCluster:
-    """A founded consortium, ready to start."""
+    """A founded consortium, ready to start. While this object lives no other cluster chooses its ports."""
 
     folder: Path
     banks: tuple[Bank, ...]
@@ -106,9 +109,18 @@ def found(options: ClusterOptions, shards: Shards, folder: Path, dial_out: Colle
     Raises DataError, UsageError.
     """
     _check_folder(folder, shards.names)
+    with ExitStack() as claims:
+        cluster = _found(options, shards, folder, dial_out, claimed_ports(2 * len(shards.names), claims))
+        weakref.finalize(cluster, claims.pop_all().close)
+    return cluster
+
+
+def _found(
+    options: ClusterOptions, shards: Shards, folder: Path, dial_out: Collection[str], free: Iterable[int]
+) -> LocalCluster:
     now = time.time()
     columns, dropped = _columns(shards, now)
-    ports = iter(free_ports(2 * len(shards.names)))
+    ports = iter(free)
     requests, banks = [], []
     for i, (name, rows) in enumerate(zip(shards.names, shards.banks, strict=True)):
         listen, admin = (f"127.0.0.1:{next(ports)}" for _ in range(2))
@@ -121,25 +133,30 @@ def found(options: ClusterOptions, shards: Shards, folder: Path, dial_out: Colle
     manifest = verify_root(signed, signed.fingerprint)
     for bank in banks:
         bank.state.save_manifest(manifest.version, signed.to_bytes())
-    return LocalCluster(folder, tuple(banks), manifest, Counter(shards.left_out) + Counter(dropped))
+    left_out = Counter(shards.left_out) + Counter(dropped)
+    return LocalCluster(folder, tuple(banks), manifest, left_out)
 
 
-def free_ports(count: int) -> list[int]:
-    """`count` different TCP ports of the loopback address that nobody uses now."""
-    held: list[socket.socket] = []
-    try:
-        for port in random.SystemRandom().sample(PORTS, len(PORTS)):
-            candidate = socket.socket()
-            held.append(candidate)
-            try:
+def claimed_ports(count: int, claims: ExitStack) -> list[int]:
+    """`count` different TCP ports of the loopback address that nobody uses now.
+
+    Until `claims` is closed no other cluster chooses them: the daemons may listen there much later.
+    """
+    ports: list[int] = []
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            if sys.platform == "linux":  # a name without a file, which is free again when its process dies
+                claim.bind(f"\0p2pfed port {port}")
+            with socket.socket() as candidate:
                 candidate.bind(("127.0.0.1", port))
-            except OSError:
-                held.pop().close()
-            if len(held) == count:
-                return [holder.getsockname()[1] for holder in held]
-    finally:
-        for holder in held:
-            holder.close()
+        except OSError:
+            claim.close()
+            continue
+        claims.enter_context(claim)
+        ports.append(port)
+        if len(ports) == count:
+            return ports
     raise UsageError(f"this machine has no {count} free ports between {PORTS.start} and {PORTS.stop}")
 
 

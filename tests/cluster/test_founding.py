@@ -1,6 +1,8 @@
 """A founded consortium is one that real banks could have founded: its files are what the daemon reads."""
 
 import stat
+import sys
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +10,7 @@ import pandas as pd
 import pytest
 
 from p2pfed import configfile
-from p2pfed.cluster.founding import PORTS, found, free_ports
+from p2pfed.cluster.founding import PORTS, claimed_ports, found
 from p2pfed.cluster.options import ClusterOptions
 from p2pfed.core.consortium import parse_signed
 from p2pfed.core.joining import open_join_request
@@ -99,9 +101,22 @@ def test_a_path_too_long_for_a_socket_is_refused(options, tmp_path):
 
 
 def test_free_ports_differ_and_lie_below_the_system_s_own():
-    ports = free_ports(40)
+    with ExitStack() as claims:
+        ports = claimed_ports(40, claims)
     assert len(set(ports)) == 40
     assert all(port in PORTS for port in ports)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="claims are names of Linux")
+def test_two_clusters_founded_at_once_choose_other_ports(monkeypatch):
+    monkeypatch.setattr("p2pfed.cluster.founding.PORTS", range(31_000, 31_060))
+    with ExitStack() as claims:
+        with ExitStack() as of_another:
+            one, other = claimed_ports(20, of_another), claimed_ports(20, claims)
+            assert not set(one) & set(other)
+            with pytest.raises(UsageError, match="no 40 free ports"):
+                claimed_ports(40, claims)
+        assert set(one) & set(claimed_ports(15, claims)), "what ended claims nothing"
 
 
 def test_rows_that_no_bank_learns_from_are_counted(options, tmp_path):
