@@ -57,3 +57,20 @@ def test_a_disk_that_is_not_to_be_relied_on_is_a_warning(config, capsys, monkeyp
     assert "(nfs4)" in found["message"] and "less than 100 MiB are free" in found["message"]
     run(["check", "-c", str(config), "--no-data"])
     assert "warn  disk" in capsys.readouterr().out
+
+
+def test_a_certificate_that_cannot_be_read_is_said(config, capsys):
+    tls = config.parent / "state" / "tls.pem"
+    tls.unlink()
+    tls.symlink_to(tls.name)
+    code, found = check(config, capsys)
+    assert code == 65 and "tls.pem cannot be read: Too many levels of symbolic links" in found["keys"]["message"]
+
+
+def test_journals_that_could_not_be_written_are_said_before_the_start(config, capsys):
+    (config.parent / "file").write_text("x")
+    for place, said in (("here/new", "will be"), ("file", "node.journal_dir: "), ("file/new", "file is no folder")):
+        run(["check", "-c", str(config), "--no-data", "--json", "--set", f"node.journal_dir={place}"])
+        found = {c["name"]: c for c in json.loads(capsys.readouterr().out)["checks"]}["journals"]
+        assert found["ok"] is (place == "here/new") and said in found["message"]
+    assert not (config.parent / "here").exists()

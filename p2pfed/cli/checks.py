@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2pfed.core.types import DAY
-from p2pfed.errors import NotPermitted, P2PFedError, StateLocked, Unavailable
+from p2pfed.errors import ConfigError, NotPermitted, P2PFedError, StateLocked, Unavailable
 
 if TYPE_CHECKING:
     from p2pfed.config import NodeConfig
@@ -46,6 +46,8 @@ def run_checks(config: Path, settings: Sequence[str] | None, with_data: bool) ->
         results.append(_disk(state))
         _try(results, "history", lambda: _history(state))
         _try(results, "keys", lambda: _keys(state))
+        if (journals := node.node.journal_dir) is not None:
+            _try(results, "journals", lambda: _journals(journals))
         manifest: Manifest | None = _try(results, "manifest", lambda: _manifest(state, node))
     else:
         manifest = None
@@ -90,6 +92,13 @@ def _history(state: StateDir) -> tuple[str, bool]:
     running = holder(state)
     text = f"{plural(verify_history(state), 'event')}, none changed since it was written"
     return f"{text}; read while in use by {running}" if running else text, True
+
+
+def _journals(folder: Path) -> tuple[str, bool]:
+    nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError(f"node.journal_dir: {nearest} is no folder that this user may write to; name another")
+    return f"will be written to {folder}", True
 
 
 def _keys(state: StateDir) -> tuple[str, bool]:

@@ -173,5 +173,7 @@ def _check_private(path: Path) -> None:
         mode = path.stat().st_mode
     except FileNotFoundError:
         raise StateCorrupt(f"{path} is missing: `p2pfed init` makes it, or restore it from a backup") from None
+    except OSError as error:
+        raise StateCorrupt(f"{path} cannot be read: {error.strerror}; restore it from a backup") from None
     if mode & 0o077:
         raise NotPermitted(f"{path} can be read by others (mode {mode & 0o777:04o}): chmod 600 {path}")
