@@ -27,9 +27,9 @@ from bench_instruments import (
 )
 from threadpoolctl import threadpool_limits
 
+from p2pfed.core import forward
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.weights import Vector
-from p2pfed.learning import forward
 from p2pfed.learning.learner import EvaluateJob, Evaluation, TrainJob, TrainResult
 from p2pfed.sim.engine import Engine
 from p2pfed.sim.population import Population

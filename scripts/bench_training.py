@@ -21,9 +21,9 @@ import numpy as np
 from bench_instruments import keras_epoch, keras_network
 
 from p2pfed.config import ThresholdSection
+from p2pfed.core import forward
 from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.rows import BankRows, Rows
-from p2pfed.learning import forward
 from p2pfed.learning.keras_learner import KerasLearner
 from p2pfed.learning.numpy_learner import NumpyLearner
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p2pfed.core.events import Event, PeerBenched, PeerChanged, RoundCompleted, UpdateAccepted, UpdateRefused
+from p2pfed.core.events import (
+    Event,
+    PeerBenched,
+    PeerChanged,
+    RoundCompleted,
+    StandingChanged,
+    UpdateAccepted,
+    UpdateRefused,
+)
 from p2pfed.core.types import NodeId
 
 AT_ONCE = 500.0
@@ -54,6 +62,6 @@ def _cause(event: Event) -> NodeId | None:
             return event.via
         case PeerBenched():
             return event.peer
-        case PeerChanged():
+        case PeerChanged() | StandingChanged():
             return event.member
     return None

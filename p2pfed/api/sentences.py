@@ -18,6 +18,7 @@ from p2pfed.core.events import (
     ProblemRaised,
     RoundCompleted,
     RunFinished,
+    StandingChanged,
     TrainingAlone,
     UpdateAccepted,
     UpdateRefused,
@@ -70,6 +71,12 @@ def _refused(event: UpdateRefused, name_of: NameOf) -> str:
     return f"update of {name_of(event.member)} {verb}{blamed}: {event.reason.sentence}{detail}"
 
 
+def _standing(event: StandingChanged, name_of: NameOf) -> str:
+    numbers = ", ".join(f"{name} {value:.3g}" for name, value in event.numbers.items())
+    behind = f" ({numbers})" if numbers else ""
+    return f"{name_of(event.member)} is now {event.after} (was {event.before}): {event.reason}{behind}"
+
+
 def _exchange(event: PeerBenched, name_of: NameOf) -> str:
     return f"exchange with {name_of(event.peer)} failed: {printable(event.error)}"
 
@@ -106,6 +113,7 @@ _SAY: dict[type, _Say] = {
     PeerChanged: _peer,
     UpdateAccepted: _accepted,
     UpdateRefused: _refused,
+    StandingChanged: _standing,
     PeerBenched: _exchange,
     RoundCompleted: _round,
     ModelEvaluated: _evaluated,

@@ -41,6 +41,8 @@ class Candidate(NamedTuple):
     """Training rows the member claims."""
     waited: int
     """Own merges since this version arrived, counted here and never taken from the sender; 0 is new."""
+    trust: float = 1.0
+    """What the reputation leaves of its weight, in (0, 1]; only `clip` heeds it."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ class Clip:
         usual = median([*counts, max(rows, 1)])
         by_rows = [_within(math.sqrt(count / usual), self.SAMPLE_LIMITS) for count in counts]
         by_age = [1 / math.sqrt(1 + c.waited) for c in candidates]
-        weights = np.array([share * part for share, part in zip(by_rows, by_age, strict=True)])
+        weights = np.array([c.trust * share * part for c, share, part in zip(candidates, by_rows, by_age, strict=True)])
         weights[np.argsort(-distances, kind="stable")[: int(self.FAR_SHARE * k)]] *= self.FAR_WEIGHT
         weights /= _copies(moves, distances, self.COPY * reference)
         weights /= 1 + k

@@ -73,6 +73,8 @@ class GossipPolicy:
     """Who may pull from whom: `random` or `full` (all), `ring`, `regular:K` drawn from the manifest's seed, `edges`."""
     edges: tuple[tuple[str, str], ...] = ()
     """With topology `edges` the names of each two neighbours; empty with all others."""
+    reputation: bool = True
+    """Whether members judge each other's models and quarantine; without, the merge rule is alone."""
 
 
 @dataclass(frozen=True)

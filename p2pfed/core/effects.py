@@ -37,13 +37,17 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Save:
-    """Make durable, in one commit, before the next effect: a checkpoint and replay marks, or a pushed frame."""
+    """Make durable, in one commit, before the next effect: a checkpoint, replay marks and reputation, or a frame."""
 
     checkpoint: Checkpoint | None = None
     marks: dict[NodeId, tuple[int, str]] = field(default_factory=dict)
     """Highest admitted (seq, statement digest) of members, where it rose: the replay window."""
     frames: dict[NodeId, bytes] = field(default_factory=dict)
     """Frames of others that a push was acknowledged for."""
+    peers: dict[NodeId, bytes] = field(default_factory=dict)
+    """`reputation.PeerRecord` of members, as JSON, where it changed."""
+    scales: bytes = b""
+    """What reputation is measured in (`Reputation.state`), if it changed."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from p2pfed.core.types import NodeId, PeerState, Reason
+from p2pfed.core.types import NodeId, PeerState, Reason, Standing
 
 Metrics = dict[str, Any]
 """AUPRC, recall and so on of one evaluation, under the names of the run file (`auprc`, `recall_at_fpr_0.001`, ...)."""
@@ -69,6 +69,17 @@ class UpdateRefused:
     blamed: NodeId
     reason: Reason
     detail: str
+
+
+@dataclass(frozen=True)
+class StandingChanged:
+    """The reputation of a member changed; `numbers` are those behind it."""
+
+    member: NodeId
+    before: Standing
+    after: Standing
+    reason: str
+    numbers: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -142,6 +153,7 @@ Event = (
     | PeerChanged
     | UpdateAccepted
     | UpdateRefused
+    | StandingChanged
     | PeerBenched
     | RoundCompleted
     | ModelEvaluated

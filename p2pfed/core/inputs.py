@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from p2pfed.core.consortium import Manifest
 from p2pfed.core.events import Metrics
 from p2pfed.core.messages import Endpoint, HeartbeatTable, Hello, ModelUpdate
+from p2pfed.core.probe import Probe
 from p2pfed.core.types import NodeId, Reason
 from p2pfed.core.weights import Vector
 
@@ -22,6 +23,8 @@ class TrainerReady:
 
     train_rows: int
     train_frauds: int
+    probe: Probe | None = None
+    """Rows to look at others' models with."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,13 @@ class BlocklistChanged:
 
 
 @dataclass(frozen=True)
+class Pardoned:
+    """The operator forgives `member` what its models did."""
+
+    member: NodeId
+
+
+@dataclass(frozen=True)
 class ManifestChanged:
     """A newer manifest has been verified and stored by the interpreter."""
 
@@ -184,6 +194,7 @@ Input = (
     | TrainerLost
     | LoopLagged
     | BlocklistChanged
+    | Pardoned
     | ManifestChanged
     | TroubleSeen
     | TroubleOver

@@ -51,7 +51,7 @@ class Momentum:
         leads = {
             waited: np.float32(min(self._lag + waited, self.MOST)) * step for waited in {c.waited for c in candidates}
         }
-        return [Candidate(c.member, c.vector + leads[c.waited], c.rows, c.waited) for c in candidates]
+        return [c._replace(vector=c.vector + leads[c.waited]) for c in candidates]
 
     def push(self, begun: Vector, model: Vector, merged: bool) -> Vector:
         """`model`, moved on by half the usual movement if it was `merged`; the round that ends began at `begun`.

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from p2pfed.core.consortium import Manifest
-from p2pfed.core.effects import Effect, Emit, Halt, Pull
+from p2pfed.core.effects import Effect, Emit, Halt, Pull, Save
 from p2pfed.core.events import NodeStarted, UpdateRefused
 from p2pfed.core.identity import Signer, node_id
 from p2pfed.core.inputs import (
@@ -28,6 +28,7 @@ from p2pfed.core.inputs import (
     LoopLagged,
     ManifestChanged,
     Offended,
+    Pardoned,
     PullEnded,
     Started,
     StopRequested,
@@ -43,6 +44,7 @@ from p2pfed.core.membership import PeerTable
 from p2pfed.core.messages import HeartbeatTable, Hello
 from p2pfed.core.presence import Presence
 from p2pfed.core.problems import Problems
+from p2pfed.core.reputation import Reputation
 from p2pfed.core.rounds import Phase, Rounds
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.types import NodeId, Reason, Verdict, short
@@ -69,8 +71,12 @@ class GossipNode:
         self.peers.block(settings.blocked)
         self._rng = rng
         self.presence = Presence(signer, manifest, settings, memory.epoch, self.peers, self.problems, rng)
-        self.updates = Updates(self.me, manifest, memory, self.peers, rng)
-        self.rounds = Rounds(signer, manifest, settings, memory, self.peers, self.updates, self.problems)
+        self.reputation = Reputation(manifest.model, len(manifest.members), int(memory.instance[-8:], 16))
+        self.reputation.restore(memory.scales, memory.peers)
+        self.updates = Updates(self.me, manifest, memory, self.peers, self.reputation, rng)
+        self.rounds = Rounds(
+            signer, manifest, settings, memory, self.peers, self.updates, self.reputation, self.problems
+        )
         self._skipped: deque[range] = deque(maxlen=SKIPS_KEPT)
         """Sequence numbers that others named before this node came to sign them: it never will."""
 
@@ -169,7 +175,7 @@ class GossipNode:
         if statement.sender == self.me:
             effects = self._own_update(statement.seq, got.via)
         else:
-            effects = self.updates.offer(got, self.rounds.merges, now)
+            effects = self.updates.offer(got, self.rounds.merging.count, now)
         return [*effects, *self.rounds.pulls_ended(now)]
 
     def _pull_ended(self, got: PullEnded, now: float) -> list[Effect]:
@@ -187,6 +193,8 @@ class GossipNode:
     def _offended(self, got: Offended, now: float) -> list[Effect]:
         blamed = got.signer or got.peer
         effects: list[Effect] = [Emit(UpdateRefused(got.pulled or blamed, blamed, got.reason, got.detail))]
+        if got.reason.verdict is Verdict.REJECT:
+            effects += map(Emit, self.reputation.offended(blamed, got.reason))
         if blamed == got.peer and got.reason.verdict is Verdict.REJECT:
             effects += self.presence.failed(got.peer, got.reason.sentence, now)
         if got.pulled is not None:
@@ -219,11 +227,16 @@ class GossipNode:
         self.peers.block(got.blocked)
         return []
 
+    def _pardoned(self, got: Pardoned, now: float) -> list[Effect]:
+        changes = self.reputation.pardon(got.member)
+        return [Save(peers=self.reputation.changed_records()), *map(Emit, changes)]
+
     def _manifest_changed(self, got: ManifestChanged, now: float) -> list[Effect]:
         new, old = got.manifest, self.manifest
         self.manifest, self.members = new, new.by_id
         self.presence.follow(new)
         self.updates.follow(new)
+        self.reputation.members = len(new.members)
         effects = self.problems.clear("MANIFEST_REFUSED")
         if (new.model_digest, new.gossip.rule) == (old.model_digest, old.gossip.rule):
             self.rounds.manifest = new
@@ -261,6 +274,7 @@ class GossipNode:
         TrainerLost: _trainer_lost,
         LoopLagged: _loop_lagged,
         BlocklistChanged: _blocklist_changed,
+        Pardoned: _pardoned,
         ManifestChanged: _manifest_changed,
         TroubleSeen: _trouble_seen,
         TroubleOver: _trouble_over,

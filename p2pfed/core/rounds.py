@@ -10,7 +10,6 @@ from enum import Enum
 import numpy as np
 
 from p2pfed.core.adoption import Adoption, Stage
-from p2pfed.core.aggregation import AggregationRule, Candidate, rule_from_name
 from p2pfed.core.consortium import Manifest
 from p2pfed.core.effects import (
     Checkpoint,
@@ -28,11 +27,11 @@ from p2pfed.core.identity import Signer, node_id
 from p2pfed.core.inbox import SLOT_EXPIRY
 from p2pfed.core.inputs import EvaluationFinished, TrainerLost, TrainerReady, TrainingFinished
 from p2pfed.core.membership import PeerTable
+from p2pfed.core.merging import Merging
 from p2pfed.core.messages import ModelUpdate
-from p2pfed.core.momentum import Momentum
 from p2pfed.core.problems import Problems
+from p2pfed.core.reputation import Reputation
 from p2pfed.core.settings import Memory, NodeSettings
-from p2pfed.core.types import NodeId
 from p2pfed.core.updates import Updates
 from p2pfed.core.weights import Vector
 from p2pfed.core.wire import seal_update
@@ -72,16 +71,16 @@ class Rounds:
         memory: Memory,
         peers: PeerTable,
         updates: Updates,
+        reputation: Reputation,
         problems: Problems,
     ) -> None:
         self.manifest = manifest
         self._me, self._signer, self._instance = node_id(signer.public_key), signer, memory.instance
         self._settings = settings
         self._peers, self._updates, self._problems = peers, updates, problems
-        self.rule: AggregationRule = rule_from_name(manifest.gossip.rule)
-        self._momentum = Momentum()
+        self._reputation = reputation
+        self.merging = Merging(manifest, updates, reputation, problems)
         self.phase = Phase.LOADING
-        self.merges = 0
         self.train_rows = self.train_frauds = 0
         self._trainer_ready = self._absent = self._hand_over = self._announced = False
         self._round_started = self._round_completed = float("-inf")
@@ -106,7 +105,7 @@ class Rounds:
             return
         self.round, self.vector, self.optimiser = checkpoint.round, checkpoint.vector, checkpoint.optimiser
         self.frame, self.threshold = checkpoint.published, checkpoint.threshold
-        self.rule.restore(checkpoint.aggregation)
+        self.merging.rule.restore(checkpoint.aggregation)
         self._absent = self._hand_over = True
 
     @property
@@ -154,6 +153,8 @@ class Rounds:
     def trainer_ready(self, got: TrainerReady, now: float) -> list[Effect]:
         """The bank's rows are loaded: begin, or go on after a trainer was lost."""
         self.train_rows, self.train_frauds = got.train_rows, got.train_frauds
+        if got.probe is not None:
+            self._reputation.probe = got.probe
         restarted, self._trainer_ready = self._trainer_ready, True
         self._hand_over = bool(self.optimiser)
         self._evaluating.clear()  # whatever was asked of the trainer before is lost
@@ -204,9 +205,9 @@ class Rounds:
         return [*pulls, SetTimer("catch_up", now + CATCH_UP_SECONDS)]
 
     def _caught_up(self, now: float) -> list[Effect]:
-        expired = self._merge_only(self._updates.candidates(self.merges))
-        self._momentum = Momentum()  # what moved it before the absence says nothing of now
-        return [*expired, *self._begin_round(now)]
+        effects = self._merge_only()
+        self.merging.rest()
+        return [*effects, *self._begin_round(now)]
 
     def _begin_round(self, now: float) -> list[Effect]:
         if self._done:
@@ -247,14 +248,14 @@ class Rounds:
         # falls at once and rises slowly: after one slow round, as the first is, pulls must not come too late for many
         self._usual_seconds = min(took, 0.5 * (self._usual_seconds + took)) if self._usual_seconds else took
         begun = self.vector
-        self.rule.note_training(begun, done.vector)
+        self.merging.note_training(begun, done.vector)
         self.round, self.vector, self.optimiser = done.round, done.vector, done.optimiser
         if self._absent:
             return self._catch_up(now)
         update = None if self.listener else self._seal_update()
-        merged, displacement = self._merge(begun)
-        effects: list[Effect] = [Save(self._checkpoint(), self._updates.inbox.risen_marks())]
-        effects += self._updates.expire(self.merges)
+        merge = self.merging.end_round(begun, self.vector, self.train_rows)
+        self.vector = merge.vector
+        effects: list[Effect] = [self._save(), *merge.effects]
         effects += self._problems.clear("TRAINING_DIVERGED")
         if update is not None:
             effects.append(Publish(self._me, self.seq, update.frame))
@@ -263,7 +264,7 @@ class Rounds:
         seconds = now - max(self._round_started, self._round_completed)
         self._round_completed = now
         completed = RoundCompleted(
-            self.round, self.seq, done.loss, done.steps, seconds, done.seconds, merged, displacement
+            self.round, self.seq, done.loss, done.steps, seconds, done.seconds, merge.members, merge.displacement
         )
         effects.append(Emit(completed))
         if self.round % self._settings.evaluate_every == 0 and not self._done:
@@ -295,23 +296,16 @@ class Rounds:
         self.seq, self.statement_digest, self.frame = self.seq + 1, update.digest, update.frame
         return update
 
-    def _merge(self, begun: Vector) -> tuple[tuple[NodeId, ...], float]:
-        """Merge what arrived into the model of a round that began with `begun`; returns whose, and how far it moved."""
-        candidates = self._momentum.ahead(self.vector, self._updates.candidates(self.merges))
-        displacement = 0.0
-        if candidates:
-            merged = self.rule.merge(self.vector, self.train_rows, candidates)
-            self.vector, displacement = merged.vector, merged.displacement
-            self.merges += 1
-        self.vector = self._momentum.push(begun, self.vector, merged=bool(candidates))
-        return tuple(c.member for c in candidates), displacement
-
-    def _merge_only(self, candidates: list[Candidate]) -> list[Effect]:
+    def _merge_only(self) -> list[Effect]:
         """Merge what arrived outside a round."""
-        if candidates:
-            self.vector = self.rule.merge(self.vector, self.train_rows, candidates).vector
-            self.merges += 1
-        return self._updates.expire(self.merges)
+        merge = self.merging.outside_rounds(self.vector, self.train_rows)
+        self.vector = merge.vector
+        return merge.effects
+
+    def _save(self) -> Save:
+        reputation = self._reputation
+        marks = self._updates.inbox.risen_marks()
+        return Save(self._checkpoint(), marks, peers=reputation.changed_records(), scales=reputation.state())
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(
@@ -320,7 +314,7 @@ class Rounds:
             statement_digest=self.statement_digest,
             vector=self.vector,
             optimiser=self.optimiser,
-            aggregation=self.rule.state(),
+            aggregation=self.merging.rule.state(),
             published=self.frame,
             threshold=self.threshold,
             model=self.manifest.model_digest,
@@ -346,7 +340,7 @@ class Rounds:
         ]
         if self.phase is Phase.FINISHED and not self._evaluating and not self._announced:
             self._announced = True
-            effects += [Save(self._checkpoint(), self._updates.inbox.risen_marks()), Emit(RunFinished(self.round))]
+            effects += [self._save(), Emit(RunFinished(self.round))]
         return effects
 
     def _adoption_judged(self, done: EvaluationFinished, now: float) -> list[Effect]:
@@ -373,9 +367,8 @@ class Rounds:
         At most as many merges as a slot lasts, so that every member's last model is in the last of them.
         """
         effects: list[Effect] = []
-        candidates = self._updates.candidates(self.merges)
-        if any(c.waited == 0 for c in candidates):
-            effects = self._merge_only(candidates)
+        if self.merging.something_new:
+            effects = self._merge_only()
             self._quiet_pulls, self._closing_merges = 0, self._closing_merges + 1
         else:
             self._quiet_pulls += 1

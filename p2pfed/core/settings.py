@@ -33,3 +33,7 @@ class Memory:
     marks: dict[NodeId, tuple[int, str]] = field(default_factory=dict)
     updates: tuple[ModelUpdate, ...] = ()
     """Others' updates that a push was acknowledged for, verified again."""
+    peers: dict[NodeId, bytes] = field(default_factory=dict)
+    """The newest `Save.peers` of every member."""
+    scales: bytes = b""
+    """The newest `Save.scales`."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import NewType
+from typing import Literal, NewType
 
 NodeId = NewType("NodeId", str)
 """A member's name everywhere: base32 of SHA-256 of its public key, with check characters (see `identity.node_id`)."""
@@ -85,6 +85,10 @@ class PeerState(Enum):
     SUSPECT = "suspect"  # no newer heartbeat for 15 periods
     FAILED = "failed"  # none for 30
     LEFT = "left"  # said good-bye
+
+
+Standing = Literal["trusted", "suspect", "quarantined"]
+"""What a member's reputation at this node comes to: a suspect's models weigh less, in quarantine nothing."""
 
 
 class Verdict(Enum):

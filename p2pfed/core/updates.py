@@ -12,6 +12,7 @@ from p2pfed.core.events import UpdateAccepted, UpdateRefused
 from p2pfed.core.inbox import Inbox, Slot
 from p2pfed.core.inputs import UpdateReceived
 from p2pfed.core.membership import PeerTable
+from p2pfed.core.reputation import Reputation
 from p2pfed.core.sampling import GraphSampler, PeerSampler, UniformSampler, draw
 from p2pfed.core.settings import Memory
 from p2pfed.core.types import NodeId, PeerState, Reason, Verdict
@@ -25,9 +26,15 @@ class Updates:
     """The slots of others' updates and the pulls under way."""
 
     def __init__(
-        self, me: NodeId, manifest: Manifest, memory: Memory, peers: PeerTable, rng: np.random.Generator
+        self,
+        me: NodeId,
+        manifest: Manifest,
+        memory: Memory,
+        peers: PeerTable,
+        reputation: Reputation,
+        rng: np.random.Generator,
     ) -> None:
-        self.me, self._peers, self._rng = me, peers, rng
+        self.me, self._peers, self._reputation, self._rng = me, peers, reputation, rng
         self.inbox = Inbox(me, memory.marks)
         for update in memory.updates:
             self.inbox.offer(update, 0)
@@ -54,12 +61,18 @@ class Updates:
             return self._peers.dialable(member, now)
 
         def wanted(member: NodeId) -> bool:
+            return not self._reputation.quarantined(member) and askable(member)
+
+        def askable(member: NodeId) -> bool:
             if dialable(member):
                 return (member, member) not in self._pulling
             return self._peers.welcome(member) and self._peers.state(member) is PeerState.ALIVE
 
         effects: list[Effect] = []
-        for member in self._sampler.choose(self._fanout, self._rng, wanted):
+        # one of those in quarantine is looked at as well: who has mended is released
+        held = self._reputation.quarantine
+        probed = draw(held, 1, self._rng, askable) if held else []
+        for member in [*self._sampler.choose(self._fanout, self._rng, wanted), *probed]:
             relays = [member] if dialable(member) else draw(self._ids, 1, self._rng, dialable)
             effects += [effect for relay in relays for effect in self._ask(relay, member)]
         return effects
@@ -99,7 +112,10 @@ class Updates:
             # what a signature covers is blamed on who signed it, everything else on who handed it over
             blamed = sender if reason in (Reason.EQUIVOCATION, Reason.NOT_FINITE) else got.via
             effects.append(Emit(UpdateRefused(sender, blamed, reason, f"sequence {statement.seq}")))
+            if reason.verdict is Verdict.REJECT:
+                effects += map(Emit, self._reputation.offended(blamed, reason))
         if verdict is Verdict.ACCEPT:
+            self._reputation.arrived(sender, got.update.vector)
             if got.pushed:
                 mark = (statement.seq, got.update.digest)
                 effects.append(Save(marks={sender: mark}, frames={sender: got.update.frame}))

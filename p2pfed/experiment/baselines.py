@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from p2pfed.config import ThresholdSection
+from p2pfed.core import forward
 from p2pfed.core.events import Metrics
 from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.rows import BankRows, Rows
 from p2pfed.core.weights import Vector
 from p2pfed.data.imbalance import learning_rows
-from p2pfed.learning import forward
 from p2pfed.learning.learner import Learner, measure
 from p2pfed.learning.metrics import average_precision, curve
 

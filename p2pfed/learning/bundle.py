@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfed.core import record
+from p2pfed.core import forward, record
 from p2pfed.core.contract import FeatureContract, Scaler
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.weights import Vector
 from p2pfed.errors import StateCorrupt
-from p2pfed.learning import forward
 from p2pfed.learning.metrics import alerts
 
 MAGIC = b"P2FB"

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfed.config import ThresholdSection
+from p2pfed.core import forward
 from p2pfed.core.events import Metrics
 from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.rows import BankRows, Rows
 from p2pfed.core.weights import Vector
 from p2pfed.errors import P2PFedError
-from p2pfed.learning import forward, metrics
+from p2pfed.learning import metrics
 from p2pfed.learning.threshold import choose, settle
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfed.config import ThresholdSection
+from p2pfed.core.forward import sigmoid
 from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.rows import BankRows
 from p2pfed.core.weights import Vector
-from p2pfed.learning.forward import sigmoid
 from p2pfed.learning.learner import (
     BETA1,
     BETA2,

@@ -15,6 +15,7 @@ from p2pfed.core.events import (
     PeerChanged,
     ProblemRaised,
     RoundCompleted,
+    StandingChanged,
     UpdateAccepted,
     UpdateRefused,
 )
@@ -53,6 +54,8 @@ def _level(event: Event) -> int:
         return logging.WARNING if event.reason.verdict is Verdict.REJECT else logging.DEBUG
     if isinstance(event, ProblemRaised):
         return logging.ERROR if event.severity == "error" else logging.WARNING
+    if isinstance(event, StandingChanged):
+        return logging.WARNING if event.after == "quarantined" else logging.INFO
     if isinstance(event, (UpdateAccepted, PeerBenched, RoundCompleted, ModelEvaluated)):
         return logging.DEBUG
     return logging.INFO

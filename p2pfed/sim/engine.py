@@ -24,6 +24,7 @@ from p2pfed.core.events import (
     ProblemRaised,
     RoundCompleted,
     RunFinished,
+    StandingChanged,
     UpdateAccepted,
 )
 from p2pfed.core.node import GossipNode
@@ -33,7 +34,18 @@ from p2pfed.errors import P2PFedError
 from p2pfed.learning.learner import EvaluateJob, ManyLearner, training_rows
 from p2pfed.results import NodeRun, RunFile, versions
 from p2pfed.sim.churn import Churn, clocks, timetable
-from p2pfed.sim.history import DONE, STOPPED, History, Progress, Recorder, Spread, SpreadLog, consensus_distance, digest
+from p2pfed.sim.history import (
+    DONE,
+    STOPPED,
+    History,
+    Progress,
+    Recorder,
+    Spread,
+    SpreadLog,
+    Standing,
+    consensus_distance,
+    digest,
+)
 from p2pfed.sim.host import Host
 from p2pfed.sim.interpreter import Interpreter
 from p2pfed.sim.network import Link, Network, uniform
@@ -68,8 +80,9 @@ class Engine:
         self._population, self._scenario, self._learner, self._watch = population, scenario, learner, watch
         self._hosts = self._machines()
         self._names = {host.id: host.name for host in self._hosts}
-        ids = {host.id: host.index for host in self._hosts}
-        self._recorder = Recorder(ids, scenario.names)
+        self._numbers = {host.id: host.index for host in self._hosts}
+        self._recorder = Recorder(self._numbers, scenario.names)
+        self._standing: list[Standing] = []
         self._honest = [host for host in self._hosts if host.index not in population.roles.attackers]
         self._spread = SpreadLog(frozenset(h.index for h in self._honest), scenario.evaluation_period)
         self._campaigns = {
@@ -115,7 +128,7 @@ class Engine:
         p, s = self._population, self._scenario
         shown = clocks(s.clock_skew, s.nodes, p.manifest.issued, self._stream(CLOCKS))
         return [
-            Host(i, identity.node_id, name, identity, shown[i], p.train_rows[i], p.train_frauds[i])
+            Host(i, identity.node_id, name, identity, shown[i], p.train_rows[i], p.train_frauds[i], p.probes[i])
             for i, (identity, name) in enumerate(zip(p.identities, s.names, strict=True))
         ]
 
@@ -235,6 +248,9 @@ class Engine:
     def _run_finished(self, time: float, host: Host, event: RunFinished) -> None:
         self._no_more_waiting(host)
 
+    def _standing_changed(self, time: float, host: Host, event: StandingChanged) -> None:
+        self._standing.append(Standing(time, host.index, self._numbers[event.member], event.after))
+
     def _problem_raised(self, time: float, host: Host, event: ProblemRaised) -> None:
         self._problems.setdefault(host.index, {})[event.code, event.subject] = event
 
@@ -246,6 +262,7 @@ class Engine:
         RoundCompleted: _round_completed,
         ModelEvaluated: _model_evaluated,
         RunFinished: _run_finished,
+        StandingChanged: _standing_changed,
         ProblemRaised: _problem_raised,
         ProblemCleared: _problem_cleared,
     }
@@ -323,7 +340,7 @@ class Engine:
             points=points,
             spread=[*self._spread.rows(points), self._last_spread(end)],
             pulls=self._recorder.pulls(),
-            standing=[],
+            standing=self._standing,
             transcript=self._lines or [],
             digest=digest(self._hosts),
             inputs_handled=self._interpreter.inputs,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from p2pfed.core.effects import Checkpoint, Save
 from p2pfed.core.identity import Identity
 from p2pfed.core.node import GossipNode
+from p2pfed.core.probe import Probe
 from p2pfed.core.rounds import Rounds
 from p2pfed.core.types import NodeId
 
@@ -25,19 +26,23 @@ class Clock:
 
 @dataclass(slots=True)
 class Disk:
-    """What survives `kill -9`: the newest checkpoint, replay marks, frames that a push was acknowledged for."""
+    """What survives `kill -9`: the newest checkpoint, replay marks, acknowledged frames, reputation."""
 
     epoch: int = 0
     """How often the node has been started."""
     checkpoint: Checkpoint | None = None
     marks: dict[NodeId, tuple[int, str]] = field(default_factory=dict)
     frames: dict[NodeId, bytes] = field(default_factory=dict)
+    peers: dict[NodeId, bytes] = field(default_factory=dict)
+    scales: bytes = b""
 
     def save(self, saved: Save) -> None:
         """Make `saved` durable."""
         self.checkpoint = saved.checkpoint or self.checkpoint
         self.marks |= saved.marks
         self.frames |= saved.frames
+        self.peers |= saved.peers
+        self.scales = saved.scales or self.scales
 
 
 @dataclass(slots=True)
@@ -52,6 +57,7 @@ class Host:
     train_rows: int
     """Training rows of its bank, before resampling."""
     train_frauds: int
+    probe: Probe
     disk: Disk = field(default_factory=Disk)
     node: GossipNode | None = None
     """None while it is down."""

@@ -131,7 +131,9 @@ class Interpreter:
         disk = host.disk
         disk.epoch += 1
         updates = tuple(self._exchanges.open(frame) for frame in disk.frames.values())
-        memory = Memory(disk.epoch, f"{host.index:032x}", disk.checkpoint, dict(disk.marks), updates)
+        memory = Memory(
+            disk.epoch, f"{host.index:032x}", disk.checkpoint, dict(disk.marks), updates, dict(disk.peers), disk.scales
+        )
         host.shelf, host.timers = {}, {}
         host.node = self._make_node(host, memory)
         self._watcher.changed(host)
@@ -141,7 +143,7 @@ class Interpreter:
             self._mine(seconds, host, Kill())
 
     def _load(self, host: Host, wait: float = 0.0) -> None:
-        self._mine(wait + self._load_seconds, host, TrainerReady(host.train_rows, host.train_frauds))
+        self._mine(wait + self._load_seconds, host, TrainerReady(host.train_rows, host.train_frauds, host.probe))
 
     def _kill(self, host: Host, kill: Kill) -> None:
         if host.gone:

@@ -15,6 +15,7 @@ from p2pfed.core.consortium import Admin, GossipPolicy, Manifest, Member
 from p2pfed.core.contract import FeatureContract
 from p2pfed.core.identity import Identity
 from p2pfed.core.model import ModelSpec
+from p2pfed.core.probe import Probe
 from p2pfed.core.rows import BankRows
 from p2pfed.data import report, synthetic
 from p2pfed.data.banks import LoadedBanks, OddBank, Payments, generated_payments, load_banks, read_payments
@@ -59,6 +60,7 @@ class Population:
     train_rows: tuple[int, ...]
     """Before resampling, as a trainer reports them."""
     train_frauds: tuple[int, ...]
+    probes: tuple[Probe, ...]
     roles: Roles
 
 
@@ -147,6 +149,7 @@ def populate(scenario: Scenario, loaded: LoadedBanks) -> Population:
         banks=tuple(_learning(manifest, rows, scenario.seed + i) for i, rows in enumerate(loaded.banks)),
         train_rows=tuple(len(rows.train) for rows in loaded.banks),
         train_frauds=tuple(rows.train.frauds for rows in loaded.banks),
+        probes=tuple(map(Probe.of, loaded.banks)),
         roles=roles,
     )
 
@@ -224,6 +227,7 @@ def _manifest(
         encoding=g.encoding,
         adoption_seconds=g.adoption_seconds,
         publish_min_frauds=g.publish_min_frauds,
+        reputation=g.reputation,
         topology=topology,
         edges=edges_of(scenario),
     )

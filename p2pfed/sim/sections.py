@@ -152,6 +152,8 @@ class GossipSection(Section):
     """Numbers in an update: fewer bytes, less exact."""
     publish_min_frauds: int = Field(default=5, ge=0)
     """A bank with fewer training frauds publishes nothing. With few rows a bank, 0, or hardly anybody publishes."""
+    reputation: bool = True
+    """Whether nodes judge each other's models and quarantine whose look poisoned."""
     adoption_seconds: Seconds = 60.0
     """How long a node without checkpoint waits to meet members it could adopt a model from."""
 

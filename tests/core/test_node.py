@@ -281,7 +281,9 @@ def test_who_is_done_first_merges_on_until_the_slowest_is_done() -> None:
     network.run(60)
     first, last = network.nodes[network.ids[0]], network.nodes[network.ids[3]]
     assert first.updates.inbox.newest_seq(network.ids[3]) == last.rounds.seq == 8
-    assert all(c.waited > 0 for c in first.updates.candidates(first.rounds.merges)), "the last one has been merged"
+    assert all(c.waited > 0 for c in first.updates.candidates(first.rounds.merging.count)), (
+        "the last one has been merged"
+    )
     assert first.rounds.round == 8
     assert all(len(of_kind(network, i, RunFinished)) == 1 for i in range(4))
 

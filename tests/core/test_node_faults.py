@@ -89,7 +89,8 @@ def test_bad_content_is_blamed_on_its_signer_and_bad_bytes_on_who_handed_them_ov
     node = network.nodes[network.ids[0]]
     relay, signer = network.ids[1], network.ids[2]
     offence = Offended(relay, Reason.NOT_FINITE, "", pulled=signer, signer=signer)
-    [refused] = [x.event for x in node.handle(offence, network.now) if isinstance(x, Emit)]
+    told = [x.event for x in node.handle(offence, network.now) if isinstance(x, Emit)]
+    [refused] = [event for event in told if isinstance(event, UpdateRefused)]
     assert refused.blamed == signer and node.peers.dialable(relay, network.now)
     node.handle(Offended(relay, Reason.MALFORMED), network.now)
     assert node.peers.benched(relay, network.now)

@@ -101,6 +101,6 @@ def test_a_merge_takes_what_arrived_last_and_no_more_than_twice_the_fanout() -> 
     node = network.nodes[network.ids[0]]
     arrived = [slot.update.statement.sender for slot in node.updates.slots()]
     assert len(arrived) > 4
-    merged = node.updates.candidates(node.rounds.merges)
+    merged = node.updates.candidates(node.rounds.merging.count)
     assert [c.member for c in merged] == arrived[:4]
     assert [c.waited for c in merged] == sorted(c.waited for c in merged)

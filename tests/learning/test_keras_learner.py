@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from p2pfed.config import ThresholdSection
+from p2pfed.core import forward
 from p2pfed.core.model import ModelSpec, TrainingPolicy
-from p2pfed.learning import forward
 from p2pfed.learning.learner import batches
 from p2pfed.learning.numpy_learner import NumpyLearner
 from tests.learning.rows import bank_rows

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from p2pfed.core import forward
 from p2pfed.core.effects import StartEvaluation, StartTraining
 from p2pfed.core.inputs import EvaluationFinished, Input, TrainerLost, TrainerReady, TrainingFinished
-from p2pfed.learning import forward
 from p2pfed.runtime.trainer import Trainer
 from tests.runtime.bank import config, manifest, write_bank
 

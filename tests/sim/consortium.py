@@ -9,6 +9,7 @@ from p2pfed.core.consortium import Admin, GossipPolicy, Manifest, Member
 from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments
 from p2pfed.core.identity import Identity
 from p2pfed.core.model import ModelSpec
+from p2pfed.core.probe import Probe
 from p2pfed.core.rows import BankRows
 from p2pfed.learning.learner import StackedBank
 from p2pfed.learning.numpy_learner import NumpyLearner
@@ -88,7 +89,8 @@ def population(s: Scenario, train: int = 200) -> Population:
         rows = BankRows(draw(train, 3 * i), draw(100, 3 * i + 1), draw(100, 3 * i + 2), pooled, legitimate_per_day=50.0)
         banks.append(StackedBank(rows, 1.0, i, ThresholdSection()))
     frauds = tuple(bank.rows.train.frauds for bank in banks)
-    return Population(manifest, identities, tuple(banks), (train,) * s.nodes, frauds, roles)
+    probes = tuple(Probe.of(bank.rows) for bank in banks)
+    return Population(manifest, identities, tuple(banks), (train,) * s.nodes, frauds, probes, roles)
 
 
 def learner(p: Population) -> OneByOne:

@@ -18,6 +18,7 @@ from p2pfed.core.inputs import (
 )
 from p2pfed.core.messages import HeartbeatTable, ModelUpdate
 from p2pfed.core.node import GossipNode
+from p2pfed.core.probe import Probe
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.types import Reason
 from p2pfed.sim.exchanges import Exchanges, Question
@@ -26,6 +27,7 @@ from p2pfed.sim.network import Link, Network, Partition
 from tests.sim.consortium import population, scenario
 
 CUT = Partition((0, 1, -1))
+NOTHING = Probe(np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
 class Wires:
@@ -34,7 +36,9 @@ class Wires:
     def __init__(self) -> None:
         p = population(scenario(nodes=3))
         self.manifest = p.manifest
-        self.hosts = [Host(i, key.node_id, f"bank-{i + 1}", key, Clock(), 9, 9) for i, key in enumerate(p.identities)]
+        self.hosts = [
+            Host(i, key.node_id, f"bank-{i + 1}", key, Clock(), 9, 9, NOTHING) for i, key in enumerate(p.identities)
+        ]
         for host in self.hosts:
             memory = Memory(1, f"{host.index:032x}")
             host.node = GossipNode(host.identity, p.manifest, NodeSettings(), memory, np.random.default_rng(0))

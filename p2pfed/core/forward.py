@@ -37,7 +37,8 @@ def scores(spec: ModelSpec, vector: Vector, features: NDArray[np.float32]) -> ND
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """1 / (1 + exp(-logits)), elementwise, without overflow."""
     small = np.exp(-np.abs(logits))
-    return np.where(logits >= 0, 1, small) / (1 + small)
+    probabilities: NDArray[np.float32] = np.where(logits >= 0, 1, small) / (1 + small)
+    return probabilities
 
 
 def _output(tensors: list[NDArray[np.float32]], rows: NDArray[np.float32]) -> NDArray[np.float32]:

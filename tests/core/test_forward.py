@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from p2pfed.core import forward
 from p2pfed.core.model import ModelSpec
-from p2pfed.learning import forward
 
 MLP = ModelSpec("mlp", 3, (4,), 0.5)
 

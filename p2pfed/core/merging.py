@@ -1,0 +1,87 @@
+"""Combining what others published into this node's model: who counts is the reputation's word, how the rule's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2pfed.core.aggregation import AggregationRule, Candidate, rule_from_name
+from p2pfed.core.consortium import Manifest
+from p2pfed.core.effects import Effect, Emit
+from p2pfed.core.momentum import Momentum
+from p2pfed.core.problems import Problems
+from p2pfed.core.reputation import Reputation
+from p2pfed.core.types import NodeId
+from p2pfed.core.updates import Updates
+from p2pfed.core.weights import Vector
+
+
+@dataclass(frozen=True)
+class Merge:
+    """The model after a merge, whose models are in it, how far it moved, and what is to be told."""
+
+    vector: Vector
+    members: tuple[NodeId, ...]
+    displacement: float
+    effects: list[Effect]
+
+
+class Merging:
+    """The merges of one node; `count` is how many there were."""
+
+    def __init__(self, manifest: Manifest, updates: Updates, reputation: Reputation, problems: Problems) -> None:
+        self._updates, self._reputation, self._problems = updates, reputation, problems
+        self.rule: AggregationRule = rule_from_name(manifest.gossip.rule)
+        self._judging = manifest.gossip.reputation
+        self._momentum = Momentum()
+        self.count = 0
+
+    def rest(self) -> None:
+        """After an absence what moved the node before says nothing of now."""
+        self._momentum = Momentum()
+
+    def note_training(self, begun: Vector, trained: Vector) -> None:
+        """Learn how far a round of local training moves this node."""
+        self.rule.note_training(begun, trained)
+        if self._judging:
+            self._reputation.note_training(begun, trained)
+
+    def end_round(self, begun: Vector, trained: Vector, rows: int) -> Merge:
+        """Merge into what a round made of `begun`, and let half the usual movement go on."""
+        candidates = self._momentum.ahead(trained, self._updates.candidates(self.count))
+        merged = self._merge(trained, rows, candidates)
+        vector = self._momentum.push(begun, merged.vector, merged=bool(merged.members))
+        return Merge(vector, merged.members, merged.displacement, merged.effects)
+
+    def outside_rounds(self, own: Vector, rows: int) -> Merge:
+        """Merge what has arrived as it is."""
+        return self._merge(own, rows, self._updates.candidates(self.count))
+
+    @property
+    def something_new(self) -> bool:
+        """Whether a model waits that no merge has seen."""
+        return any(c.waited == 0 for c in self._updates.candidates(self.count))
+
+    def _merge(self, own: Vector, rows: int, candidates: list[Candidate]) -> Merge:
+        if not candidates:
+            return Merge(own, (), 0.0, [])
+        effects: list[Effect] = []
+        if self._judging:
+            judged = self._reputation.judge(own, candidates)
+            candidates = judged.candidates
+            effects = [*map(Emit, judged.changes), *self._doubt(judged.odd)]
+        self.count += 1
+        effects += self._updates.expire(self.count)
+        if not candidates:
+            return Merge(own, (), 0.0, effects)
+        merged = self.rule.merge(own, rows, candidates)
+        return Merge(merged.vector, tuple(c.member for c in candidates), merged.displacement, effects)
+
+    def _doubt(self, odd: bool) -> list[Effect]:
+        if not odd:
+            return self._problems.clear("ODD_ONE_OUT")
+        return self._problems.raise_(
+            "ODD_ONE_OUT",
+            "warning",
+            "more than half of the members' models look bad from here, so it may be this node that differs",
+            "compare this bank's data and its mapping to the contract with the other members'",
+        )
