@@ -10,17 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from p2pfed.core.aggregation import (
-    FEW,
-    REACH,
-    Candidate,
-    Clip,
-    Mean,
-    Merged,
-    _copies,
-    coordinate_median,
-    rule_from_name,
-)
+from p2pfed.core.aggregation import Candidate, Clip, Mean, Merged, coordinate_median, rule_from_name
+from p2pfed.core.aggregation.geometry import FEW, REACH, copies
 from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector
 from p2pfed.errors import ConfigError, StateCorrupt
@@ -213,7 +204,7 @@ def test_copies_are_counted_as_exactly_far_from_home_as_near_it(offset: float, g
     assert (len(moves) > FEW) == (groups == 5), "both ways to make products are tested"
     for radius in (0.2, 0.5, 5.0, 9.0):
         pairs = np.linalg.norm(doubles[:, None] - doubles, axis=2)
-        np.testing.assert_array_equal(_copies(moves, distances, radius), (pairs <= radius).sum(axis=1))
+        np.testing.assert_array_equal(copies(moves, distances, radius), (pairs <= radius).sum(axis=1))
 
 
 def test_copies_have_one_vote_together() -> None:

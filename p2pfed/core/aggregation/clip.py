@@ -1,0 +1,108 @@
+"""The default rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from p2pfed.core.aggregation.geometry import Doubles, copies, moves_to, norm, within
+from p2pfed.core.aggregation.rule import Candidate, Merged, RuleState
+from p2pfed.core.record import RecordError, canonical, parse
+from p2pfed.core.weights import Vector
+from p2pfed.errors import StateCorrupt
+
+
+@dataclass(frozen=True)
+class _ClipState:
+    own: float | None
+    ratios: tuple[tuple[float, ...], ...]
+
+
+class Clip:
+    """Self-centred clipping with a radius in units of the node's own training; needs no guess of how many attack.
+
+    ClippedGossip (He, Karimireddy, Jaggi 2022, arXiv 2202.01545, eq. 5) with its radius tau replaced by
+    own * clip(m, 3, 6), where `own` is the moving average of how far a round of local training moves this node and m
+    the median of recent distances to peers in units of it. The lower bound matters: a pure median lets senders of near
+    copies of this node's model shrink the radius until honest banks no longer mix. One merge moves the model at most
+    tau * (1 - own weight) <= 6 * own, whatever arrives.
+    """
+
+    name = "clip"
+
+    MEMORY = 0.8  # of the moving average of `own`
+    SCALE_FLOOR = 1e-3  # own is at least this share of the model's norm
+    RADIUS = (3.0, 6.0)  # limits of tau / own
+    REFERENCE = (2.0, 4.0)  # limits of the scale for duplicates / own
+    WINDOW = 8  # merges whose distances are remembered
+    PRIOR, PRIOR_COUNT = 1.6, 6  # pseudo-distances that steady the median while few are known
+    IDLE = 0.3  # nearer than this (in own) says nothing of how far honest peers are
+    COPY = 0.25  # models within this share of the reference have one vote together
+    FAR_SHARE, FAR_WEIGHT = 0.17, 1 / 3  # share of candidates that count as far, and what is left of their weight
+    SAMPLE_LIMITS = (0.5, 2.0)  # of the factor by training rows: a liar gains at most 2
+
+    def __init__(self) -> None:
+        self._own: float | None = None
+        self._ratios: list[tuple[float, ...]] = []
+
+    def note_training(self, before: Vector, after: Vector) -> None:
+        """Update the own scale. It starts from the first local round, never from what peers look like."""
+        moved = norm(after.astype(np.float64) - before)
+        self._own = moved if self._own is None else self.MEMORY * self._own + (1 - self.MEMORY) * moved
+
+    def merge(self, own: Vector, rows: int, candidates: Sequence[Candidate]) -> Merged:
+        """own + sum_j w_j * min(1, tau / d_j) * (x_j - own), with the weights of `_weigh`."""
+        if not candidates:
+            return Merged(own, {}, 0.0)
+        candidates = sorted(candidates, key=lambda c: c.member)
+        moves, distances = moves_to(own, candidates)
+        scale = max(self._own or 0.0, self.SCALE_FLOOR * norm(own.astype(np.float64)), 1e-12)
+        spread = self._spread(distances / scale, candidates)
+        weights = self._weigh(rows, candidates, moves, distances, scale * within(spread, self.REFERENCE))
+        tau = scale * within(spread, self.RADIUS)
+        shortened = weights * tau / np.maximum(distances, tau)
+        move: Vector = shortened.astype(np.float32) @ moves
+        shares = dict(zip([c.member for c in candidates], weights.tolist(), strict=True))
+        return Merged(own + move, shares, norm(move))
+
+    def state(self) -> bytes:
+        """Own scale and remembered distances, as JSON."""
+        memory = canonical(_ClipState(self._own, tuple(self._ratios))).decode()
+        return canonical(RuleState(self.name, memory))
+
+    def restore(self, state: bytes) -> None:
+        """Go on from `state()`, unless another rule wrote it; raises StateCorrupt."""
+        try:
+            written = parse(RuleState, state)
+            if written.rule == self.name:
+                memory = parse(_ClipState, written.memory.encode())
+                self._own, self._ratios = memory.own, list(memory.ratios)
+        except RecordError as error:
+            raise StateCorrupt(f"the checkpoint's state of merge rule 'clip' is unreadable: {error}") from None
+
+    def _spread(self, ratios: Doubles, candidates: Sequence[Candidate]) -> float:
+        """Median distance of recent merges in own scales; each version counts once, and near copies do not."""
+        seen = zip(ratios.tolist(), candidates, strict=True)
+        fresh = (ratio for ratio, c in seen if c.waited == 0 and ratio >= self.IDLE)
+        self._ratios = [*self._ratios[1 - self.WINDOW :], tuple(fresh)]
+        return median([r for merge in self._ratios for r in merge] + [self.PRIOR] * self.PRIOR_COUNT)
+
+    def _weigh(
+        self, rows: int, candidates: Sequence[Candidate], moves: Vector, distances: Doubles, reference: float
+    ) -> Doubles:
+        """Shares of the candidates: by rows, halved by waiting, less for the farthest, one vote among copies."""
+        k = len(candidates)
+        counts = [max(c.rows, 1) for c in candidates]
+        usual = median([*counts, max(rows, 1)])
+        by_rows = [within(math.sqrt(count / usual), self.SAMPLE_LIMITS) for count in counts]
+        by_age = [1 / math.sqrt(1 + c.waited) for c in candidates]
+        weights = np.array([c.trust * share * part for c, share, part in zip(candidates, by_rows, by_age, strict=True)])
+        weights[np.argsort(-distances, kind="stable")[: int(self.FAR_SHARE * k)]] *= self.FAR_WEIGHT
+        weights /= copies(moves, distances, self.COPY * reference)
+        weights /= 1 + k
+        # The node itself keeps at least the share that a plain average would give it.
+        return np.asarray(weights * min(1.0, k / (1 + k) / weights.sum()))
