@@ -69,7 +69,8 @@ def test_a_certificate_that_cannot_be_read_is_said(config, capsys):
 
 def test_journals_that_could_not_be_written_are_said_before_the_start(config, capsys):
     (config.parent / "file").write_text("x")
-    for place, said in (("here/new", "will be"), ("file", "node.journal_dir: "), ("file/new", "file is no folder")):
+    cases = (("here/new", "keep them as private"), ("file", "node.journal_dir: "), ("file/new", "file is no folder"))
+    for place, said in cases:
         run(["check", "-c", str(config), "--no-data", "--json", "--set", f"node.journal_dir={place}"])
         found = {c["name"]: c for c in json.loads(capsys.readouterr().out)["checks"]}["journals"]
         assert found["ok"] is (place == "here/new") and said in found["message"]

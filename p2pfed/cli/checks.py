@@ -98,7 +98,7 @@ def _journals(folder: Path) -> tuple[str, bool]:
     nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise ConfigError(f"node.journal_dir: {nearest} is no folder that this user may write to; name another")
-    return f"will be written to {folder}", True
+    return f"will be written to {folder}; they hold some of this bank's payments, scaled: keep them as private", True
 
 
 def _keys(state: StateDir) -> tuple[str, bool]:

@@ -1,7 +1,8 @@
 """Recording a node: what it was made of, every input, and a digest of every effect, into a file that can be replayed.
 
 The file holds no private key: the node's signatures are recorded, and the replayed node is given them back. It does
-hold this bank's models and whatever its peers sent: keep it as you keep the state directory.
+hold this bank's models, whatever its peers sent, and the scaled payments that the node looks at models with (`Probe`):
+keep it as you keep the payments.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from p2pfed.core.consortium import Manifest
 from p2pfed.core.contract import Scaler
 from p2pfed.core.effects import StartEvaluation, StartTraining
 from p2pfed.core.inputs import EvaluationFinished, Input, TrainerLost, TrainerReady, TrainingFinished
+from p2pfed.core.probe import Probe
 from p2pfed.runtime.trainer_process import TrainerProcess, from_spawner, resident_bytes, start_own
 from p2pfed.runtime.trainer_protocol import BrokenMessage, TrainerMessage
 
@@ -196,7 +197,8 @@ class Trainer:
                 if not quiet:
                     # whatever was asked for meanwhile, the node asks again
                     self._jobs.clear()
-                    self._on_input(TrainerReady(loaded.train_rows, loaded.train_frauds))
+                    probe = Probe(*(np.frombuffer(rows, "<f4") for rows in message.blobs))
+                    self._on_input(TrainerReady(loaded.train_rows, loaded.train_frauds, probe))
                 self._ready.set()
             elif message.kind in ("trained", "evaluated"):
                 job, self._current = self._jobs.popleft(), None

@@ -56,6 +56,7 @@ def _load(fields: dict[str, Any]) -> tuple[Learner, TrainerMessage]:
     from p2pfed.core import record
     from p2pfed.core.contract import FeatureContract
     from p2pfed.core.model import ModelSpec, TrainingPolicy
+    from p2pfed.core.probe import Probe
     from p2pfed.data.features import load_bank
     from p2pfed.data.imbalance import learning_rows
     from p2pfed.learning.threshold import settle
@@ -74,7 +75,8 @@ def _load(fields: dict[str, Any]) -> tuple[Learner, TrainerMessage]:
         "scaler": record.plain(bank.scaler),
         "report": bank.report,
     }
-    return learner, TrainerMessage("ready", answer)
+    probe = Probe.of(bank.rows)
+    return learner, TrainerMessage("ready", answer, (probe.held_out.tobytes(), probe.frauds.tobytes()))
 
 
 def learner_class(name: str) -> Any:

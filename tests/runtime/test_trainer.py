@@ -86,6 +86,30 @@ async def test_it_loads_trains_and_evaluates_in_order(tmp_path: Path) -> None:
         assert bank.trainer.loaded is not None and len(bank.trainer.loaded.scaler.centre) == 3
 
 
+async def test_rows_to_look_at_other_models_with_come_along(tmp_path: Path) -> None:
+    async with Watched(tmp_path) as bank:
+        ready = await bank.next(TrainerReady)
+        assert ready.probe is not None
+        assert len(ready.probe.held_out) == 3 * 90 and len(ready.probe.frauds) == 3 * ready.train_frauds
+        said = ready.probe.scores(bank.manifest.model, bank.start_vector)
+        assert len(said) == 90 + ready.train_frauds and np.isfinite(said).all()
+
+
+@pytest.mark.parametrize("frauds", [0, 1])
+async def test_a_bank_with_hardly_any_rows_has_what_there_is_to_look_with(tmp_path: Path, frauds: int) -> None:
+    write_bank(tmp_path)
+    head, *lines = (tmp_path / "bank.csv").read_text().splitlines()
+    known = [line for line in lines if line.endswith(",1")][:frauds]
+    few = [line for line in lines if line.endswith(",0")][:2]
+    (tmp_path / "bank.csv").write_text("\n".join([head, *few, *known, ""]))
+    bank = Watched(tmp_path)
+    if not frauds:  # of which only an autoencoder can make a model
+        bank.trainer.use(replace(bank.manifest, model=replace(bank.manifest.model, kind="autoencoder")))
+    async with bank:
+        ready = await bank.next(TrainerReady)
+        assert ready.probe is not None and (len(ready.probe.held_out), len(ready.probe.frauds)) == (3, 3 * frauds)
+
+
 async def test_what_it_found_in_the_rows_is_told_once(tmp_path: Path, fast_retry: None) -> None:
     told: list[Loaded] = []
     bank = Watched(tmp_path)
