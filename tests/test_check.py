@@ -9,11 +9,19 @@ from unittest.mock import ANY
 import pytest
 
 from p2pfed.cli import run
+from p2pfed.core import record
+from p2pfed.core.effects import Save
+from p2pfed.core.reputation import PeerRecord
+from p2pfed.core.types import NodeId
+from p2pfed.runtime import enrolment
 from p2pfed.store import disk
 from p2pfed.store.base import StoredEvent
 from p2pfed.store.lock import StateLock
 from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir
+from tests.consortia import consortium
+
+A, B = NodeId("A" * 56), NodeId("B" * 56)
 
 
 @pytest.fixture
@@ -46,6 +54,20 @@ async def test_the_history_is_verified(config, capsys):
     code, found = check(config, capsys)
     assert code == 65
     assert "broken from event 2 (node_started) on" in found["history"]["message"]
+
+
+async def test_what_is_remembered_of_peers_is_read(config, capsys, monkeypatch):
+    banks = consortium(4)
+    monkeypatch.setattr(enrolment, "trusted_chain", lambda _: [banks.signed(0, 1)])
+    monkeypatch.setattr(enrolment, "check_member", lambda *_: None)
+    store = SqliteStore(StateDir(config.parent / "state"))
+    bad, good = (record.canonical(PeerRecord(standing)) for standing in ("quarantined", "trusted"))
+    await store.save(Save(peers={A: bad, B: good}))
+    assert check(config, capsys)[1]["reputation"]["message"] == "2 members judged, 1 quarantined"
+    await store.save(Save(peers={B: b'{"score":"high"}'}))
+    code, found = check(config, capsys)
+    assert code == 65 and "remembered reputation is unreadable" in found["reputation"]["message"]
+    store.close()
 
 
 def test_a_disk_that_is_not_to_be_relied_on_is_a_warning(config, capsys, monkeypatch):

@@ -49,6 +49,8 @@ def run_checks(config: Path, settings: Sequence[str] | None, with_data: bool) ->
         if (journals := node.node.journal_dir) is not None:
             _try(results, "journals", lambda: _journals(journals))
         manifest: Manifest | None = _try(results, "manifest", lambda: _manifest(state, node))
+        if (agreed := manifest) is not None:
+            _try(results, "reputation", lambda: _reputation(state, agreed))
     else:
         manifest = None
     _try(results, "ports", lambda: _ports(state, node))
@@ -92,6 +94,18 @@ def _history(state: StateDir) -> tuple[str, bool]:
     running = holder(state)
     text = f"{plural(verify_history(state), 'event')}, none changed since it was written"
     return f"{text}; read while in use by {running}" if running else text, True
+
+
+def _reputation(state: StateDir, manifest: Manifest) -> tuple[str, bool]:
+    from p2pfed.cli.terminal import plural
+    from p2pfed.core.reputation import Reputation
+    from p2pfed.store.sqlite import read_reputation
+
+    reputation = Reputation(manifest.model, len(manifest.members), seed=0)
+    peers, scales = read_reputation(state)
+    reputation.restore(scales, peers)
+    text = f"{plural(len(reputation.peers), 'member')} judged, {len(reputation.quarantine)} quarantined"
+    return text if manifest.gossip.reputation else f"{text}; the manifest turns reputation off", True
 
 
 def _journals(folder: Path) -> tuple[str, bool]:

@@ -358,4 +358,12 @@ def recall(restored: Restored, chain: list[SignedManifest]) -> Memory:
             updates.append(wire.open_update(frame, trust))
         except RemoteFault:
             continue  # made under a manifest that is no longer accepted: its sender will publish a newer one
-    return Memory(restored.epoch, restored.instance, restored.checkpoint, restored.marks, tuple(updates))
+    return Memory(
+        restored.epoch,
+        restored.instance,
+        restored.checkpoint,
+        restored.marks,
+        tuple(updates),
+        restored.peers,
+        restored.scales,
+    )

@@ -48,6 +48,10 @@ class Restored:
     marks: Marks
     frames: dict[NodeId, bytes]
     """Newest acknowledged pushed frame per member."""
+    peers: dict[NodeId, bytes]
+    """Newest `Save.peers` per member: what the reputation knows of it."""
+    scales: bytes
+    """Newest `Save.scales`; empty before the first."""
     manifests: tuple[bytes, ...]
     """Signed manifests, lowest version first; the caller verifies them."""
     last_event: int
@@ -66,7 +70,7 @@ class Store(Protocol):
         ...
 
     async def save(self, save: Save) -> None:
-        """Commit a checkpoint, replay marks and pushed frames together.
+        """Commit a checkpoint, replay marks, pushed frames and reputation together.
 
         Raises StateCorrupt rather than let the own sequence number go back or stand for another statement.
         Marks only rise; a lower one is left out.
@@ -155,6 +159,8 @@ class MemoryDisk:
     checkpoint: Checkpoint | None = None
     marks: Marks = field(default_factory=dict)
     frames: dict[NodeId, bytes] = field(default_factory=dict)
+    peers: dict[NodeId, bytes] = field(default_factory=dict)
+    scales: bytes = b""
     manifests: dict[int, bytes] = field(default_factory=dict)
     events: list[tuple[StoredEvent, bytes]] = field(default_factory=list)
     anchor: bytes = FIRST_LINK
@@ -174,6 +180,8 @@ class MemoryStore:
             checkpoint=self._disk.checkpoint,
             marks=dict(self._disk.marks),
             frames=dict(self._disk.frames),
+            peers=dict(sorted(self._disk.peers.items())),
+            scales=self._disk.scales,
             manifests=tuple(signed for _, signed in sorted(self._disk.manifests.items())),
             last_event=events[-1][0].id if events else 0,
         )
@@ -191,6 +199,8 @@ class MemoryStore:
             disk.checkpoint = save.checkpoint
         disk.marks |= {m: mark for m, mark in save.marks.items() if mark[0] > disk.marks.get(m, (-1, ""))[0]}
         disk.frames |= save.frames
+        disk.peers |= save.peers
+        disk.scales = save.scales or disk.scales
 
     async def save_manifest(self, version: int, signed: bytes) -> None:
         """See Store."""

@@ -23,13 +23,13 @@ from p2pfed.store.base import (
     FIRST_LINK,
     KEEP_EVENTS,
     PRUNE_BLOCK,
-    ROUND_KINDS,
     Restored,
     StoredEvent,
     check_chain,
     check_succession,
     links,
 )
+from p2pfed.store.schema import KINDS, MIGRATIONS, REPUTATION_SINCE
 from p2pfed.store.state_dir import StateDir, disk_faults
 
 _WAY_OUT = (
@@ -40,30 +40,11 @@ _WAY_OUT = (
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_KINDS = ", ".join(f"'{kind}'" for kind in ROUND_KINDS)
-
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        """CREATE TABLE node (one INTEGER PRIMARY KEY CHECK (one = 1), instance TEXT NOT NULL, epoch INTEGER NOT NULL,
-           anchor BLOB NOT NULL) STRICT""",
-        """CREATE TABLE checkpoint (one INTEGER PRIMARY KEY CHECK (one = 1), round INTEGER NOT NULL,
-           seq INTEGER NOT NULL, statement_digest TEXT NOT NULL, vector BLOB NOT NULL, optimiser BLOB NOT NULL,
-           aggregation BLOB NOT NULL, published BLOB NOT NULL, threshold REAL, model TEXT NOT NULL,
-           sha256 BLOB NOT NULL) STRICT""",
-        "CREATE TABLE marks (member TEXT PRIMARY KEY, seq INTEGER NOT NULL, digest TEXT NOT NULL) STRICT",
-        "CREATE TABLE frames (member TEXT PRIMARY KEY, frame BLOB NOT NULL) STRICT",
-        """CREATE TABLE events (id INTEGER PRIMARY KEY, time REAL NOT NULL, kind TEXT NOT NULL, json TEXT NOT NULL,
-           hash BLOB NOT NULL) STRICT""",
-        f"CREATE INDEX rounds ON events (json_extract(json, '$.round'), id) WHERE kind IN ({_KINDS})",
-    ),
-)
-"""Statements that take the file from schema version i to i + 1 (`PRAGMA user_version`); only ever appended to."""
-
 _CHECKPOINT = "round, seq, statement_digest, vector, optimiser, aggregation, published, threshold, model"
 _ROUNDS = f"""
-    SELECT id, time, kind, json FROM events WHERE kind IN ({_KINDS}) AND json_extract(json, '$.round') IN
+    SELECT id, time, kind, json FROM events WHERE kind IN ({KINDS}) AND json_extract(json, '$.round') IN
         (SELECT DISTINCT json_extract(json, '$.round') FROM events
-         WHERE kind IN ({_KINDS}) AND json_extract(json, '$.round') > ? ORDER BY 1 LIMIT ?)
+         WHERE kind IN ({KINDS}) AND json_extract(json, '$.round') > ? ORDER BY 1 LIMIT ?)
     ORDER BY json_extract(json, '$.round'), id
 """
 
@@ -167,12 +148,15 @@ class SqliteStore:
             instance, epoch = db.execute("SELECT instance, epoch FROM node").fetchone()
             marks = {NodeId(m): (seq, digest) for m, seq, digest in db.execute("SELECT member, seq, digest FROM marks")}
             frames = {NodeId(member): frame for member, frame in db.execute("SELECT member, frame FROM frames")}
+            peers, scales = _reputation(db, self._state.database)
             return Restored(
                 instance=instance,
                 epoch=epoch,
                 checkpoint=self._checkpoint(),
                 marks=marks,
                 frames=frames,
+                peers=peers,
+                scales=scales,
                 manifests=self._state.manifests(),
                 last_event=self._end()[0],
             )
@@ -211,6 +195,14 @@ class SqliteStore:
                 [(member, seq, digest) for member, (seq, digest) in save.marks.items()],
             )
             self._db.executemany("INSERT OR REPLACE INTO frames VALUES (?, ?)", list(save.frames.items()))
+            self._db.executemany(
+                "INSERT OR REPLACE INTO reputation VALUES (?, ?, ?)",
+                [(member, record, _content_hash((member, record))) for member, record in save.peers.items()],
+            )
+            if save.scales:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO scales VALUES (1, ?, ?)", (save.scales, _content_hash((save.scales,)))
+                )
 
     def _write_checkpoint(self, new: Checkpoint) -> None:
         before = self._db.execute("SELECT seq, statement_digest FROM checkpoint").fetchone()
@@ -250,14 +242,31 @@ def verify_history(state: StateDir) -> int:
 
     Raises StateCorrupt naming the first bad event, or what makes the database one that no daemon would open.
     """
+    with _read_only(state) as db:
+        return 0 if db is None else _verify(db)
+
+
+def read_reputation(state: StateDir) -> tuple[dict[NodeId, bytes], bytes]:
+    """`Restored.peers` and `.scales` as they are stored now; beside a running daemon, and without a write.
+
+    Raises StateCorrupt as `verify_history` does.
+    """
+    with _read_only(state) as db:
+        return ({}, b"") if db is None else _reputation(db, state.database)
+
+
+@contextlib.contextmanager
+def _read_only(state: StateDir) -> Iterator[sqlite3.Connection | None]:
+    """One snapshot of the database, for a running daemon goes on writing; None if there is none yet."""
     _require_database(state)
     if not state.database.exists():
-        return 0
+        yield None
+        return
     with _opening_faults(state.database):
         db = sqlite3.connect(f"{state.database.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
         with contextlib.closing(db):
-            db.execute("BEGIN")  # one snapshot: a running daemon goes on writing
-            return _verify(db) if _checked_version(db, state.database) else 0
+            db.execute("BEGIN")
+            yield db if _checked_version(db, state.database) else None
 
 
 def _require_database(state: StateDir) -> None:
@@ -291,6 +300,20 @@ def _anchor(db: sqlite3.Connection) -> bytes:
 def _verify(db: sqlite3.Connection) -> int:
     rows = db.execute("SELECT id, time, kind, json, hash FROM events ORDER BY id")
     return check_chain(_anchor(db), ((StoredEvent(*content), stored) for *content, stored in rows))
+
+
+def _reputation(db: sqlite3.Connection, path: Path) -> tuple[dict[NodeId, bytes], bytes]:
+    if db.execute("PRAGMA user_version").fetchone()[0] < REPUTATION_SINCE:
+        return {}, b""  # only looked at: who opens it migrates it
+    peers = {}
+    for member, record, stored in db.execute("SELECT member, record, sha256 FROM reputation ORDER BY member"):
+        if _content_hash((member, record)) != stored:
+            raise _corrupt(path, f"what it remembers of member {member[:7]} does not have the hash it was saved with")
+        peers[NodeId(member)] = record
+    row = db.execute("SELECT state, sha256 FROM scales").fetchone()
+    if row is not None and _content_hash(row[:1]) != row[1]:
+        raise _corrupt(path, "the scales of reputation do not have the hash they were saved with")
+    return peers, row[0] if row else b""
 
 
 def _make_private(path: Path) -> None:

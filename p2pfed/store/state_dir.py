@@ -38,7 +38,7 @@ class StateDir:
 
     @property
     def database(self) -> Path:
-        """Checkpoint, sequence number, replay marks, events."""
+        """Checkpoint, sequence number, replay marks, reputation, events."""
         return self.root / "node.sqlite"
 
     @property

@@ -56,7 +56,7 @@ def assert_same(found: Checkpoint | None, expected: Checkpoint) -> None:
 def test_a_new_state_is_empty_and_has_an_identity_of_its_own(open_store, tmp_path):
     found = open_store().restore()
     assert (found.epoch, found.checkpoint, found.marks, found.frames) == (1, None, {}, {})
-    assert (found.manifests, found.last_event) == ((), 0)
+    assert (found.peers, found.scales, found.manifests, found.last_event) == ({}, b"", (), 0)
     assert len(bytes.fromhex(found.instance)) == 16
     assert MemoryStore().restore().instance != found.instance
 
@@ -90,6 +90,15 @@ async def test_a_frame_replaces_the_members_older_one(open_store):
     assert open_store().restore().frames == {A: b"two"}
 
 
+async def test_what_is_thought_of_a_member_replaces_what_was_and_stays_otherwise(open_store):
+    store = open_store()
+    await store.save(Save(peers={A: b'{"score":1}', B: b"{}"}, scales=b'{"moved":1.5}'))
+    await store.save(Save(peers={A: b'{"score":2}'}))
+    await store.save(Save(checkpoint(1)))
+    found = open_store().restore()
+    assert (found.peers, found.scales) == ({A: b'{"score":2}', B: b"{}"}, b'{"moved":1.5}')
+
+
 async def test_marks_only_rise(open_store):
     store = open_store()
     await store.save(Save(marks={A: (4, "a4")}))
@@ -105,10 +114,10 @@ async def test_a_sequence_number_never_goes_back_nor_stands_for_two_statements(o
     with pytest.raises(StateCorrupt, match="after 5"):
         await store.save(Save(checkpoint(4), {A: (1, "a1")}))
     with pytest.raises(StateCorrupt, match="second statement"):
-        await store.save(Save(checkpoint(5, digest="x"), {A: (1, "a1")}))
+        await store.save(Save(checkpoint(5, digest="x"), {A: (1, "a1")}, peers={A: b"{}"}, scales=b"{}"))
     found = open_store().restore()
     assert_same(found.checkpoint, checkpoint(5))
-    assert found.marks == {}, "a refused save must leave nothing behind"
+    assert (found.marks, found.peers, found.scales) == ({}, {}, b""), "a refused save must leave nothing behind"
 
 
 async def test_a_listener_saves_rounds_without_ever_signing(open_store):

@@ -19,10 +19,13 @@ from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt, StateLocked
 from p2pfed.store import sqlite
 from p2pfed.store.base import StoredEvent
-from p2pfed.store.sqlite import SqliteStore, verify_history
+from p2pfed.store.schema import MIGRATIONS
+from p2pfed.store.sqlite import SqliteStore, read_reputation, verify_history
 from p2pfed.store.state_dir import StateDir
 
 A = NodeId("A" * 56)
+BACKUP = f"node.v{len(MIGRATIONS)}.sqlite"
+"""Of a file that a later version migrates."""
 
 
 def checkpoint(seq: int, size: int = 2000) -> Checkpoint:
@@ -32,7 +35,7 @@ def checkpoint(seq: int, size: int = 2000) -> Checkpoint:
 async def filled(state: StateDir) -> None:
     """A closed store with a checkpoint and ten events."""
     store = SqliteStore(state)
-    await store.save(Save(checkpoint(1), {A: (1, "a1")}, {A: b"frame"}))
+    await store.save(Save(checkpoint(1), {A: (1, "a1")}, {A: b"frame"}, {A: b'{"score":1.5}'}, b'{"moved":2.5}'))
     await store.append([StoredEvent(i, float(i), "node_started", json.dumps({"n": i})) for i in range(1, 11)])
     store.close()
 
@@ -94,6 +97,23 @@ async def test_a_checkpoint_changed_on_disk_is_refused(state):
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
+        ("UPDATE reputation SET record = CAST('{\"score\":0.5}' AS BLOB)", r"remembers of member AAAAAAA .*backup"),
+        ("UPDATE reputation SET member = 'B'", "remembers of member B "),
+        ("UPDATE scales SET state = CAST('{\"moved\":9.5}' AS BLOB)", "scales of reputation"),
+    ],
+)
+async def test_a_reputation_changed_on_disk_is_refused(state, statement, said):
+    await filled(state)
+    assert read_reputation(state) == ({A: b'{"score":1.5}'}, b'{"moved":2.5}')
+    change(state, statement)
+    for reading in (SqliteStore, read_reputation):
+        with pytest.raises(StateCorrupt, match=said):
+            reading(state)
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
         ("UPDATE events SET json = '{\"n\":99}' WHERE id = 4", "event 4"),
         ("UPDATE events SET time = time + 1 WHERE id = 6", "event 6"),
         ("UPDATE events SET kind = 'other' WHERE id = 10", "event 10"),
@@ -144,7 +164,7 @@ async def test_every_file_of_the_database_is_its_owners_only(state, monkeypatch)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in state.root.iterdir()}
     store.close()
     assert set(modes.values()) == {0o600}, modes
-    assert {"node.sqlite", "node.sqlite-wal", "node.v1.sqlite"} <= modes.keys()
+    assert {"node.sqlite", "node.sqlite-wal", BACKUP} <= modes.keys()
 
 
 # --- versions ---------------------------------------------------------------------------------------------------------
@@ -157,11 +177,24 @@ async def test_an_older_file_is_migrated_after_a_backup(state, monkeypatch):
     assert store.restore().checkpoint.seq == 1
     assert await store.verify_chain() == 10
     store.close()
-    with sqlite3.connect(state.root / "node.v1.sqlite") as backup:
-        assert backup.execute("PRAGMA user_version").fetchone() == (1,)
+    with sqlite3.connect(state.root / BACKUP) as backup:
+        assert backup.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
         assert backup.execute("SELECT count(*) FROM events").fetchone() == (10,)
     backup.close()
     SqliteStore(state).close()  # and is then simply current
+
+
+async def test_a_file_of_the_first_version_has_no_reputation_and_gets_one(state, monkeypatch):
+    monkeypatch.setattr(sqlite, "MIGRATIONS", MIGRATIONS[:1])
+    monkeypatch.setattr(SqliteStore, "_open_epoch", lambda store: None)
+    SqliteStore(state).close()
+    monkeypatch.undo()
+    assert read_reputation(state) == ({}, b"")
+    store = SqliteStore(state)
+    assert (store.restore().peers, store.restore().scales) == ({}, b"")
+    await store.save(Save(peers={A: b"{}"}, scales=b"{}"))
+    assert read_reputation(state) == ({A: b"{}"}, b"{}")
+    store.close()
 
 
 async def test_a_migration_that_fails_leaves_the_old_file(state, monkeypatch):
@@ -273,7 +306,7 @@ async def main():
         published = os.urandom(30_000)  # another content, so another hash, each time this runs
         digest = hashlib.sha256(published).hexdigest()
         checkpoint = Checkpoint(seq, seq, digest, vector, b"o" * 90_000, b"{}", published, 0.5, "m")
-        await store.save(Save(checkpoint, {"A" * 56: (seq, "m")}))
+        await store.save(Save(checkpoint, {"A" * 56: (seq, "m")}, {}, {"A" * 56: b"%d" % seq}, b"%d" % seq))
         print("seq", seq, digest, flush=True)
         await store.append([StoredEvent(event, float(event), "round_completed", '{"round":%d}' % seq)])
         print("event", event, flush=True)
@@ -309,6 +342,7 @@ async def test_kill_9_at_any_moment_loses_nothing_acknowledged(state):
         assert signed.get(found.checkpoint.seq, found.checkpoint.statement_digest) == found.checkpoint.statement_digest
         assert np.all(found.checkpoint.vector == found.checkpoint.seq)
         assert found.marks == {A: (found.checkpoint.seq, "m")}
+        assert found.peers == {A: found.scales} and int(found.scales) == found.checkpoint.seq
         assert int(found.frames.get(NodeId("B" * 56), b"0")) >= acknowledged["frame"]
         assert found.last_event >= acknowledged["event"]
         assert await store.verify_chain() == found.last_event

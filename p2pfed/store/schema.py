@@ -1,0 +1,33 @@
+"""The tables of a node's database, and how those of older versions become them."""
+
+from __future__ import annotations
+
+from p2pfed.store.base import ROUND_KINDS
+
+KINDS = ", ".join(f"'{kind}'" for kind in ROUND_KINDS)
+"""For an SQL list."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE node (one INTEGER PRIMARY KEY CHECK (one = 1), instance TEXT NOT NULL, epoch INTEGER NOT NULL,
+           anchor BLOB NOT NULL) STRICT""",
+        """CREATE TABLE checkpoint (one INTEGER PRIMARY KEY CHECK (one = 1), round INTEGER NOT NULL,
+           seq INTEGER NOT NULL, statement_digest TEXT NOT NULL, vector BLOB NOT NULL, optimiser BLOB NOT NULL,
+           aggregation BLOB NOT NULL, published BLOB NOT NULL, threshold REAL, model TEXT NOT NULL,
+           sha256 BLOB NOT NULL) STRICT""",
+        "CREATE TABLE marks (member TEXT PRIMARY KEY, seq INTEGER NOT NULL, digest TEXT NOT NULL) STRICT",
+        "CREATE TABLE frames (member TEXT PRIMARY KEY, frame BLOB NOT NULL) STRICT",
+        """CREATE TABLE events (id INTEGER PRIMARY KEY, time REAL NOT NULL, kind TEXT NOT NULL, json TEXT NOT NULL,
+           hash BLOB NOT NULL) STRICT""",
+        f"CREATE INDEX rounds ON events (json_extract(json, '$.round'), id) WHERE kind IN ({KINDS})",
+    ),
+    (
+        "CREATE TABLE reputation (member TEXT PRIMARY KEY, record BLOB NOT NULL, sha256 BLOB NOT NULL) STRICT",
+        """CREATE TABLE scales (one INTEGER PRIMARY KEY CHECK (one = 1), state BLOB NOT NULL, sha256 BLOB NOT NULL)
+           STRICT""",
+    ),
+)
+"""Statements that take the file from schema version i to i + 1 (`PRAGMA user_version`); only ever appended to."""
+
+REPUTATION_SINCE = 2
+"""Schema version that reputation came with."""

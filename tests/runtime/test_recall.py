@@ -1,0 +1,67 @@
+"""What a restarted daemon remembers of its peers, by way of the real store."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2pfed.core.aggregation import Candidate
+from p2pfed.core.effects import Save
+from p2pfed.core.identity import node_id
+from p2pfed.core.node import GossipNode
+from p2pfed.core.settings import NodeSettings
+from p2pfed.core.types import NodeId, Reason
+from p2pfed.runtime.daemon import recall
+from p2pfed.store.sqlite import SqliteStore
+from p2pfed.store.state_dir import StateDir
+from tests.consortia import consortium
+
+BANKS = consortium(5)
+CHAIN = [BANKS.signed(0, 1)]
+PEERS = [NodeId(node_id(identity.public_key)) for identity in BANKS.members[1:]]
+
+
+def started(store: SqliteStore) -> GossipNode:
+    memory = recall(store.restore(), CHAIN)
+    return GossipNode(BANKS.members[0], BANKS.manifest, NodeSettings(), memory, np.random.default_rng(0))
+
+
+def judge(node: GossipNode, rng: np.random.Generator) -> None:
+    """One round of a node whose first peer sends the opposite of its model, and whose last one breaks a rule."""
+    own = node.rounds.vector
+    trained = own + np.float32(0.01) * rng.standard_normal(own.size, np.float32)
+    node.reputation.note_training(own, trained)
+    models = {peer: trained + np.float32(0.01) * rng.standard_normal(own.size, np.float32) for peer in PEERS}
+    models[PEERS[0]] = -10 * trained
+    for peer, vector in models.items():
+        node.reputation.arrived(peer, vector)
+    node.reputation.judge(trained, [Candidate(peer, vector, 100, 0) for peer, vector in models.items()])
+    node.reputation.offended(PEERS[-1], Reason.NOT_FINITE)
+
+
+def saved(node: GossipNode) -> Save:
+    return Save(peers=node.reputation.changed_records(), scales=node.reputation.state())
+
+
+async def test_what_is_thought_of_peers_survives_a_restart_byte_for_byte(tmp_path):
+    state, rng = StateDir(tmp_path), np.random.default_rng(1)
+    store = SqliteStore(state)
+    node = started(store)
+    written: dict[NodeId, bytes] = {}
+    for _ in range(6):
+        judge(node, rng)
+        save = saved(node)
+        written |= save.peers
+        await store.save(save)
+    store.close()
+    assert node.reputation.quarantined(PEERS[0])
+
+    store = SqliteStore(state)
+    again = started(store)
+    assert store.restore().peers == written and store.restore().scales == node.reputation.state()
+    assert again.reputation.state() == node.reputation.state()
+    assert again.reputation.peers == node.reputation.peers
+    assert again.reputation.quarantine == node.reputation.quarantine
+    for one in (node, again):  # and both go on alike, but for the echoes of models trained before the restart
+        judge(one, np.random.default_rng(2))
+    assert saved(again) == saved(node)
+    store.close()
