@@ -149,6 +149,17 @@ class Reputation:
             return 0.0
         return max(0.0, 1 - record.suspicion / self.THRESHOLD) * record.agreement
 
+    def fine(self) -> tuple[float, float]:
+        """Distance and disagreement up to which a model is no evidence, by what peers were like in recent merges."""
+        far = self._usual(self._scales.distances, self.DISTANCE_PRIOR, self.DISTANCE_LIMITS)
+        other = self._usual(self._scales.disagreements, self.OPINION_PRIOR, self.OPINION_LIMITS)
+        return far * 2**self.DISTANCE_OFFSET, other * 2**self.OPINION_OFFSET
+
+    def release_after(self, member: NodeId) -> int:
+        """Clean models in a row that end the quarantine of `member`."""
+        record = self.peers.get(member)
+        return int(self.RELEASE * 2 ** (record.strikes - 1)) if record and record.strikes else self.RELEASE
+
     # --- told by the node ---------------------------------------------------------------------------------------------
 
     def note_training(self, before: Vector, after: Vector) -> None:
@@ -298,7 +309,7 @@ class Reputation:
         record = self.peers[member]
         before, changes = record.standing, []
         if before == "quarantined":
-            if record.clean >= self.RELEASE * 2 ** (record.strikes - 1):
+            if record.clean >= self.release_after(member):
                 reason = f"{record.clean} clean models in a row"
                 changes = self._release(member, reason)
             return changes
