@@ -95,6 +95,10 @@ class GossipNode:
         """The answer to `asking`'s hello."""
         return self.presence.hello(self.updates.inbox.newest_seq(asking))
 
+    def serve(self, asking: NodeId, member: NodeId, frame: bytes) -> bytes:
+        """The answer to `asking`'s pull for an update of `member`, whose newest frame is `frame`: just that."""
+        return frame
+
     def name_of(self, member: NodeId) -> str:
         """A member's name; the short id of who has left the manifest."""
         entry = self.members.get(member)

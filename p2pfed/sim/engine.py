@@ -14,8 +14,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from p2pfed import __version__
-from p2pfed.adversary.attacks import attack_from_name
-from p2pfed.adversary.node import AttackingNode, Campaign
+from p2pfed.adversary.coalition import Coalition
+from p2pfed.adversary.node import AttackingNode
 from p2pfed.core import wire
 from p2pfed.core.events import (
     Event,
@@ -85,9 +85,9 @@ class Engine:
         self._standing: list[Standing] = []
         self._honest = [host for host in self._hosts if host.index not in population.roles.attackers]
         self._spread = SpreadLog(frozenset(h.index for h in self._honest), scenario.evaluation_period)
-        self._campaigns = {
-            node: Campaign(attack_from_name(section.kind, section.scale), section.start, section.stop)
-            for node, section in population.roles.attackers.items()
+        coalitions = {id(section): Coalition() for section in population.roles.attackers.values()}
+        self._attackers = {
+            node: (section.campaign(), coalitions[id(section)]) for node, section in population.roles.attackers.items()
         }
         self._lines: list[str] | None = [] if transcript else None
         self._sample = self._drawn_sample()
@@ -177,10 +177,9 @@ class Engine:
             software=__version__,
         )
         rng = self._stream(NODE, host.index, memory.epoch)
-        campaign = self._campaigns.get(host.index)
-        if campaign is None:
+        if host.index not in self._attackers:
             return GossipNode(host.identity, manifest, settings, memory, rng)
-        return AttackingNode(host.identity, manifest, settings, memory, rng, campaign)
+        return AttackingNode(host.identity, manifest, settings, memory, rng, *self._attackers[host.index])
 
     # --- running ------------------------------------------------------------------------------------------------------
 

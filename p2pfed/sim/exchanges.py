@@ -111,6 +111,8 @@ class Exchanges:
         seq, frame = peer.shelf.get(request.member, (0, b""))
         if seq <= request.after:
             return PullEnded(peer.id, request.member), 0
+        assert peer.node is not None
+        frame = peer.node.serve(asker, request.member, frame)
         try:
             update = self.open(frame)
         except RemoteFault as fault:

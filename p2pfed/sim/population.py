@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from zlib import crc32
@@ -140,13 +140,16 @@ def _payments(scenario: Scenario) -> Payments:
 
 def populate(scenario: Scenario, loaded: LoadedBanks) -> Population:
     """The nodes of a scenario whose rows are loaded; the same for the same arguments."""
-    roles = cast(scenario)
+    roles = cast(scenario, _publishers(scenario, loaded))
     identities = tuple(_identity(scenario.seed, name) for name in scenario.names)
     manifest = _manifest(scenario, loaded.contract, identities, roles.dial_out)
     return Population(
         manifest=manifest,
         identities=identities,
-        banks=tuple(_learning(manifest, rows, scenario.seed + i) for i, rows in enumerate(loaded.banks)),
+        banks=tuple(
+            poisoned(_learning(manifest, rows, scenario.seed + i), roles.attackers.get(i))
+            for i, rows in enumerate(loaded.banks)
+        ),
         train_rows=tuple(len(rows.train) for rows in loaded.banks),
         train_frauds=tuple(rows.train.frauds for rows in loaded.banks),
         probes=tuple(map(Probe.of, loaded.banks)),
@@ -154,15 +157,31 @@ def populate(scenario: Scenario, loaded: LoadedBanks) -> Population:
     )
 
 
-def cast(scenario: Scenario) -> Roles:
+def poisoned(bank: StackedBank, attackers: AttackersSection | None) -> StackedBank:
+    """The bank as it trains where it is one of `attackers`: some poison the rows that they train on."""
+    if attackers is None:
+        return bank
+    train = attackers.campaign().attack.rows(bank.rows.train)
+    return replace(bank, rows=replace(bank.rows, train=train))
+
+
+def _publishers(scenario: Scenario, loaded: LoadedBanks) -> list[int]:
+    """Banks with frauds enough to publish what they train."""
+    least = 0 if scenario.model.kind == "autoencoder" else scenario.gossip.publish_min_frauds
+    return [node for node, rows in enumerate(loaded.banks) if rows.train.frauds >= least]
+
+
+def cast(scenario: Scenario, publishers: Collection[int] | None = None) -> Roles:
     """Choose the nodes of every role: those named, and as many drawn from the seed as are asked for.
 
-    Each list is drawn by itself, so that one more straggler changes no attacker.
+    Each list is drawn by itself, so that one more straggler changes no attacker. A share of attackers is drawn among
+    `publishers`, who are everybody unless they are named; raises DataError where it is nobody.
     """
     chosen: dict[Place, tuple[int, ...]] = {}
     for name, pool in pools(scenario).items():
         taken = {_number(scenario.odd.bank)} if name == "attackers" and scenario.odd is not None else set[int]()
         chosen |= _draw(pool, scenario.nodes, taken, _stream(scenario.seed, name))
+    _draw_shares(scenario, range(scenario.nodes) if publishers is None else publishers, chosen)
     churn = 0 if scenario.churn is None else round(scenario.churn.share * scenario.nodes)
     churning = _draw([(("churn",), churn)], scenario.nodes, set(), _stream(scenario.seed, "churn"))
 
@@ -206,6 +225,25 @@ def _draw(
         if isinstance(selection, int):
             chosen[place], free = tuple(sorted(free[:selection])), free[selection:]
     return chosen
+
+
+def _draw_shares(scenario: Scenario, publishers: Collection[int], chosen: dict[Place, tuple[int, ...]]) -> None:
+    """Add to `chosen` the attackers that are asked for as a share of the publishers."""
+    taken = {node for place, nodes in chosen.items() if place[0] == "attackers" for node in nodes}
+    if scenario.odd is not None:
+        taken.add(_number(scenario.odd.bank))
+    free = [node for node in publishers if node not in taken]
+    free = _stream(scenario.seed, "attackers' share").permutation(free).tolist()
+    for i, entry in enumerate(scenario.attackers):
+        if entry.share is None:
+            continue
+        count = round(entry.share * len(publishers))
+        place = scenario.at("attackers", i, "share")
+        if count == 0:
+            raise DataError(f"{place}: {entry.share:g} of the {len(publishers)} banks that publish is nobody")
+        if count > len(free):
+            raise DataError(f"{place}: {count} attackers, but only {len(free)} banks that publish are left")
+        chosen["attackers", i, "nodes"], free = tuple(sorted(free[:count])), free[count:]
 
 
 def _identity(seed: int, name: str) -> Identity:

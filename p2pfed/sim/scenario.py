@@ -198,6 +198,9 @@ def contradictions(scenario: Scenario) -> Iterator[tuple[Place, str]]:
     yield from _unknown_nodes(scenario)
     for name, pool in pools(scenario).items():
         yield from _pool_problems(scenario, "attackers" if name == "attackers" else "nodes", pool)
+    for i, entry in enumerate(scenario.attackers):
+        if scenario.model.kind == "autoencoder" and entry.campaign().attack.poisons_rows:
+            yield ("attackers", i, "kind"), f"{entry.kind} poisons labels, from which an autoencoder learns nothing"
     if scenario.churn is not None and round(scenario.churn.share * scenario.nodes) == 0:
         one = 1 / scenario.nodes
         yield ("churn", "share"), f"{scenario.churn.share:g} of {scenario.nodes} nodes is none; {one:.2g} is one"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from p2pfed.adversary.attacks import attack_from_name
+from p2pfed.adversary.attacks import Campaign, attack_from_name, campaign_from_name
 from p2pfed.config import Section
 from p2pfed.core.aggregation import rule_from_name
 from p2pfed.core.payload import Encoding
@@ -17,6 +17,8 @@ LONGEST = 1e9
 """Seconds, some thirty years."""
 SLOWEST, FASTEST = 1e-6, 1e9
 """Megabits a second."""
+STRONGEST = 1e9
+"""Scale of an attack: float32 can still multiply weights by that."""
 
 
 def _megabits(value: float) -> float:
@@ -275,23 +277,35 @@ class ClockSkewSection(Section):
 
 
 class AttackersSection(Section):
-    """Nodes that publish poisoned models; drawn ones are never the odd bank."""
+    """Nodes that attack, and collude: each knows what all of this entry know. Drawn ones are never the odd bank."""
 
     kind: Annotated[str, AfterValidator(_attack)]
-    """`signflip` walks back what its training gained, `gaussian` adds noise to every weight."""
-    nodes: Selection
+    """What they do: an attack of the table below, such as `signflip` or `duty:1:2`."""
+    nodes: Selection = ()
     """Their names, or how many are drawn."""
-    scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """Strength: of a sign flip how many times the gain is walked back, of the noise its standard deviation."""
-    start: int = Field(default=1, ge=1)
-    """The attacker's first poisoned round."""
+    share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """In the place of `nodes`: so many of the banks that publish are drawn, as studies of attacks count them."""
+    scale: Annotated[float, Field(gt=0, le=STRONGEST)] | None = None
+    """Strength, the `scale` of the attack's formula; `null` is its usual one."""
+    start: int | None = Field(default=None, ge=1)
+    """The attacker's first poisoned round; `null` is 1, `drip`'s 30."""
     stop: int | None = Field(default=None, ge=1)
     """Its first honest round after that; `null` goes on to the end."""
+    duty: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=0)]] | None = None
+    """Poisoned rounds and honest ones by turns, such as `[1, 2]`; `null` is the attack's, most often always."""
+
+    def campaign(self) -> Campaign:
+        """A new one, for one attacker."""
+        return campaign_from_name(self.kind, self.scale, self.start, self.stop, self.duty)
 
     @model_validator(mode="after")
-    def _in_order(self) -> AttackersSection:
-        if self.stop is not None and self.stop <= self.start:
-            raise ValueError(f"stop is {self.stop}, not after start, {self.start}")
+    def _possible(self) -> AttackersSection:
+        if (self.nodes == ()) == (self.share is None):
+            raise ValueError("say who: either nodes (names, or how many) or share (of the banks that publish)")
+        try:
+            self.campaign()
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
         return self
 
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from p2pfed.adversary.attacks import SignFlip
-from p2pfed.adversary.node import AttackingNode, Campaign
+from p2pfed.adversary.attacks import Campaign
+from p2pfed.adversary.models import Backtrack
+from p2pfed.adversary.node import AttackingNode
 from p2pfed.core import wire
 from p2pfed.core.effects import Checkpoint, Effect, Publish, Push, Save
 from p2pfed.core.inputs import HeartbeatsReceived, Started, TimerFired, TrainerReady, TrainingFinished
@@ -19,7 +20,7 @@ POPULATION = population(scenario(nodes=3, dial_out=["bank-1"]))
 MANIFEST, IDENTITY = POPULATION.manifest, POPULATION.identities[0]
 TRUST = wire.trust_of(MANIFEST)
 SETTINGS = NodeSettings(rounds=10)
-CAMPAIGN = Campaign(SignFlip(2.0), start=2, stop=4)
+CAMPAIGN = Campaign(Backtrack(2.0), start=2, stop=4)
 
 
 def attacking(campaign: Campaign = CAMPAIGN, memory: Memory | None = None) -> AttackingNode:
@@ -111,5 +112,5 @@ def test_a_restart_convicts_it_of_nothing():
 
 
 def test_a_campaign_without_end_goes_on():
-    campaign = Campaign(SignFlip(1.0), start=3)
+    campaign = Campaign(Backtrack(1.0), start=3)
     assert [campaign.on(number) for number in (1, 2, 3, 1000)] == [False, False, True, True]

@@ -16,7 +16,7 @@ from p2pfed.learning.numpy_learner import NumpyLearner
 from p2pfed.learning.one_by_one import OneByOne
 from p2pfed.sim.engine import Engine
 from p2pfed.sim.history import History
-from p2pfed.sim.population import Population, cast
+from p2pfed.sim.population import Population, cast, poisoned
 from p2pfed.sim.scenario import Scenario
 from tests.learning.rows import draw
 
@@ -80,6 +80,7 @@ def population(s: Scenario, train: int = 200) -> Population:
             encoding=s.gossip.encoding,
             adoption_seconds=s.gossip.adoption_seconds,
             publish_min_frauds=s.gossip.publish_min_frauds,
+            reputation=s.gossip.reputation,
             topology=topology,
         ),
     )
@@ -90,6 +91,7 @@ def population(s: Scenario, train: int = 200) -> Population:
         banks.append(StackedBank(rows, 1.0, i, ThresholdSection()))
     frauds = tuple(bank.rows.train.frauds for bank in banks)
     probes = tuple(Probe.of(bank.rows) for bank in banks)
+    banks = [poisoned(bank, roles.attackers.get(i)) for i, bank in enumerate(banks)]
     return Population(manifest, identities, tuple(banks), (train,) * s.nodes, frauds, probes, roles)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfed.core.events import Event, ModelAdopted, RoundCompleted, UpdateAccepted, UpdateRefused
+from p2pfed.core.events import Event, ModelAdopted, RoundCompleted, StandingChanged, UpdateAccepted, UpdateRefused
 from p2pfed.core.types import NodeId
 from p2pfed.sim.engine import Engine
 from p2pfed.sim.history import History
@@ -199,6 +199,17 @@ def test_attacker_does_little_harm() -> None:
     for i in range(1, 5):
         assert happened.auprc(f"bank-{i}", 8) > 0.9 * peaceful.auprc(f"bank-{i}", 8)
         assert "bank-5" in happened.sources(f"bank-{i}")
+
+
+def test_quarantine_every_honest_bank_drops_both_attackers_and_nobody_else() -> None:
+    happened = run("quarantine")
+    honest = banks(*range(1, 9)) - banks(4, 7)
+    for who in honest:
+        changes = [event for _, event in happened.heard[who] if isinstance(event, StandingChanged)]
+        assert {happened.names[event.member] for event in changes if event.after == "quarantined"} == banks(4, 7)
+        assert {event.after for event in changes} == {"suspect", "quarantined"}
+        merged = happened.rounds(who)[-1][1].merged
+        assert {happened.names[member] for member in merged} == honest - {who}
 
 
 def test_clock_skew_disturbs_nobody() -> None:
