@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p2pfed.core.aggregation import AggregationRule, Candidate, rule_from_name
+from p2pfed.core.aggregation import AggregationRule, Candidate, SeesLoss, rule_from_name
 from p2pfed.core.consortium import Manifest
 from p2pfed.core.effects import Effect, Emit
 from p2pfed.core.momentum import Momentum
@@ -31,6 +31,8 @@ class Merging:
     def __init__(self, manifest: Manifest, updates: Updates, reputation: Reputation, problems: Problems) -> None:
         self._updates, self._reputation, self._problems = updates, reputation, problems
         self.rule: AggregationRule = rule_from_name(manifest.gossip.rule)
+        if isinstance(self.rule, SeesLoss):
+            self.rule.see(lambda vector: reputation.probe.loss(manifest.model, vector))
         self._judging = manifest.gossip.reputation
         self._momentum = Momentum()
         self.count = 0

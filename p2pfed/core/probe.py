@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ HELD_OUT, FRAUDS = 400, 64
 """Rows that models are looked at with, at most: a forward pass of so many takes a fraction of a millisecond."""
 FEW_FRAUDS, SUSPICIOUS = 3, 8
 """With fewer frauds than the first, as many held-out rows as the second stand in for them: those scored highest."""
+LEAST = 1e-7
+"""What a model is taken to say at least for what happened: nobody's loss is infinite for one sure mistake."""
 
 Scores = NDArray[np.float64]
 
@@ -26,12 +29,15 @@ class Probe:
 
     held_out: Vector
     frauds: Vector
+    labels: Vector = field(default_factory=lambda: np.zeros(0, np.float32))
+    """Of the held-out rows, 1 is fraud, float32 [n]; empty where they are not known."""
 
     @classmethod
     def of(cls, rows: BankRows) -> Probe:
         """Evenly spread rows of `validation`, and frauds of `train`."""
         frauds = rows.train.features[rows.train.labels == 1]
-        return cls(_spread(rows.validation.features, HELD_OUT).ravel(), _spread(frauds, FRAUDS).ravel())
+        held_out, labels = (_spread(of, HELD_OUT) for of in (rows.validation.features, rows.validation.labels))
+        return cls(held_out.ravel(), _spread(frauds, FRAUDS).ravel(), labels)
 
     def scores(self, spec: ModelSpec, vector: Vector) -> Scores:
         """What the model says of the held-out rows and, behind them, of the frauds; float64 [n + m].
@@ -41,6 +47,22 @@ class Probe:
         rows = np.concatenate([self.held_out, self.frauds]).reshape(-1, spec.inputs)
         said = forward.scores(spec, vector, rows).astype(np.float64)
         return np.where(np.isfinite(said), said, np.inf)
+
+    def loss(self, spec: ModelSpec, vector: Vector) -> float:
+        """Mean log loss of the model, frauds and legitimate rows counting alike; of autoencoders the legitimate error.
+
+        Infinity where weights are too large to compute with, 0 for every model where labels are not known.
+        """
+        if len(self.labels) == 0:
+            return 0.0
+        said = self.scores(spec, vector)
+        if np.isinf(said).any():
+            return math.inf
+        fraud = np.concatenate([self.labels == 1, np.ones(len(said) - len(self.labels), bool)])
+        if spec.kind != "mlp":
+            return float(said[~fraud].mean()) if not fraud.all() else 0.0
+        losses = -np.log(np.maximum(np.where(fraud, said, 1 - said), LEAST))
+        return float(np.mean([losses[kind].mean() for kind in (fraud, ~fraud) if kind.any()]))
 
     def disagreement(self, spec: ModelSpec, own: Scores, other: Scores) -> float:
         """Mean absolute difference over the held-out rows, at most 1; of autoencoders in units of the usual error."""

@@ -76,7 +76,8 @@ def _load(fields: dict[str, Any]) -> tuple[Learner, TrainerMessage]:
         "report": bank.report,
     }
     probe = Probe.of(bank.rows)
-    return learner, TrainerMessage("ready", answer, (probe.held_out.tobytes(), probe.frauds.tobytes()))
+    shown = (probe.held_out, probe.frauds, probe.labels)
+    return learner, TrainerMessage("ready", answer, tuple(part.tobytes() for part in shown))
 
 
 def learner_class(name: str) -> Any:

@@ -14,6 +14,10 @@ from p2pfed.core.weights import Vector
 
 SIZE = 6
 every_rule = pytest.mark.parametrize("name", sorted(RULES))
+but_balance = pytest.mark.parametrize("name", sorted(RULES.keys() - {"balance"}))
+self_centred = pytest.mark.parametrize("name", ["balance", "clip", "clipped", "mean", "nna", "ubar"])
+whole_models = pytest.mark.parametrize("name", sorted(RULES.keys() - {"median", "trimmed_mean"}))
+robust = pytest.mark.parametrize("name", sorted(RULES.keys() - {"mean"}))
 
 # Multiples of 1/64 below 8: adding them, and whole numbers, is exact in float32, so that a shift really is one.
 tame = st.integers(-512, 512).map(lambda i: i / 64)
@@ -57,7 +61,7 @@ def test_identical_inputs_give_the_identity(name: str, own: Vector, k: int) -> N
     assert merged.vector.dtype == np.float32
 
 
-@every_rule
+@but_balance
 @given(own=vectors(tame), peers=candidates(tame), shift=arrays(np.float32, SIZE, elements=st.integers(-8, 8)))
 def test_a_shift_of_all_models_shifts_the_result(name: str, own: Vector, peers: list[Candidate], shift: Vector) -> None:
     here = trained(name).merge(own, 100, peers)
@@ -81,27 +85,82 @@ def test_the_order_of_the_candidates_does_not_matter(
     assert first.state() == second.state()
 
 
+def test_balance_measures_models_by_their_length_so_a_shift_changes_whom_it_accepts() -> None:
+    own, far = np.ones(SIZE, np.float32), np.full(SIZE, 10, np.float32)
+    peer = Candidate(NodeId("PEER"), own + 1, 100, 0)
+    assert trained("balance").merge(own, 100, [peer]).own_weight == 1
+    assert trained("balance").merge(own + far, 100, [peer._replace(vector=peer.vector + far)]).own_weight == 0.5
+
+
 @every_rule
 @given(own=vectors(tame), peers=candidates(any_float))
-def test_weights_are_shares_and_the_node_keeps_at_least_an_equal_one(
-    name: str, own: Vector, peers: list[Candidate]
-) -> None:
+def test_weights_are_shares_that_with_the_own_one_sum_to_one(name: str, own: Vector, peers: list[Candidate]) -> None:
     merged = trained(name).merge(own, 100, peers)
     assert set(merged.weights) == {c.member for c in peers}
     assert all(w >= 0 for w in merged.weights.values())
-    assert merged.own_weight >= 1 / (1 + len(peers)) - 1e-9
+    assert -1e-9 <= merged.own_weight <= 1 + 1e-9
 
 
-@every_rule
+@self_centred
+@given(own=vectors(tame), peers=candidates(any_float))
+def test_a_node_keeps_at_least_an_equal_share(name: str, own: Vector, peers: list[Candidate]) -> None:
+    assert trained(name).merge(own, 100, peers).own_weight >= 1 / (1 + len(peers)) - 1e-9
+
+
+@whole_models
 @given(own=vectors(tame), peers=candidates(any_float))
 def test_a_merge_moves_no_further_than_the_weights_allow(name: str, own: Vector, peers: list[Candidate]) -> None:
     merged = trained(name).merge(own, 100, peers)
-    assert np.isfinite(merged.vector).all()
     distance = {c.member: float(np.linalg.norm(c.vector.astype(np.float64) - own)) for c in peers}
     bound = sum(w * distance[m] for m, w in merged.weights.items())
+    assert merged.displacement <= bound * (1 + 1e-5) + 1e-5
+
+
+@every_rule
+@given(own=vectors(any_float), peers=candidates(any_float))
+def test_whatever_is_finite_gives_a_finite_model_between_the_others(
+    name: str, own: Vector, peers: list[Candidate]
+) -> None:
+    merged = trained(name).merge(own, 100, peers)
+    models = np.array([own, *(c.vector for c in peers)], np.float64)
+    slack = 1e-5 * np.abs(models).max(axis=0) + 1e-5
+    assert np.all(models.min(axis=0) - slack <= merged.vector)
+    assert np.all(merged.vector <= models.max(axis=0) + slack)
+    assert all(np.isfinite(w) for w in merged.weights.values())
     moved = float(np.linalg.norm(merged.vector.astype(np.float64) - own))
-    assert moved <= bound * (1 + 1e-5) + 1e-5
-    assert merged.displacement == pytest.approx(moved, rel=1e-4, abs=1e-4)
+    rounded = 1e-6 * float(np.linalg.norm(own.astype(np.float64)))  # what adding to large numbers loses
+    assert merged.displacement == pytest.approx(moved, rel=1e-4, abs=1e-4 + rounded)
+
+
+@robust
+@pytest.mark.parametrize("factor", [1e6, 1e30])
+def test_one_model_scaled_up_among_six_throws_nobody(name: str, factor: float) -> None:
+    rng = np.random.default_rng(0)
+    own, *others = rng.normal(0, 1, (7, SIZE)).astype(np.float32)
+    peers = [Candidate(NodeId(f"PEER{i}"), v, 100, 0) for i, v in enumerate(others)]
+    peers[3] = peers[3]._replace(vector=peers[3].vector * np.float32(factor))
+    merged = trained(name, 1.0).merge(own, 100, peers)
+    farthest = max(float(np.linalg.norm(v - own)) for v in others)
+    assert merged.displacement <= farthest
+    assert trained("mean").merge(own, 100, peers).displacement > 1e4  # the test can fail
+
+
+@every_rule
+@given(own=vectors(tame), other=vectors(tame), k=st.integers(1, 8))
+def test_between_two_places_the_result_is_on_the_line(name: str, own: Vector, other: Vector, k: int) -> None:
+    """Copies of one model pull towards it, by whatever weight, and nowhere else."""
+    merged = trained(name).merge(own, 100, [Candidate(NodeId(f"PEER{i}"), other, 100, 0) for i in range(k)])
+    way, move = other.astype(np.float64) - own, merged.vector.astype(np.float64) - own
+    share = float(move @ way) / max(float(way @ way), 1e-12)
+    assert -1e-6 <= share <= 1 + 1e-6
+    np.testing.assert_allclose(move, share * way, atol=1e-5)
+
+
+@every_rule
+@given(own=vectors(tame), k=st.integers(1, 8), trust=st.floats(0.01, 1))
+def test_trust_scales_weights_and_never_parameters(name: str, own: Vector, k: int, trust: float) -> None:
+    peers = [Candidate(NodeId(f"PEER{i}"), own.copy(), 100, 0, trust) for i in range(k)]
+    np.testing.assert_allclose(trained(name).merge(own, 100, peers).vector, own, rtol=1e-6)
 
 
 @every_rule
@@ -149,5 +208,5 @@ def test_a_rule_begins_anew_where_the_checkpoint_is_another_rules(name: str, oth
 
 @every_rule
 def test_a_rule_knows_its_registry_name(name: str) -> None:
-    assert rule_from_name(name).name == name
+    assert rule_from_name(name).name == RULES[name]().name == name
     assert isinstance(rule_from_name(name), AggregationRule)

@@ -242,8 +242,8 @@ def test_the_registry_takes_names_and_classes() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("trimed_mean", "choose clip or mean"),
-        ("", "choose clip or mean"),
+        ("trimed_mean", "choose balance, clip, clipped, .* or ubar"),
+        ("", "choose balance, clip, clipped, .* or ubar"),
         ("no_such_module:Rule", "no_such_module"),
         ("p2pfed.core.aggregation:NoRule", "NoRule"),
         (":Rule", "cannot be loaded"),

@@ -1,4 +1,4 @@
-"""The default rule."""
+"""The default rule, and the one with a fixed radius that it comes from."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from statistics import median
 import numpy as np
 
 from p2pfed.core.aggregation.geometry import Doubles, copies, moves_to, norm, within
-from p2pfed.core.aggregation.rule import Candidate, Merged, RuleState
-from p2pfed.core.record import RecordError, canonical, parse
+from p2pfed.core.aggregation.rule import Candidate, Memoryless, Merged, memory_of, with_memory
 from p2pfed.core.weights import Vector
-from p2pfed.errors import StateCorrupt
 
 
 @dataclass(frozen=True)
@@ -71,18 +69,12 @@ class Clip:
 
     def state(self) -> bytes:
         """Own scale and remembered distances, as JSON."""
-        memory = canonical(_ClipState(self._own, tuple(self._ratios))).decode()
-        return canonical(RuleState(self.name, memory))
+        return with_memory(self.name, _ClipState(self._own, tuple(self._ratios)))
 
     def restore(self, state: bytes) -> None:
         """Go on from `state()`, unless another rule wrote it; raises StateCorrupt."""
-        try:
-            written = parse(RuleState, state)
-            if written.rule == self.name:
-                memory = parse(_ClipState, written.memory.encode())
-                self._own, self._ratios = memory.own, list(memory.ratios)
-        except RecordError as error:
-            raise StateCorrupt(f"the checkpoint's state of merge rule 'clip' is unreadable: {error}") from None
+        if (memory := memory_of(self.name, _ClipState, state)) is not None:
+            self._own, self._ratios = memory.own, list(memory.ratios)
 
     def _spread(self, ratios: Doubles, candidates: Sequence[Candidate]) -> float:
         """Median distance of recent merges in own scales; each version counts once, and near copies do not."""
@@ -106,3 +98,31 @@ class Clip:
         weights /= 1 + k
         # The node itself keeps at least the share that a plain average would give it.
         return np.asarray(weights * min(1.0, k / (1 + k) / weights.sum()))
+
+
+class Clipped(Memoryless):
+    """Self-centred clipping with a fixed radius: what the default rule is without its own scale.
+
+    ClippedGossip (He, Karimireddy, Jaggi 2022, arXiv 2202.01545, eq. 5) with equal weights and a given tau: x_i + sum_j
+    clip(x_j - x_i, tau) / (1 + k). It needs no number of attackers, but the radius: one that fits the first rounds
+    stops models from mixing or lets anything pass in later ones, and the paper's own choice of it needs the honest set.
+    """
+
+    name = "clipped"
+
+    def __init__(self, radius: float = 1.0) -> None:
+        """`radius`: as far as one model may be taken to be, Euclidean; raises ValueError unless it is above 0."""
+        if not 0 < radius < math.inf:
+            raise ValueError(f"the radius must be above 0 and finite, not {radius}")
+        self.radius = radius
+
+    def merge(self, own: Vector, rows: int, candidates: Sequence[Candidate]) -> Merged:
+        """own + sum_j min(1, tau / d_j) * (x_j - own) / (1 + k)."""
+        if not candidates:
+            return Merged(own, {}, 0.0)
+        candidates = sorted(candidates, key=lambda c: c.member)
+        moves, distances = moves_to(own, candidates)
+        share = 1.0 / (1 + len(candidates))
+        shortened = share * self.radius / np.maximum(distances, self.radius)
+        move: Vector = shortened.astype(np.float32) @ moves
+        return Merged(own + move, {c.member: share for c in candidates}, norm(move))

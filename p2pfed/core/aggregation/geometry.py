@@ -29,7 +29,7 @@ def coordinate_median(vectors: Sequence[Vector]) -> Vector:
     """
     if not vectors:
         raise ValueError("the median of no vectors is undefined")
-    median: Vector = np.median(np.stack(vectors), axis=0).astype(np.float32)
+    median: Vector = np.median(np.stack(vectors, dtype=np.float64), axis=0).astype(np.float32)
     return median
 
 
@@ -46,6 +46,15 @@ def moves_to(own: Vector, candidates: Sequence[Candidate]) -> tuple[Vector, Doub
         move *= np.float32(REACH) / np.sqrt(move @ move)
         squares[far] = REACH**2
     return moves, np.sqrt(squares.astype(np.float64))
+
+
+def squared_distances(models: Doubles) -> Doubles:
+    """Between all pairs of `models` [n, d], [n, n]: of their differences, which round less than products do."""
+    squares = np.zeros((len(models), len(models)))
+    for i in range(len(models) - 1):
+        apart = models[i + 1 :] - models[i]
+        squares[i, i + 1 :] = squares[i + 1 :, i] = np.vecdot(apart, apart)
+    return squares
 
 
 def norm(vector: Vector | Doubles) -> float:

@@ -7,18 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from p2pfed.core.aggregation.geometry import norm
-from p2pfed.core.aggregation.rule import Candidate, Merged, RuleState
-from p2pfed.core.record import canonical
+from p2pfed.core.aggregation.rule import Candidate, Memoryless, Merged
 from p2pfed.core.weights import Vector
 
 
-class Mean:
+class Mean(Memoryless):
     """The plain average of all models as the node hands them over, each counted once: no defence, the yardstick."""
 
     name = "mean"
-
-    def note_training(self, before: Vector, after: Vector) -> None:
-        """Nothing to remember."""
 
     def merge(self, own: Vector, rows: int, candidates: Sequence[Candidate]) -> Merged:
         """(own + sum of the others) / (1 + k)."""
@@ -31,10 +27,3 @@ class Mean:
         mean: Vector = (share * total).astype(np.float32)
         moved = norm(np.subtract(mean, own, dtype=np.float64))
         return Merged(mean, {c.member: share for c in candidates}, moved)
-
-    def state(self) -> bytes:
-        """Only the rule's name: there is no memory."""
-        return canonical(RuleState(self.name, ""))
-
-    def restore(self, state: bytes) -> None:
-        """Nothing to restore."""

@@ -3,23 +3,79 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-from p2pfed.core.aggregation.clip import Clip
+from p2pfed.core.aggregation.clip import Clip, Clipped
+from p2pfed.core.aggregation.coordinates import Median, TrimmedMean
+from p2pfed.core.aggregation.distances import GeometricMedian, Krum, MultiKrum, NearestNeighbours
 from p2pfed.core.aggregation.mean import Mean
 from p2pfed.core.aggregation.rule import AggregationRule
+from p2pfed.core.aggregation.screening import Balance, Ubar
 from p2pfed.errors import ConfigError
 
-RULES: dict[str, Callable[[], AggregationRule]] = {"clip": Clip, "mean": Mean}
+RULES: Mapping[str, Callable[..., AggregationRule]] = {
+    "clip": Clip,
+    "mean": Mean,
+    "clipped": Clipped,
+    "trimmed_mean": TrimmedMean,
+    "median": Median,
+    "geometric_median": GeometricMedian,
+    "krum": Krum,
+    "multi_krum": MultiKrum,
+    "nna": NearestNeighbours,
+    "balance": Balance,
+    "ubar": Ubar,
+}
+
+
+class Parameter(NamedTuple):
+    """What may stand behind a rule's name and a colon."""
+
+    means: str
+    convert: Callable[[str], Any]
+    example: str
+
+
+ATTACKERS = Parameter("the number of attackers in a merge, a whole number", int, "2")
+PARAMETERS: Mapping[str, Parameter] = {
+    "clipped": Parameter("the radius, a number above 0", float, "1.5"),
+    "balance": Parameter("the horizon in merges, a whole number from 1", int, "100"),
+    **dict.fromkeys(("trimmed_mean", "krum", "multi_krum", "nna", "ubar"), ATTACKERS),
+}
 
 
 def rule_from_name(name: str) -> AggregationRule:
-    """A new rule by its registry name or as `module:Class` (constructed without arguments); raises ConfigError."""
-    if name in RULES:
-        return RULES[name]()
+    """A new rule by its registry name, as `name:parameter`, or as `module:Class` (constructed without arguments).
+
+    Names of the registry come first: a module that is called like one cannot be loaded. Raises ConfigError.
+    """
+    before, colon, behind = name.partition(":")
+    if before not in RULES:
+        return _loaded(name)
+    if not colon:
+        return RULES[before]()
+    parameter = PARAMETERS.get(before)
+    if parameter is None:
+        raise ConfigError(f"merge rule {name!r}: {before!r} takes no parameter; write {before!r} alone")
+    try:
+        # of what Python takes for a number, only plain digits: one way to write a rule
+        if not re.fullmatch(r"[0-9]{1,9}" + r"(\.[0-9]{1,9})?" * (parameter.convert is float), behind):
+            raise ValueError(f"{behind!r} is none")
+        return RULES[before](parameter.convert(behind))
+    except ValueError as error:
+        wanted = f"{parameter.means}, such as {before}:{parameter.example}"
+        raise ConfigError(f"merge rule {name!r}: behind the colon belongs {wanted}; {error}") from None
+
+
+def _loaded(name: str) -> AggregationRule:
+    """A rule from a module of the operator's."""
     module, colon, attribute = name.partition(":")
     if not colon:
-        raise ConfigError(f"unknown merge rule {name!r}: choose {' or '.join(sorted(RULES))}, or write module:Class")
+        *others, last = sorted(RULES)
+        known = f"{', '.join(others)} or {last}"
+        raise ConfigError(f"unknown merge rule {name!r}: choose {known}, or write module:Class")
     try:
         rule = getattr(importlib.import_module(module), attribute)()
     except (ImportError, AttributeError, TypeError, ValueError) as error:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
+from p2pfed.core.record import RecordError, canonical, parse
 from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector
+from p2pfed.errors import StateCorrupt
+
+T = TypeVar("T")
+
+Loss = Callable[[Vector], float]
+"""How badly a model does on this node's own rows, at least 0; infinity where it cannot be computed with."""
 
 
 class Candidate(NamedTuple):
@@ -65,9 +72,46 @@ class AggregationRule(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class RuleState:
-    """What a rule leaves in a checkpoint: its name and, as JSON, its memory."""
+@runtime_checkable
+class SeesLoss(Protocol):
+    """A rule that also wants to know how models do on this node's own rows."""
 
+    def see(self, loss: Loss) -> None:
+        """Told once, before the first merge."""
+        ...
+
+
+class Memoryless:
+    """What a rule without memory leaves in a checkpoint: its name."""
+
+    name: str
+
+    def note_training(self, before: Vector, after: Vector) -> None:
+        """Nothing to remember."""
+
+    def state(self) -> bytes:
+        """Only the rule's name: there is no memory."""
+        return with_memory(self.name, "")
+
+    def restore(self, state: bytes) -> None:
+        """Nothing to restore."""
+
+
+@dataclass(frozen=True)
+class _RuleState:
     rule: str
     memory: str
+
+
+def with_memory(rule: str, memory: object) -> bytes:
+    """The state of a rule: its name and `memory`, a dataclass, as JSON."""
+    return canonical(_RuleState(rule, canonical(memory).decode() if memory else ""))
+
+
+def memory_of(rule: str, kind: type[T], state: bytes) -> T | None:
+    """What `rule` kept in `state`, None if another rule wrote it; raises StateCorrupt."""
+    try:
+        written = parse(_RuleState, state)
+        return parse(kind, written.memory.encode()) if written.rule == rule else None
+    except RecordError as error:
+        raise StateCorrupt(f"the checkpoint's state of merge rule {rule!r} is unreadable: {error}") from None
