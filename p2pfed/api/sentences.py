@@ -7,6 +7,7 @@ from typing import Any
 
 from p2pfed.api.schemas import printable
 from p2pfed.core.events import (
+    EquivocationProven,
     Event,
     Listening,
     ModelAdopted,
@@ -77,6 +78,13 @@ def _standing(event: StandingChanged, name_of: NameOf) -> str:
     return f"{name_of(event.member)} is now {event.after} (was {event.before}): {event.reason}{behind}"
 
 
+def _proven(event: EquivocationProven, name_of: NameOf) -> str:
+    return (
+        f"{name_of(event.member)} has signed two different updates with sequence number {event.seq}: "
+        f"proof {event.proof[:12]}"
+    )
+
+
 def _exchange(event: PeerBenched, name_of: NameOf) -> str:
     return f"exchange with {name_of(event.peer)} failed: {printable(event.error)}"
 
@@ -114,6 +122,7 @@ _SAY: dict[type, _Say] = {
     UpdateAccepted: _accepted,
     UpdateRefused: _refused,
     StandingChanged: _standing,
+    EquivocationProven: _proven,
     PeerBenched: _exchange,
     RoundCompleted: _round,
     ModelEvaluated: _evaluated,

@@ -36,8 +36,18 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class KeptProof:
+    """A proof of equivocation as it is remembered."""
+
+    proof: bytes
+    """`evidence.encode_proof` of it."""
+    cleared: int = 0
+    """The sequence number up to which the operator cleared its member with it; 0 is a proof that stands."""
+
+
+@dataclass(frozen=True)
 class Save:
-    """Make durable, in one commit, before the next effect: a checkpoint, replay marks and reputation, or a frame."""
+    """Make durable, in one commit, before the next effect: a checkpoint, marks and reputation, frames, proofs."""
 
     checkpoint: Checkpoint | None = None
     marks: dict[NodeId, tuple[int, str]] = field(default_factory=dict)
@@ -48,6 +58,8 @@ class Save:
     """`reputation.PeerRecord` of members, as JSON, where it changed."""
     scales: bytes = b""
     """What reputation is measured in (`Reputation.state`), if it changed."""
+    proofs: dict[str, KeptProof] = field(default_factory=dict)
+    """Proofs of equivocation under their digests, new or cleared."""
 
 
 @dataclass(frozen=True)

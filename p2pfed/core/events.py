@@ -83,6 +83,15 @@ class StandingChanged:
 
 
 @dataclass(frozen=True)
+class EquivocationProven:
+    """A member signed two different updates with one sequence number; `proof` is the digest of the proof."""
+
+    member: NodeId
+    seq: int
+    proof: str
+
+
+@dataclass(frozen=True)
 class PeerBenched:
     """A pull, push, hello or heartbeat exchange with a peer failed, and it is benched until `benched_until` for that.
 
@@ -154,6 +163,7 @@ Event = (
     | UpdateAccepted
     | UpdateRefused
     | StandingChanged
+    | EquivocationProven
     | PeerBenched
     | RoundCompleted
     | ModelEvaluated

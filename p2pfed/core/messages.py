@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -40,6 +41,41 @@ class Statement:
     payload_sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class SignedStatement:
+    """A statement without its payload, as anybody may show it: what its sender is held to."""
+
+    statement: Statement
+    signed: bytes
+    """The signature (64 bytes), then the statement's canonical JSON, which it covers."""
+    digest: str
+    """SHA-256 (hex) of that JSON, as `ModelUpdate.digest`."""
+
+
+@dataclass(frozen=True)
+class Equivocation:
+    """Two statements of one member with one sequence number that differ: see `core.evidence`."""
+
+    one: SignedStatement
+    other: SignedStatement
+    """The one with the higher digest."""
+
+    @property
+    def member(self) -> NodeId:
+        """Who signed both."""
+        return self.one.statement.sender
+
+    @property
+    def seq(self) -> int:
+        """The sequence number of both."""
+        return self.one.statement.seq
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of both statements' digests in order: the proof's name, whoever put it together."""
+        return hashlib.sha256(f"{self.one.digest}{self.other.digest}".encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class ModelUpdate:
     """A verified statement, its decoded weights float32 [schema.size], and the exact bytes to relay."""
@@ -55,6 +91,12 @@ class ModelUpdate:
 
     def __hash__(self) -> int:
         return hash(self.digest)
+
+    @cached_property
+    def head(self) -> SignedStatement:
+        """The statement and its signature, cut out of the frame (laid out as `core.wire` says)."""
+        end = 8 + int.from_bytes(self.frame[4:8], "little")
+        return SignedStatement(self.statement, self.frame[end : end + 64] + self.frame[8:end], self.digest)
 
     @cached_property
     def finite(self) -> bool:
@@ -92,9 +134,12 @@ class SignedHeartbeat:
 
 @dataclass(frozen=True)
 class HeartbeatTable:
-    """The rows a node knows, its own among them: whole up to 200 members, a random 200 above."""
+    """The rows a node knows, its own among them: whole up to 200 members, a random 200 above; and what it witnessed."""
 
     rows: tuple[SignedHeartbeat, ...]
+    heads: tuple[SignedStatement, ...] = ()
+    """The newest statement that it was given of some members, one of each."""
+    proofs: tuple[Equivocation, ...] = ()
 
 
 @dataclass(frozen=True)

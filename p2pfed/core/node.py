@@ -49,6 +49,7 @@ from p2pfed.core.rounds import Phase, Rounds
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.types import NodeId, Reason, Verdict, short
 from p2pfed.core.updates import Updates
+from p2pfed.core.witness import Witness
 
 HELLO_JUMP = 2**32
 """By so much one hello may raise the sequence number: a member may lie, and sequence numbers must never run out."""
@@ -70,15 +71,17 @@ class GossipNode:
         self.peers = PeerTable(self.me, manifest.roster, manifest.gossip.heartbeat_seconds)
         self.peers.block(settings.blocked)
         self._rng = rng
-        self.presence = Presence(signer, manifest, settings, memory.epoch, self.peers, self.problems, rng)
         self.reputation = Reputation(manifest.model, len(manifest.members), int(memory.instance[-8:], 16))
         self.reputation.restore(memory.scales, memory.peers)
+        self.witness = Witness(self.me, manifest, memory.proofs, self.reputation, self.problems)
+        self.presence = Presence(signer, manifest, settings, memory.epoch, self.peers, self.problems, self.witness, rng)
         self.updates = Updates(self.me, manifest, memory, self.peers, self.reputation, rng)
         self.rounds = Rounds(
             signer, manifest, settings, memory, self.peers, self.updates, self.reputation, self.problems
         )
         self._skipped: deque[range] = deque(maxlen=SKIPS_KEPT)
         """Sequence numbers that others named before this node came to sign them: it never will."""
+        self._answered = 0
 
     # --- what an interpreter may ask without an input -----------------------------------------------------------------
 
@@ -89,7 +92,8 @@ class GossipNode:
 
     def heartbeats(self) -> HeartbeatTable:
         """The table to answer an exchange with."""
-        return self.peers.rows(self.presence.row, self._answers_rng)
+        self._answered += 1
+        return self.presence.testify(self._answers_rng, self._answered)
 
     def hello(self, asking: NodeId) -> Hello:
         """The answer to `asking`'s hello."""
@@ -126,7 +130,7 @@ class GossipNode:
     def _started(self, _: Started, now: float) -> list[Effect]:
         effects: list[Effect] = [Emit(NodeStarted(self.rounds.round, len(self.members)))]
         effects += self.rounds.started(now)
-        effects += self.updates.published()
+        effects += [*self.updates.published(), *self.witness.started()]
         return [*effects, *self.presence.greet(now), *self._beat(now)]
 
     def _timer_fired(self, timer: TimerFired, now: float) -> list[Effect]:
@@ -138,7 +142,10 @@ class GossipNode:
         return self.presence.beat(self.rounds.seq, now)
 
     def _heartbeats_received(self, got: HeartbeatsReceived, now: float) -> list[Effect]:
-        effects = self.presence.heard(got, now)
+        effects = [*self.presence.heard(got, now), *self.witness.heard(got.table)]
+        for head in got.table.heads:
+            if head.statement.sender == self.me:
+                effects += self._own_update(head.statement.seq, got.via)
         return [*effects, *self.rounds.adopt(now)] if got.answered else effects
 
     def _hello_received(self, got: HelloReceived, now: float) -> list[Effect]:
@@ -179,7 +186,8 @@ class GossipNode:
         if statement.sender == self.me:
             effects = self._own_update(statement.seq, got.via)
         else:
-            effects = self.updates.offer(got, self.rounds.merging.count, now)
+            effects = self.witness.given(got.update)
+            effects += self.updates.offer(got, self.rounds.merging.count, now)
         return [*effects, *self.rounds.pulls_ended(now)]
 
     def _pull_ended(self, got: PullEnded, now: float) -> list[Effect]:
@@ -233,7 +241,8 @@ class GossipNode:
 
     def _pardoned(self, got: Pardoned, now: float) -> list[Effect]:
         changes = self.reputation.pardon(got.member)
-        return [Save(peers=self.reputation.changed_records()), *map(Emit, changes)]
+        cleared = self.witness.pardoned(got.member, self.updates.inbox.newest_seq(got.member))
+        return [Save(peers=self.reputation.changed_records()), *cleared, *map(Emit, changes)]
 
     def _manifest_changed(self, got: ManifestChanged, now: float) -> list[Effect]:
         new, old = got.manifest, self.manifest

@@ -26,6 +26,7 @@ from p2pfed.core.sampling import draw
 from p2pfed.core.settings import NodeSettings
 from p2pfed.core.types import NodeId
 from p2pfed.core.wire import seal_heartbeat
+from p2pfed.core.witness import Witness
 
 FIRST_PARTNERS = 3
 """Partners a tick until somebody has answered, and members told of a good-bye."""
@@ -48,12 +49,13 @@ class Presence:
         epoch: int,
         peers: PeerTable,
         problems: Problems,
+        witness: Witness,
         rng: np.random.Generator,
     ) -> None:
         self.me = node_id(signer.public_key)
         self.epoch = epoch
         self._signer, self._peers, self._problems, self._rng = signer, peers, problems, rng
-        self._settings = settings
+        self._settings, self._witness = settings, witness
         self._counter = 1
         self._ticks = 0
         self._answered = False
@@ -90,8 +92,13 @@ class Presence:
         )
 
     def table(self) -> HeartbeatTable:
-        """What we would tell a peer now: our own row and the others'."""
-        return self._peers.rows(self.row, self._rng)
+        """What we tell a peer now: our own row and the others', and what we witnessed."""
+        return self.testify(self._rng, self._ticks)
+
+    def testify(self, rng: np.random.Generator, turn: int) -> HeartbeatTable:
+        """The table of exchange number `turn`."""
+        rows = self._peers.rows(self.row, rng).rows
+        return HeartbeatTable(rows, *self._witness.told(turn))
 
     def beat(self, seq: int, now: float) -> list[Effect]:
         """Age the table, renew the own row, exchange with a partner, set the next timer."""

@@ -43,6 +43,8 @@ class PeerRecord:
     """CUSUM of the evidence."""
     bursts: float = 0.0
     """CUSUM of gross evidence alone, which forgives slowly: it finds who attacks now and then."""
+    proven: bool = False
+    """It signed two different updates with one number: quarantined, beyond what may be, until the operator's pardon."""
     faults: float = 0.0
     """Broken rules of the protocol; a tenth is forgiven with every model."""
     strikes: int = 0
@@ -140,6 +142,16 @@ class Reputation:
         """Who is quarantined, in order of ids."""
         return sorted(m for m in self.peers if self.quarantined(m))
 
+    @property
+    def releasable(self) -> list[NodeId]:
+        """Who is quarantined for its models and may mend, in order of ids."""
+        return [m for m in self.quarantine if not self.proven(m)]
+
+    def proven(self, member: NodeId) -> bool:
+        """Whether `member` was convicted of a lie, and not pardoned."""
+        record = self.peers.get(member)
+        return record is not None and record.proven
+
     def trust(self, member: NodeId) -> float:
         """Factor on the weight of `member`'s models, 0 to 1."""
         record = self.peers.get(member)
@@ -186,6 +198,14 @@ class Reputation:
         record = self._record(member)
         record.faults += FAULTS.get(reason, 1.0)
         return self._settle(member, f"protocol: {reason.sentence}")
+
+    def convict(self, member: NodeId) -> list[StandingChanged]:
+        """`member` signed two different updates with one number: a proof, no evidence to be weighed."""
+        record = self._record(member)
+        before, record.proven, record.standing = record.standing, True, "quarantined"
+        if before == "quarantined":
+            return []
+        return [StandingChanged(member, before, "quarantined", "proven: " + Reason.EQUIVOCATION.sentence, {})]
 
     def pardon(self, member: NodeId) -> list[StandingChanged]:
         """The operator's word: everything against `member` is forgotten but its strikes."""
@@ -307,6 +327,8 @@ class Reputation:
     def _settle(self, member: NodeId, reason: str) -> list[StandingChanged]:
         """Give `member` the standing that its scores ask for."""
         record = self.peers[member]
+        if record.proven:
+            return []
         before, changes = record.standing, []
         if before == "quarantined":
             if record.clean >= self.release_after(member):
@@ -315,7 +337,7 @@ class Reputation:
             return changes
         if record.suspicion >= self.THRESHOLD:
             changes = self._make_room(record.suspicion)
-            if len(self.quarantine) < self._most:
+            if len(self.releasable) < self._most:
                 record.standing, record.clean, record.struck = "quarantined", 0, record.looks
                 record.strikes += 1
         if record.standing != "quarantined":
@@ -332,7 +354,7 @@ class Reputation:
 
     def _make_room(self, suspicion: float) -> list[StandingChanged]:
         """Release the least suspected one if the quarantine is full and somebody clearly worse waits."""
-        held = self.quarantine
+        held = self.releasable
         if len(held) < self._most:
             return []
         least = min(held, key=lambda m: (self.peers[m].suspicion, m))

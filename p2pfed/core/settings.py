@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from p2pfed.core.effects import Checkpoint
+from p2pfed.core.effects import Checkpoint, KeptProof
 from p2pfed.core.messages import ModelUpdate
 from p2pfed.core.types import NodeId
 
@@ -37,3 +37,5 @@ class Memory:
     """The newest `Save.peers` of every member."""
     scales: bytes = b""
     """The newest `Save.scales`."""
+    proofs: dict[str, KeptProof] = field(default_factory=dict)
+    """Every `Save.proofs`."""

@@ -70,7 +70,7 @@ class Updates:
 
         effects: list[Effect] = []
         # one of those in quarantine is looked at as well: who has mended is released
-        held = self._reputation.quarantine
+        held = self._reputation.releasable
         probed = draw(held, 1, self._rng, askable) if held else []
         for member in [*self._sampler.choose(self._fanout, self._rng, wanted), *probed]:
             relays = [member] if dialable(member) else draw(self._ids, 1, self._rng, dialable)
@@ -124,8 +124,8 @@ class Updates:
         return effects
 
     def slots(self) -> list[Slot]:
-        """The updates of present members that the operator has not blocked, of the last 8 merges."""
-        return self.inbox.fresh(self._peers.welcome)
+        """The updates of the last 8 merges of members who are neither blocked by the operator nor proven liars."""
+        return self.inbox.fresh(lambda m: self._peers.welcome(m) and not self._reputation.proven(m))
 
     def expire(self, merges: int) -> list[Effect]:
         """Stop serving what this node merges no more: others would take over models that are too old."""

@@ -7,7 +7,9 @@ A frame carries one model update:
 The header is the canonical JSON of a `Statement`; the signature covers UPDATE_DOMAIN and the header, the header the
 payload's length and SHA-256. The payload is raw little-endian tensors in schema order; the zeros let a float32 payload
 be used where it lies, without a copy. A signed heartbeat is a signature over HEARTBEAT_DOMAIN and the canonical JSON of
-a `Heartbeat`, then that JSON; a table is its signed rows, each after its uint16 LE length.
+a `Heartbeat`, then that JSON; a table is its signed rows, each after its uint16 LE length. A length of 0 ends the rows:
+then come the signed statements that its sender was given of others, and after another 0 its proofs (see `evidence`).
+A table ends with what it has: nothing follows the rows where nothing was witnessed.
 """
 
 from __future__ import annotations
@@ -17,32 +19,40 @@ import math
 import struct
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TypeVar, get_args
+from typing import get_args
 
-from p2pfed.core import record
+from p2pfed.core import evidence, record
+from p2pfed.core.checks import MAX_DETAIL as MAX_DETAIL
+from p2pfed.core.checks import check_signature, parsed
 from p2pfed.core.consortium import Manifest
+from p2pfed.core.evidence import Held, nothing_held
 from p2pfed.core.fields import heartbeat_problem, hello_problem, statement_problem
-from p2pfed.core.identity import HEARTBEAT_DOMAIN, SIGNATURE_BYTES, UPDATE_DOMAIN, Signer, node_id, verify
-from p2pfed.core.messages import Heartbeat, HeartbeatTable, Hello, ModelUpdate, SignedHeartbeat, Statement
+from p2pfed.core.identity import HEARTBEAT_DOMAIN, SIGNATURE_BYTES, UPDATE_DOMAIN, Signer, node_id
+from p2pfed.core.messages import (
+    Equivocation,
+    Heartbeat,
+    HeartbeatTable,
+    Hello,
+    ModelUpdate,
+    SignedHeartbeat,
+    SignedStatement,
+    Statement,
+)
 from p2pfed.core.payload import Encoding, decode_payload, encode_payload, payload_length
 from p2pfed.core.types import NodeId, Reason, short
 from p2pfed.core.weights import ModelSchema, Vector
 from p2pfed.errors import ConfigError, RemoteFault
-
-T = TypeVar("T")
 
 MAGIC = b"P2F1"
 PREFIX = struct.Struct("<4sI")
 ALIGNMENT = 4
 MAX_HEADER = 4096
 MAX_TABLE_ROWS = 200
-MAX_TABLE = 256 * 1024
+MAX_TABLE_HEADS, MAX_TABLE_PROOFS = 8, 4
+MAX_TABLE = 272 * 1024
 MAX_HEARTBEAT = 1280
-"""A signed heartbeat, in bytes: 200 of them fit a table."""
+"""A signed heartbeat, in bytes: 200 of them fit a table, with all else that it may have."""
 MAX_HELLO = 4096
-MAX_DETAIL = 120
-"""Characters of a fault's detail: some of them are the peer's own."""
-
 _ROW_LENGTH = struct.Struct("<H")
 
 
@@ -143,13 +153,13 @@ def open_statement(head: bytes, trust: Trust) -> Statement:
     if len(head) < length:
         raise RemoteFault(Reason.MALFORMED, "the frame ends inside its head")
     header = _header(head)
-    statement = _parsed(Statement, header)
+    statement = parsed(Statement, header)
     if problem := statement_problem(statement):
         raise RemoteFault(Reason.MALFORMED, problem)
     end = PREFIX.size + len(header)
     if any(head[end + SIGNATURE_BYTES : length]):
         raise RemoteFault(Reason.MALFORMED, "the bytes between signature and payload are not zero")
-    _check_signature(trust, statement.sender, UPDATE_DOMAIN + header, head[end : end + SIGNATURE_BYTES])
+    check_signature(trust.manifest, statement.sender, UPDATE_DOMAIN + header, head[end : end + SIGNATURE_BYTES])
     _check_belongs(trust, statement)
     return statement
 
@@ -232,22 +242,36 @@ def open_heartbeat(signed: bytes, trust: Trust) -> SignedHeartbeat:
 
 
 def encode_table(table: HeartbeatTable) -> bytes:
-    """The rows one after another; raises ValueError beyond MAX_TABLE_ROWS."""
+    """Its parts one after another; raises ValueError beyond their limits."""
     if len(table.rows) > MAX_TABLE_ROWS:
         raise ValueError(f"a heartbeat table has at most {MAX_TABLE_ROWS} rows, this one has {len(table.rows)}")
-    return b"".join(_ROW_LENGTH.pack(len(row.signed)) + row.signed for row in table.rows)
+    if len(table.heads) > MAX_TABLE_HEADS or len(table.proofs) > MAX_TABLE_PROOFS:
+        raise ValueError(f"a heartbeat table has at most {MAX_TABLE_HEADS} statements and {MAX_TABLE_PROOFS} proofs")
+    parts = [row.signed for row in table.rows]
+    if table.heads or table.proofs:
+        parts += [b"", *(head.signed for head in table.heads)]
+    if table.proofs:
+        parts += [b"", *map(evidence.encode_proof, table.proofs)]
+    return b"".join(_ROW_LENGTH.pack(len(part)) + part for part in parts)
 
 
-def decode_table(data: bytes, trust: Trust, known: dict[NodeId, bytes]) -> HeartbeatTable:
-    """Check and read a table. Rows equal to the signed bytes in `known` are not verified again.
+def decode_table(data: bytes, trust: Trust, known: dict[NodeId, bytes], held: Held = nothing_held) -> HeartbeatTable:
+    """Check and read a table. Rows equal to the signed bytes in `known`, and statements `held`, are not verified again.
 
-    Rows of members this node does not know are left out: the peer's manifest may be newer or older than ours.
-    Raises RemoteFault if any other row is wrong, or a member has two.
+    What is about members this node does not know is left out: the peer's manifest may be newer or older than ours.
+    Raises RemoteFault if anything else is wrong, or a member has two rows or statements.
     """
     if len(data) > MAX_TABLE:
         raise RemoteFault(Reason.OVERSIZE, f"a table of {len(data)} bytes, the limit is {MAX_TABLE}")
+    rows, heads, proofs = _split_table(data)
+    return HeartbeatTable(
+        _decode_rows(rows, trust, known), _decode_heads(heads, trust, held), _decode_proofs(proofs, trust, held)
+    )
+
+
+def _decode_rows(parts: list[bytes], trust: Trust, known: dict[NodeId, bytes]) -> tuple[SignedHeartbeat, ...]:
     rows: dict[NodeId, SignedHeartbeat] = {}
-    for signed in _split_rows(data):
+    for signed in parts:
         row = _parse_heartbeat(signed)
         member = row.heartbeat.member
         if member not in trust.keys:
@@ -257,30 +281,69 @@ def decode_table(data: bytes, trust: Trust, known: dict[NodeId, bytes]) -> Heart
         if known.get(member) != signed:
             _check_heartbeat(row, trust)
         rows[member] = row
-    return HeartbeatTable(tuple(rows.values()))
+    return tuple(rows.values())
 
 
-def _split_rows(data: bytes) -> list[bytes]:
-    rows: list[bytes] = []
-    start = 0
+def _decode_heads(parts: list[bytes], trust: Trust, held: Held) -> tuple[SignedStatement, ...]:
+    heads: dict[NodeId, SignedStatement] = {}
+    for signed in parts:
+        head = evidence.parse_head(signed)
+        member = head.statement.sender
+        if member not in trust.keys:
+            continue
+        if member in heads:
+            raise RemoteFault(Reason.MALFORMED, f"two statements of {short(member)}")
+        evidence.check_head(head, trust.manifest, held)
+        heads[member] = head
+    return tuple(heads.values())
+
+
+def _decode_proofs(parts: list[bytes], trust: Trust, held: Held) -> tuple[Equivocation, ...]:
+    proofs: dict[str, Equivocation] = {}
+    for data in parts:
+        proof = evidence.parse_proof(data)
+        if proof.member not in trust.keys:
+            continue
+        if proof.digest in proofs:
+            raise RemoteFault(Reason.MALFORMED, f"one proof against {short(proof.member)} twice")
+        evidence.check_proof(proof, trust.manifest, held)
+        proofs[proof.digest] = proof
+    return tuple(proofs.values())
+
+
+_SECTIONS = ((MAX_TABLE_ROWS, "rows"), (MAX_TABLE_HEADS, "statements"), (MAX_TABLE_PROOFS, "proofs"))
+
+
+def _split_table(data: bytes) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """The rows, the signed statements and the proofs, none of them looked at."""
+    parts: tuple[list[bytes], list[bytes], list[bytes]] = ([], [], [])
+    section = start = 0
     while start < len(data):
-        if len(rows) == MAX_TABLE_ROWS:
-            raise RemoteFault(Reason.OVERSIZE, f"a table of more than {MAX_TABLE_ROWS} rows")
+        most, what = _SECTIONS[section]
         if start + _ROW_LENGTH.size > len(data):
             raise RemoteFault(Reason.MALFORMED, "the table ends inside a row's length")
         (length,) = _ROW_LENGTH.unpack_from(data, start)
         start += _ROW_LENGTH.size
         if start + length > len(data):
             raise RemoteFault(Reason.MALFORMED, "the table ends inside a row")
-        rows.append(data[start : start + length])
+        if length:
+            if len(parts[section]) == most:
+                raise RemoteFault(Reason.OVERSIZE, f"a table of more than {most} {what}")
+            parts[section].append(data[start : start + length])
+        elif section == len(parts) - 1:
+            raise RemoteFault(Reason.MALFORMED, f"a table of more than {len(parts)} parts")
+        else:
+            section += 1
         start += length
-    return rows
+    if section and not parts[section]:
+        raise RemoteFault(Reason.MALFORMED, "the table ends with an empty part")
+    return parts
 
 
 def _parse_heartbeat(signed: bytes) -> SignedHeartbeat:
     if len(signed) > MAX_HEARTBEAT:
         raise RemoteFault(Reason.OVERSIZE, f"a heartbeat of {len(signed)} bytes, the limit is {MAX_HEARTBEAT}")
-    heartbeat = _parsed(Heartbeat, signed[SIGNATURE_BYTES:])
+    heartbeat = parsed(Heartbeat, signed[SIGNATURE_BYTES:])
     if problem := heartbeat_problem(heartbeat):
         raise RemoteFault(Reason.MALFORMED, problem[:MAX_DETAIL])
     return SignedHeartbeat(heartbeat, signed)
@@ -288,7 +351,8 @@ def _parse_heartbeat(signed: bytes) -> SignedHeartbeat:
 
 def _check_heartbeat(row: SignedHeartbeat, trust: Trust) -> None:
     heartbeat, signed = row.heartbeat, row.signed
-    _check_signature(trust, heartbeat.member, HEARTBEAT_DOMAIN + signed[SIGNATURE_BYTES:], signed[:SIGNATURE_BYTES])
+    body, signature = signed[SIGNATURE_BYTES:], signed[:SIGNATURE_BYTES]
+    check_signature(trust.manifest, heartbeat.member, HEARTBEAT_DOMAIN + body, signature)
     if heartbeat.consortium != trust.manifest.consortium:
         raise RemoteFault(Reason.OTHER_CONSORTIUM, heartbeat.consortium)
 
@@ -318,21 +382,3 @@ def decode_hello(data: bytes) -> Hello:
     if problem := hello_problem(hello):
         raise RemoteFault(Reason.MALFORMED, problem)
     return hello
-
-
-# --- Checks -----------------------------------------------------------------------------------------------------------
-
-
-def _parsed(kind: type[T], data: bytes) -> T:
-    try:
-        return record.parse_canonical(kind, data)
-    except record.RecordError as error:
-        raise RemoteFault(Reason.MALFORMED, str(error)[:MAX_DETAIL]) from None
-
-
-def _check_signature(trust: Trust, member: NodeId, message: bytes, signature: bytes) -> None:
-    key = trust.keys.get(member)
-    if key is None:
-        raise RemoteFault(Reason.NOT_A_MEMBER, ascii(short(member)))
-    if not verify(key, message, signature):
-        raise RemoteFault(Reason.FORGED_SIGNATURE, short(member))

@@ -330,7 +330,7 @@ class Driver:
     async def heartbeats(self, asking: NodeId, table: bytes) -> bytes:
         """Take a peer's table and answer ours."""
         self._check_backlog()
-        received = wire.decode_table(table, self._trust, self.node.peers.known())
+        received = wire.decode_table(table, self._trust, self.node.peers.known(), self.node.witness.holds)
         self.put(HeartbeatsReceived(received, asking, answered=False))
         return wire.encode_table(self.node.heartbeats())
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from p2pfed.api.sentences import sentence
 from p2pfed.api.stream import kind
 from p2pfed.core.events import (
+    EquivocationProven,
     Event,
     ModelEvaluated,
     PeerBenched,
@@ -54,6 +55,8 @@ def _level(event: Event) -> int:
         return logging.WARNING if event.reason.verdict is Verdict.REJECT else logging.DEBUG
     if isinstance(event, ProblemRaised):
         return logging.ERROR if event.severity == "error" else logging.WARNING
+    if isinstance(event, EquivocationProven):
+        return logging.WARNING
     if isinstance(event, StandingChanged):
         return logging.WARNING if event.after == "quarantined" else logging.INFO
     if isinstance(event, (UpdateAccepted, PeerBenched, RoundCompleted, ModelEvaluated)):

@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 from p2pfed.core import wire
 from p2pfed.core.effects import ExchangeHeartbeats, FetchManifest, Pull, Push, SayHello
+from p2pfed.core.evidence import encode_proof
 from p2pfed.core.inputs import (
     ExchangeFailed,
     HeartbeatsReceived,
@@ -26,7 +27,7 @@ from p2pfed.sim.host import Host
 from p2pfed.sim.network import Network
 
 ROW_LENGTH_BYTES = 2
-"""In front of each row of a table on the wire."""
+"""In front of each part of a table on the wire."""
 NO_ANSWER, REFUSED = "no answer", "connection refused"
 
 Request = Pull | Push | ExchangeHeartbeats | SayHello | FetchManifest
@@ -172,4 +173,9 @@ def _body_of(request: Request) -> int:
 
 def _length(table: HeartbeatTable) -> int:
     """Bytes of a table as `wire.encode_table` writes it."""
-    return sum([len(row.signed) for row in table.rows]) + ROW_LENGTH_BYTES * len(table.rows)
+    sizes = [len(row.signed) for row in table.rows]
+    if table.heads or table.proofs:
+        sizes += [0, *[len(head.signed) for head in table.heads]]
+    if table.proofs:
+        sizes += [0, *[len(encode_proof(proof)) for proof in table.proofs]]
+    return sum(sizes) + ROW_LENGTH_BYTES * len(sizes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from p2pfed.core.effects import Checkpoint, Save
+from p2pfed.core.effects import Checkpoint, KeptProof, Save
 from p2pfed.core.identity import Identity
 from p2pfed.core.node import GossipNode
 from p2pfed.core.probe import Probe
@@ -26,7 +26,7 @@ class Clock:
 
 @dataclass(slots=True)
 class Disk:
-    """What survives `kill -9`: the newest checkpoint, replay marks, acknowledged frames, reputation."""
+    """What survives `kill -9`: the newest checkpoint, replay marks, acknowledged frames, reputation, proofs."""
 
     epoch: int = 0
     """How often the node has been started."""
@@ -35,6 +35,7 @@ class Disk:
     frames: dict[NodeId, bytes] = field(default_factory=dict)
     peers: dict[NodeId, bytes] = field(default_factory=dict)
     scales: bytes = b""
+    proofs: dict[str, KeptProof] = field(default_factory=dict)
 
     def save(self, saved: Save) -> None:
         """Make `saved` durable."""
@@ -43,6 +44,7 @@ class Disk:
         self.frames |= saved.frames
         self.peers |= saved.peers
         self.scales = saved.scales or self.scales
+        self.proofs |= saved.proofs
 
 
 @dataclass(slots=True)

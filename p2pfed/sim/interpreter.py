@@ -132,8 +132,9 @@ class Interpreter:
         disk.epoch += 1
         updates = tuple(self._exchanges.open(frame) for frame in disk.frames.values())
         memory = Memory(
-            disk.epoch, f"{host.index:032x}", disk.checkpoint, dict(disk.marks), updates, dict(disk.peers), disk.scales
-        )
+            disk.epoch, f"{host.index:032x}", disk.checkpoint, dict(disk.marks), updates, dict(disk.peers), disk.scales,
+            dict(disk.proofs),
+        )  # fmt: skip
         host.shelf, host.timers = {}, {}
         host.node = self._make_node(host, memory)
         self._watcher.changed(host)

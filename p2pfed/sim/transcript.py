@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from p2pfed.core.events import (
+    EquivocationProven,
     Event,
     Listening,
     ModelAdopted,
@@ -77,6 +78,7 @@ _SAY: dict[type, _Say] = {
     PeerChanged: _peer,
     UpdateAccepted: _accepted,
     UpdateRefused: lambda event, name_of: f"refuses an update of {name_of(event.member)}: {event.reason.sentence}",
+    EquivocationProven: lambda event, name_of: f"proves that {name_of(event.member)} signed two updates {event.seq}",
     StandingChanged: lambda event, name_of: f"takes {name_of(event.member)} for {event.after}: {event.reason}",
     RoundCompleted: _round,
     RunFinished: lambda event, name_of: f"has done its {event.round} rounds",

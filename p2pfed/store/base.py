@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from p2pfed.core.effects import Checkpoint, Save
+from p2pfed.core.effects import Checkpoint, KeptProof, Save
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt
 
@@ -52,6 +52,8 @@ class Restored:
     """Newest `Save.peers` per member: what the reputation knows of it."""
     scales: bytes
     """Newest `Save.scales`; empty before the first."""
+    proofs: dict[str, KeptProof]
+    """Newest `Save.proofs` per digest, in the order in which they were first saved."""
     manifests: tuple[bytes, ...]
     """Signed manifests, lowest version first; the caller verifies them."""
     last_event: int
@@ -70,7 +72,7 @@ class Store(Protocol):
         ...
 
     async def save(self, save: Save) -> None:
-        """Commit a checkpoint, replay marks, pushed frames and reputation together.
+        """Commit a checkpoint, replay marks, pushed frames, reputation and proofs together.
 
         Raises StateCorrupt rather than let the own sequence number go back or stand for another statement.
         Marks only rise; a lower one is left out.
@@ -161,6 +163,7 @@ class MemoryDisk:
     frames: dict[NodeId, bytes] = field(default_factory=dict)
     peers: dict[NodeId, bytes] = field(default_factory=dict)
     scales: bytes = b""
+    proofs: dict[str, KeptProof] = field(default_factory=dict)
     manifests: dict[int, bytes] = field(default_factory=dict)
     events: list[tuple[StoredEvent, bytes]] = field(default_factory=list)
     anchor: bytes = FIRST_LINK
@@ -182,6 +185,7 @@ class MemoryStore:
             frames=dict(self._disk.frames),
             peers=dict(sorted(self._disk.peers.items())),
             scales=self._disk.scales,
+            proofs=dict(self._disk.proofs),
             manifests=tuple(signed for _, signed in sorted(self._disk.manifests.items())),
             last_event=events[-1][0].id if events else 0,
         )
@@ -201,6 +205,7 @@ class MemoryStore:
         disk.frames |= save.frames
         disk.peers |= save.peers
         disk.scales = save.scales or disk.scales
+        disk.proofs |= save.proofs
 
     async def save_manifest(self, version: int, signed: bytes) -> None:
         """See Store."""

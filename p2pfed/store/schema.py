@@ -26,6 +26,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE scales (one INTEGER PRIMARY KEY CHECK (one = 1), state BLOB NOT NULL, sha256 BLOB NOT NULL)
            STRICT""",
     ),
+    (
+        """CREATE TABLE proofs (digest TEXT PRIMARY KEY, proof BLOB NOT NULL, cleared INTEGER NOT NULL,
+           sha256 BLOB NOT NULL) STRICT""",
+    ),
 )
 """Statements that take the file from schema version i to i + 1 (`PRAGMA user_version`); only ever appended to."""
 

@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 
-from p2pfed.core.effects import Checkpoint, Save
+from p2pfed.core.effects import Checkpoint, KeptProof, Save
 from p2pfed.core.types import NodeId
 from p2pfed.errors import DiskFault, LocalFault, StateCorrupt, StateLocked
 from p2pfed.store.base import (
@@ -157,6 +157,7 @@ class SqliteStore:
                 frames=frames,
                 peers=peers,
                 scales=scales,
+                proofs=_proofs(db, self._state.database),
                 manifests=self._state.manifests(),
                 last_event=self._end()[0],
             )
@@ -198,6 +199,11 @@ class SqliteStore:
             self._db.executemany(
                 "INSERT OR REPLACE INTO reputation VALUES (?, ?, ?)",
                 [(member, record, _content_hash((member, record))) for member, record in save.peers.items()],
+            )
+            self._db.executemany(
+                "INSERT INTO proofs VALUES (?, ?, ?, ?) ON CONFLICT (digest)"
+                " DO UPDATE SET proof = excluded.proof, cleared = excluded.cleared, sha256 = excluded.sha256",
+                [(d, k.proof, k.cleared, _content_hash((d, k.proof, k.cleared))) for d, k in save.proofs.items()],
             )
             if save.scales:
                 self._db.execute(
@@ -300,6 +306,16 @@ def _anchor(db: sqlite3.Connection) -> bytes:
 def _verify(db: sqlite3.Connection) -> int:
     rows = db.execute("SELECT id, time, kind, json, hash FROM events ORDER BY id")
     return check_chain(_anchor(db), ((StoredEvent(*content), stored) for *content, stored in rows))
+
+
+def _proofs(db: sqlite3.Connection, path: Path) -> dict[str, KeptProof]:
+    proofs = {}
+    for *content, stored in db.execute("SELECT digest, proof, cleared, sha256 FROM proofs ORDER BY rowid"):
+        if _content_hash(content) != stored:
+            raise _corrupt(path, f"the proof {content[0][:12]} does not have the hash it was saved with")
+        digest, proof, cleared = content
+        proofs[digest] = KeptProof(proof, cleared)
+    return proofs
 
 
 def _reputation(db: sqlite3.Connection, path: Path) -> tuple[dict[NodeId, bytes], bytes]:

@@ -15,6 +15,7 @@ from p2pfed.api.sentences import sentence
 from p2pfed.api.stream import EventLog, kind, to_json
 from p2pfed.core import events
 from p2pfed.core.events import (
+    EquivocationProven,
     Event,
     Listening,
     ModelAdopted,
@@ -59,6 +60,7 @@ ONE_OF_EACH: list[Event] = [
     ProblemCleared("ALONE", A),
     ProblemCleared("ALONE"),
     StandingChanged(A, "suspect", "quarantined", "its models", {"score": 4.0, "distance": np.float64(200.0)}),
+    EquivocationProven(A, 7, "ab" * 32),
 ]
 
 

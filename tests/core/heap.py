@@ -19,6 +19,7 @@ from p2pfed.core.effects import (
     Emit,
     ExchangeHeartbeats,
     Halt,
+    KeptProof,
     Publish,
     Pull,
     Push,
@@ -113,6 +114,7 @@ class Disk:
     frames: dict[NodeId, bytes] = field(default_factory=dict)
     peers: dict[NodeId, bytes] = field(default_factory=dict)
     scales: bytes = b""
+    proofs: dict[str, KeptProof] = field(default_factory=dict)
 
 
 class Network:
@@ -142,8 +144,9 @@ class Network:
         disk.epoch += 1
         updates = tuple(open_update(f, self.trust) for f in disk.frames.values())
         memory = Memory(
-            disk.epoch, f"{i:032x}", disk.checkpoint, dict(disk.marks), updates, dict(disk.peers), disk.scales
-        )
+            disk.epoch, f"{i:032x}", disk.checkpoint, dict(disk.marks), updates, dict(disk.peers), disk.scales,
+            dict(disk.proofs),
+        )  # fmt: skip
         endpoints = self.manifest.members[i].endpoints
         settings = NodeSettings(self.rounds, 1, endpoints, "test")
         rng = np.random.default_rng([self.seed, i, disk.epoch])
@@ -181,13 +184,14 @@ class Network:
     def carry_out(self, me: NodeId, effect: Effect) -> None:
         delay = float(self.rng.uniform(0.01, 0.1))
         match effect:
-            case Save(checkpoint, marks, frames, peers, scales):
+            case Save(checkpoint, marks, frames, peers, scales, proofs):
                 disk = self.disks[me]
                 disk.checkpoint = checkpoint or disk.checkpoint
                 disk.marks.update(marks)
                 disk.frames.update(frames)
                 disk.peers.update(peers)
                 disk.scales = scales or disk.scales
+                disk.proofs.update(proofs)
             case Publish(member, seq, frame):
                 self.shelves[me][member] = (seq, frame)
             case Withdraw(member):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfed.core import record, wire
+from p2pfed.core import checks, record, wire
 from p2pfed.core.identity import HEARTBEAT_DOMAIN, Identity
 from p2pfed.core.messages import Heartbeat, HeartbeatTable, Hello, SignedHeartbeat
 from p2pfed.core.types import NodeId, Reason
@@ -155,8 +155,8 @@ def test_a_table_comes_back_as_it_went():
 def test_rows_already_known_are_not_verified_again(monkeypatch):
     rows = [row_of(signer) for signer in HOUSE.members]
     verified = []
-    real = wire.verify
-    monkeypatch.setattr(wire, "verify", lambda *args: verified.append(args) or real(*args))
+    real = checks.verify
+    monkeypatch.setattr(checks, "verify", lambda *args: verified.append(args) or real(*args))
     known = {r.heartbeat.member: r.signed for r in rows[:2]}
     wire.decode_table(table(*(r.signed for r in rows)), TRUST, known)
     assert [key for key, _, _ in verified] == [HOUSE.members[2].public_key]

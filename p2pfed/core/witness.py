@@ -1,0 +1,171 @@
+"""What members signed, held side by side: how one that tells different things to different nodes is found.
+
+A node keeps the newest few statements that it was *given*, by a pull, a relay or a push, of each member, and tells the
+newest of some members with every heartbeat exchange; whoever holds another statement with that number has the proof in
+its hands. Why whole signed statements and not numbers and digests in the heartbeats: a heartbeat row is the accused's
+own word, so a liar would put into it whatever suits it, or nothing; a digest from a third party proves nothing before
+the statement behind it was fetched, which would be one more request with its own limits and blame. A statement is
+some 700 bytes, eight of them cost an exchange less than the rows of twenty members, and need no answer.
+
+What others tell is compared and not kept: nobody can push another's statements out of this memory, and a member's own
+statements only push out its own. Honest nodes hold the same recent numbers, as all of them pull all the time.
+
+Proofs spread with the same exchange. At most `MOST_PROOFS` of one member stand: more of them prove no more, and what a
+liar signs by the thousand must fill nobody's disk. What an operator has cleared stays known: neither that proof nor any
+other of a number that this node had seen by then convicts again; what the member signs later can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain, islice
+from typing import TypeVar
+
+from p2pfed.core.consortium import Manifest
+from p2pfed.core.effects import Effect, Emit, KeptProof, Save
+from p2pfed.core.events import EquivocationProven
+from p2pfed.core.evidence import contradiction, encode_proof, open_proof
+from p2pfed.core.membership import MAX_WATCHED
+from p2pfed.core.messages import Equivocation, HeartbeatTable, ModelUpdate, SignedStatement
+from p2pfed.core.problems import Problems
+from p2pfed.core.reputation import Reputation
+from p2pfed.core.types import NodeId, Reason, short
+from p2pfed.core.wire import MAX_TABLE_HEADS, MAX_TABLE_PROOFS
+from p2pfed.errors import RemoteFault, StateCorrupt
+
+T = TypeVar("T")
+
+HEADS_KEPT = 4
+"""Statements kept of a member: two nodes that pull at different moments must have some number in common."""
+MOST_PROOFS = 2
+"""Standing proofs kept, and told, of one member."""
+
+
+class Witness:
+    """The statements a node was given, and the proofs it knows: `proofs` under their digests, oldest first."""
+
+    def __init__(
+        self,
+        me: NodeId,
+        manifest: Manifest,
+        remembered: dict[str, KeptProof],
+        reputation: Reputation,
+        problems: Problems,
+    ) -> None:
+        """`remembered` is what was saved of proofs; raises StateCorrupt if one of them is none."""
+        self._me, self._reputation, self._problems = me, reputation, problems
+        self._heads: dict[NodeId, tuple[SignedStatement, ...]] = {}
+        self.proofs: dict[str, tuple[Equivocation, int]] = {}
+        """Each with the sequence number up to which its member was cleared with it; 0 is a proof that stands."""
+        for digest, kept in remembered.items():
+            try:
+                self.proofs[digest] = open_proof(kept.proof, manifest), kept.cleared
+            except RemoteFault as fault:
+                if fault.reason is Reason.NOT_A_MEMBER:
+                    continue  # it has been expelled since
+                raise StateCorrupt(f"the remembered proof {digest[:12]} is none: {fault}") from None
+        for proof in self.standing():
+            if proof.member != me:
+                reputation.convict(proof.member)
+
+    def standing(self, member: NodeId | None = None) -> list[Equivocation]:
+        """The proofs that no operator has cleared, of everybody or of `member`."""
+        return [p for p, cleared in self.proofs.values() if not cleared and member in (None, p.member)]
+
+    def holds(self, head: SignedStatement) -> bool:
+        """Whether exactly this signed statement is here: it need not be verified again."""
+        kept = self._heads.get(head.statement.sender, ())
+        proven = chain.from_iterable((p.one, p.other) for p, _ in self.proofs.values())
+        return any(k.signed == head.signed for k in chain(kept, proven))
+
+    def started(self) -> list[Effect]:
+        """Tell the operator again of what stands."""
+        return [effect for proof in self.standing() for effect in self._alarm(proof)]
+
+    def given(self, update: ModelUpdate) -> list[Effect]:
+        """Compare another member's update, however it came, with what was given before, and keep its statement."""
+        head = update.head
+        sender = head.statement.sender
+        kept = self._heads.get(sender, ())
+        if any(k.digest == head.digest for k in kept):
+            return []
+        effects = self._compare(head)
+        if not kept and len(self._heads) >= MAX_WATCHED:
+            del self._heads[next(iter(self._heads))]
+        self._heads[sender] = (*kept[1 - HEADS_KEPT :], head)
+        return effects
+
+    def heard(self, table: HeartbeatTable) -> list[Effect]:
+        """Compare what another node was given with what was given here, and learn the proofs it knows."""
+        effects = [effect for head in table.heads for effect in self._compare(head)]
+        return [*effects, *(effect for proof in table.proofs for effect in self._learn(proof))]
+
+    def told(self, turn: int) -> tuple[tuple[SignedStatement, ...], tuple[Equivocation, ...]]:
+        """What the exchange of number `turn` tells: the newest statement of some members, and some proofs, in turn."""
+        heads = tuple(kept[-1] for kept in _some(list(self._heads.values()), MAX_TABLE_HEADS, turn))
+        return heads, tuple(_some(self.standing(), MAX_TABLE_PROOFS, turn)) if self.proofs else ()
+
+    def pardoned(self, member: NodeId, newest_seq: int) -> list[Effect]:
+        """The operator clears what stands against `member`, whose newest update here has that number."""
+        standing = self.standing(member)
+        if not standing:
+            return []
+        seen = max(newest_seq, 1)
+        self.proofs |= {proof.digest: (proof, seen) for proof in standing}
+        saved = {proof.digest: KeptProof(encode_proof(proof), seen) for proof in standing}
+        return [Save(proofs=saved), *self._problems.clear("EQUIVOCATION", member)]
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _compare(self, head: SignedStatement) -> list[Effect]:
+        for kept in self._heads.get(head.statement.sender, ()):
+            if kept.statement.seq == head.statement.seq and (proof := contradiction(kept, head)):
+                return self._learn(proof)
+        return []
+
+    def _learn(self, proof: Equivocation) -> list[Effect]:
+        """Take over a verified proof: durable first, then told and acted upon."""
+        member = proof.member
+        if proof.digest in self.proofs or len(self.standing(member)) >= MOST_PROOFS or self._cleared(proof):
+            return []
+        self.proofs[proof.digest] = proof, 0
+        changes = self._reputation.convict(member) if member != self._me else []
+        saved = {proof.digest: KeptProof(encode_proof(proof))}
+        return [
+            Save(proofs=saved, peers=self._reputation.changed_records()),
+            Emit(EquivocationProven(member, proof.seq, proof.digest)),
+            *map(Emit, changes),
+            *self._alarm(proof),
+        ]
+
+    def _cleared(self, proof: Equivocation) -> bool:
+        """Whether it is about a number that the operator has looked at: proven then, or seen by then."""
+        cleared = [(p.seq, seen) for p, seen in self.proofs.values() if seen and p.member == proof.member]
+        return any(proof.seq == seq or proof.seq <= seen for seq, seen in cleared)
+
+    def _alarm(self, proof: Equivocation) -> list[Effect]:
+        what = f"signed two different updates with sequence number {proof.seq}"
+        if proof.member == self._me:
+            return self._problems.raise_(
+                "EQUIVOCATION",
+                "error",
+                f"this node's own key has {what}: the others do not merge its models any more",
+                "look for a second daemon with a copy of this state directory, or for a restored backup; then ask the "
+                "other banks' operators to clear it",
+                proof.member,
+            )
+        return self._problems.raise_(
+            "EQUIVOCATION",
+            "error",
+            f"{short(proof.member)} has {what}; its models are not merged",
+            f"see `p2pfed evidence show {proof.digest[:12]}` and ask that bank; only the admins expel",
+            proof.member,
+        )
+
+
+def _some(values: list[T], most: int, turn: int) -> Iterable[T]:
+    """At most so many of `values`, others with every turn."""
+    if len(values) <= most:
+        return values
+    start = most * turn % len(values)
+    return islice(chain(values, values), start, start + most)
