@@ -106,7 +106,7 @@ def test_from_keys_to_a_joined_manifest(town, said):
         assert "3 members" in said("join", "-c", f"{name}/node.yaml", "--manifest", "manifest-1.json",
                                    "--fingerprint", told)  # fmt: skip
     checks = json.loads(said("check", "-c", "bank-b/node.yaml", "--json"))["checks"]
-    assert " ".join(c["name"] for c in checks) == "configuration state disk history keys manifest ports data"
+    assert " ".join(c["name"] for c in checks) == "configuration state disk history keys manifest reputation ports data"
     assert checks[-1]["train_rows"] == 420
 
 

@@ -43,7 +43,7 @@ async def test_status_on_one_screen(admin, p2pfed):
     code, out, _ = await p2pfed("status")
     assert code == 0
     assert out.startswith("bank-a (AAAAAAA) is ok, up 12s, p2pfed 1.2.3\n")
-    assert "members     2: 1 alive, 0 suspect, 1 failed" in out
+    assert "members     2: 1 alive, 0 suspect, 1 failed, 1 quarantined" in out
 
 
 async def test_a_degraded_node_ends_status_with_1_and_its_problems(admin, p2pfed):
@@ -65,12 +65,61 @@ async def test_members_as_a_table(admin, p2pfed):
     lines = out.splitlines()
     assert code == 0
     assert lines[0].split() == [
-        *("NAME", "ID", "STATUS", "ADDRESS", "SEEN", "RTT", "MANIFEST", "VERSION", "PROTO", "AGE", "NOTE")
+        *("NAME", "ID", "STATUS", "STANDING", "ADDRESS", "SEEN", "RTT", "MANIFEST", "VERSION", "PROTO", "AGE", "NOTE")
     ]
-    assert lines[1].split() == ["bank-a", "AAAAAAA", "alive", "-", "2s", "-", "3", "1.2.3", "1", "4"]
+    assert lines[1].split() == ["bank-a", "AAAAAAA", "alive", "-", "-", "2s", "-", "3", "1.2.3", "1", "4"]
+    assert lines[2].split()[:4] == ["bank-b", "BBBBBBB", "alive", "quarantined"]
     assert lines[-1] == "2 members: 2 alive"
     code, out, _ = await p2pfed("members", "--json")
     assert [row["name"] for row in json.loads(out)] == ["bank-a", "bank-b"]
+
+
+async def test_a_peer_is_explained_in_plain_words(admin, p2pfed):
+    code, out, _ = await p2pfed("peer", "show", "bank-b")
+    assert code == 0
+    assert out.splitlines() == [
+        "bank-b (BBBBBBB) is quarantined: its models are looked at, and weigh nothing.",
+        "score         4.50; suspect at 2, quarantined at 4. It is the worst of: its models 4.50, "
+        "gross ones now and then 2.00, broken rules 0.25",
+        "newest model  is as bad as counts: +1.00 to the score, from -0.5 to +1 a model",
+        "distance      40 times what a round of own training moves the model; up to 8 is fine: too much",
+        "disagreement  2 times what a round of own training changes on own held-out payments; up to 5 is fine: fine",
+        "own frauds    given a fraud probability of 0.125 on average, less than usual: its models weigh 0.25 for that; "
+        "fine",
+        "seen          14 models judged, quarantined 1 time",
+        "what next     3 of 10 clean models in a row release it; `p2pfed peer pardon bank-b` does so now",
+    ]
+    code, out, _ = await p2pfed("peer", "show", "bank-b", "--json")
+    assert json.loads(out) == json.loads(admin.node.reputation("bank-b").model_dump_json())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"standing": "trusted", "score": 0.0, "looks": 0}, "No model of it has been judged yet."),
+        ({"standing": "trusted", "score": 0.0, "trust": 1.0, "evidence": -0.5}, "nothing speaks against it"),
+        ({"standing": "suspect", "trust": 0.4, "score": 2.5}, "every clean model takes 0.5 off the score"),
+        ({"standing": "trusted", "idle": 4, "score": 0.0}, "but its models bring nothing new, and weigh nothing"),
+        ({"judging": False}, "The manifest turns reputation off"),
+        ({"blocked": True}, "blocked by the operator"),
+        ({"agreement": 0.01}, "its models weigh 0.01 for that; too little"),
+    ],
+)
+async def test_what_a_peer_is_like_changes_the_words(admin, p2pfed, monkeypatch, changes, said):
+    reply = admin.node.reputation("bank-b").model_copy(update=changes)
+    monkeypatch.setattr(admin.node, "reputation", lambda _: reply)
+    assert said in (await p2pfed("peer", "show", "bank-b"))[1]
+
+
+@pytest.mark.parametrize("verb", ["block", "unblock", "pardon"])
+async def test_the_operators_word_on_a_peer(admin, p2pfed, verb):
+    code, out, _ = await p2pfed("peer", verb, "bank-b")
+    assert (code, out.startswith("bank-b "), admin.node.told) == (0, True, [(verb, "bank-b")])
+    code, out, _ = await p2pfed("peer", verb, "bank-b", "--json")
+    assert json.loads(out)["detail"].startswith("bank-b ")
+    code, _, err = await p2pfed("peer", verb, "bank x/../status")
+    assert code == 2
+    assert err == "p2pfed: 'bank x/../status' is not a member; `p2pfed members` lists the members\n"
 
 
 async def test_events_since_an_id(admin, p2pfed):

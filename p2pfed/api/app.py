@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from pydantic import TypeAdapter
 from p2pfed.api.guard import Guard, Handler, add_headers
 from p2pfed.api.metrics import NodeMetrics
 from p2pfed.api.openapi import Parameter, Route, document
-from p2pfed.api.schemas import Accepted, EventRow, MemberRow, RoundRow, Status, UpdateRow
+from p2pfed.api.schemas import Accepted, EventRow, MemberRow, ReputationReply, RoundRow, Status, UpdateRow
 from p2pfed.api.stream import EventLog, Subscription
 from p2pfed.api.view import NodeView
 from p2pfed.core.types import Address
-from p2pfed.errors import ConfigError, StateLocked, Unavailable
+from p2pfed.errors import ConfigError, StateLocked, Unavailable, UsageError
 from p2pfed.store.base import StoredEvent
 
 WRITE_SECONDS = 30.0
@@ -40,6 +40,18 @@ _SINCE_EVENT = Parameter("since", 0, 0, 2**53, "events after this id; a stream g
 ROUTES = (
     Route("GET", "/api/v1/status", "status", "Health, problems, learning and this process", Status),
     Route("GET", "/api/v1/members", "members", "Every member as this node sees it", MemberRow, many=True),
+    Route(
+        "GET", "/api/v1/members/{member}/reputation", "reputation", "What this node thinks of a member, and why",
+        ReputationReply,
+    ),
+    Route(
+        "POST", "/api/v1/members/{member}/block", "block", "Have nothing to do with a member", Accepted, writes=True,
+    ),
+    Route("POST", "/api/v1/members/{member}/unblock", "unblock", "End a block", Accepted, writes=True),
+    Route(
+        "POST", "/api/v1/members/{member}/pardon", "pardon", "Forget what speaks against a member", Accepted,
+        writes=True,
+    ),
     Route(
         "GET", "/api/v1/rounds", "rounds", "Completed rounds, oldest first", RoundRow, True,
         parameters=(_SINCE_ROUND, _ROWS),
@@ -159,6 +171,22 @@ class AdminServer:
     async def _members(self, _: web.Request) -> web.Response:
         return _json(_MEMBERS.dump_json(self._view.members()))
 
+    async def _reputation(self, request: web.Request) -> web.Response:
+        with _named():
+            return _json(self._view.reputation(request.match_info["member"]).model_dump_json())
+
+    async def _block(self, request: web.Request) -> web.Response:
+        with _named():
+            return _accepted(await self._view.block(request.match_info["member"], True))
+
+    async def _unblock(self, request: web.Request) -> web.Response:
+        with _named():
+            return _accepted(await self._view.block(request.match_info["member"], False))
+
+    async def _pardon(self, request: web.Request) -> web.Response:
+        with _named():
+            return _accepted(await self._view.pardon(request.match_info["member"]))
+
     async def _updates(self, _: web.Request) -> web.Response:
         return _json(_UPDATES.dump_json(self._view.updates()))
 
@@ -216,7 +244,7 @@ class AdminServer:
 
     async def _stop(self, _: web.Request) -> web.Response:
         self._view.stop()
-        return _json(Accepted(detail="stopping").model_dump_json())
+        return _accepted("stopping")
 
     async def _reload(self, _: web.Request) -> web.Response:
         return _json(Accepted(detail="reloaded", changes=self._view.reload()).model_dump_json())
@@ -255,6 +283,19 @@ def round_rows(events: Sequence[StoredEvent]) -> list[RoundRow]:
             evaluated[fields["round"]] = {"metrics": fields["metrics"], "threshold": fields["threshold"]}
     unknown = {"metrics": None, "threshold": None}
     return [RoundRow(**fields, **evaluated.get(number, unknown)) for number, fields in completed.items()]
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    """Within, a member that is none is not found."""
+    try:
+        yield
+    except UsageError as error:
+        raise web.HTTPNotFound(text=str(error)) from None
+
+
+def _accepted(detail: str) -> web.Response:
+    return _json(Accepted(detail=detail).model_dump_json())
 
 
 def _sse(event: StoredEvent) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from p2pfed.errors import LocalFault, Unavailable
+from p2pfed.errors import LocalFault, Unavailable, UsageError
 from p2pfed.store.state_dir import StateDir
 
 TIMEOUT_SECONDS = 10
@@ -22,7 +22,9 @@ class AdminClient:
         self.path = StateDir(state_dir).admin_socket
 
     def get(self, path: str) -> Any:
-        """The decoded JSON answer to GET `path`; raises Unavailable if no daemon runs, LocalFault if it refuses."""
+        """The decoded JSON answer to GET `path`; raises Unavailable if no daemon runs, UsageError if it
+        knows nothing of that name, LocalFault if it refuses.
+        """
         return self._request("GET", path)
 
     def post(self, path: str) -> Any:
@@ -76,6 +78,8 @@ class AdminClient:
         if response.status >= 400:
             detail = _problem(response.read())
             connection.close()
+            if response.status == http.client.NOT_FOUND:
+                raise UsageError(detail)
             raise LocalFault(f"the daemon refused {method} {path}: {detail}")
         return connection, response
 

@@ -83,6 +83,14 @@ class _Read:
                 seen.add_metric([member.name], member.seen_seconds)
         yield _states("p2pfed_members", "Members by state", "state", states)
         yield seen
+        judged = [member for member in self._members if member.standing is not None]
+        trust = {member.name: member.trust or 0.0 for member in judged}
+        yield _states("p2pfed_peer_reputation", "Factor on the weight of a peer's models, 0 to 1", "peer", trust)
+        score = {member.name: member.score or 0.0 for member in judged}
+        yield _states("p2pfed_peer_suspicion", "What speaks against a peer; 4 quarantines", "peer", score)
+        yield GaugeMetricFamily(
+            "p2pfed_peers_quarantined", "Peers whose models are not merged", self._status.consortium.quarantined
+        )
 
     def _process(self) -> Iterator[Metric]:
         process = self._status.self

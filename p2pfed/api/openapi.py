@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from pydantic.json_schema import models_json_schema
 from p2pfed.api.schemas import ErrorReply
 
 PROBLEM_JSON = "application/problem+json"
+PLACE = re.compile(r"{(\w+)}")
+"""A part of a route's path that stands for a text."""
 TOKEN = "token"
 """Name of the security scheme of routes that write."""
 
@@ -73,7 +76,7 @@ def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.handler,
         "summary": route.summary,
-        "parameters": [_parameter(p) for p in route.parameters],
+        "parameters": [*map(_in_path, PLACE.findall(route.path)), *map(_parameter, route.parameters)],
         "responses": {
             "200": {"description": "success", "content": content},
             "default": {"description": "an error", "content": {PROBLEM_JSON: {"schema": _reference(ErrorReply)}}},
@@ -82,6 +85,10 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.writes:
         operation["security"] = [{TOKEN: []}]
     return operation
+
+
+def _in_path(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:

@@ -72,6 +72,8 @@ class ConsortiumStatus(Reply):
     alive: int
     suspect: int
     failed: int
+    quarantined: int
+    """Members whose models this node does not merge."""
     expires_in_days: float
 
 
@@ -138,6 +140,9 @@ class Status(Reply):
     self: SelfStatus
 
 
+Standing = Literal["trusted", "suspect", "quarantined"]
+
+
 class MemberRow(Reply):
     """One member of the manifest as this node sees it."""
 
@@ -153,7 +158,62 @@ class MemberRow(Reply):
     proto: int | None
     age: int | None
     """Rounds behind its newest update known here."""
+    standing: Standing | None
+    """Null for this node itself."""
+    score: float | None
+    """What speaks against it; at 2 it is suspect, at 4 quarantined."""
+    trust: float | None
+    """Factor on the weight of its models, 0 to 1."""
     note: ForeignText
+
+
+class ReputationReply(Reply):
+    """What this node thinks of one member, and the numbers behind it: measured here, on models that arrived here."""
+
+    name: str
+    id: str
+    blocked: bool
+    judging: bool
+    """Whether the manifest lets reputation decide."""
+    standing: Standing
+    trust: float
+    """Factor on the weight of its models, 0 to 1; `agreement` is part of it."""
+    score: float
+    """The largest of `models`, `bursts` and a quarter of the square of `faults`."""
+    suspect_at: float
+    quarantine_at: float
+    models: float
+    """Evidence of its models added up, never below 0."""
+    bursts: float
+    """Gross evidence alone added up, which good models hardly take off."""
+    faults: float
+    """Broken rules of the protocol; a tenth is forgiven with every model."""
+    evidence: float
+    """Of its newest model, -0.5 to 1; above 0 speaks against it."""
+    distance: float
+    """Of its newest model, in units of what a round of own training moves."""
+    distance_fine: float
+    """Up to here a distance is no evidence; follows what members were like in the last merges."""
+    disagreement: float
+    """Of its newest model about own held-out rows, in units of what a round of own training changes there."""
+    disagreement_fine: float
+    recognition: float
+    """Mean fraud probability that its newest model gives own frauds."""
+    agreement: float
+    """Factor on its weight: the square of its recognition beside what is usual, at most 1."""
+    agreement_fine: float
+    idle: int
+    """Models in a row that brought nothing: the one before again, or one of this node's own."""
+    idle_at: int
+    """So many in a row weigh nothing."""
+    looks: int
+    """Models judged."""
+    strikes: int
+    """How often it was quarantined."""
+    clean: int
+    """Clean models in a row."""
+    release_after: int
+    """So many end a quarantine; twice as many with every strike."""
 
 
 class UpdateRow(Reply):

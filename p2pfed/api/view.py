@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from p2pfed.api.schemas import MemberRow, Status, UpdateRow
+from p2pfed.api.schemas import MemberRow, ReputationReply, Status, UpdateRow
 
 
 class NodeView(Protocol):
@@ -22,6 +22,10 @@ class NodeView(Protocol):
         """All other members of the manifest."""
         ...
 
+    def reputation(self, member: str) -> ReputationReply:
+        """What is thought of another member, given by name or id; raises UsageError if there is none."""
+        ...
+
     def ready(self) -> bool:
         """Whether state and listener are open and the node is not stopping; peers do not matter."""
         ...
@@ -35,4 +39,15 @@ class NodeView(Protocol):
 
         Raises ConfigError, and the old configuration stays.
         """
+        ...
+
+    async def block(self, member: str, blocked: bool) -> str:
+        """Have nothing to do with another member, or again; durable on return. Says what is so now.
+
+        Raises UsageError if there is none of that name or id, LocalFault if the configuration says otherwise.
+        """
+        ...
+
+    async def pardon(self, member: str) -> str:
+        """Forget what speaks against another member; durable on return. Says what was forgotten; raises UsageError."""
         ...

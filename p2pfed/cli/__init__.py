@@ -32,6 +32,10 @@ COMMANDS = (
     ("status", "daemon:status"),
     ("members", "daemon:members"),
     ("events", "daemon:events"),
+    ("peer show", "peer:about"),
+    ("peer block", "peer:block"),
+    ("peer unblock", "peer:unblock"),
+    ("peer pardon", "peer:pardon"),
     ("score", "score:score"),
     ("simulate", "simulate:simulate"),
     ("replay", "replay:replay"),
@@ -49,6 +53,7 @@ COMMANDS = (
 )
 
 GROUPS = {
+    "peer": "What this node thinks of a member, and the operator's word on it.",
     "consortium": "Found a consortium, admit and remove banks, sign its manifest.",
     "data": "Make, divide and look at payments.",
     "cluster": "Many real daemons on this machine.",

@@ -113,7 +113,7 @@ def _status_text(reply: dict[str, Any]) -> str:
         f"consortium  {consortium['name']}, manifest {consortium['manifest_version']}, expires in "
         f"{consortium['expires_in_days']:.0f} days",
         f"members     {consortium['members']}: {consortium['alive']} alive, {consortium['suspect']} suspect, "
-        f"{consortium['failed']} failed",
+        f"{consortium['failed']} failed, {consortium['quarantined']} quarantined",
         f"learning    {learning['state']}, round {rounds}, update {learning['seq']}, loss {_number(learning['loss'])}, "
         f"{learning['merged_total']} merged, {learning['rejected_total']} rejected",
         *_metrics_lines(learning["metrics"]),
@@ -137,12 +137,14 @@ def _number(value: float | None) -> str:
 
 
 def _members_text(rows: Sequence[dict[str, Any]]) -> str:
-    headings = ("NAME", "ID", "STATUS", "ADDRESS", "SEEN", "RTT", "MANIFEST", "VERSION", "PROTO", "AGE", "NOTE")
+    first = ("NAME", "ID", "STATUS", "STANDING", "ADDRESS", "SEEN", "RTT")
+    headings = (*first, "MANIFEST", "VERSION", "PROTO", "AGE", "NOTE")
     cells = [
         (
             row["name"],
             row["id"][:7],
             row["status"],
+            row["standing"],
             row["address"],
             span(row["seen_seconds"]),
             None if row["rtt_ms"] is None else f"{row['rtt_ms']:.0f}ms",

@@ -34,6 +34,7 @@ from p2pfed.net.discovery import Discovery, SeedDiscovery
 from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Traffic
 from p2pfed.runtime import diskwatch, systemd
+from p2pfed.runtime.blocklist import Blocklist
 from p2pfed.runtime.driver import Driver, SteadyClock
 from p2pfed.runtime.enrolment import blocked_ids, check_member, trusted_chain
 from p2pfed.runtime.eventlines import EventLines
@@ -90,18 +91,17 @@ class Daemon:
         self._token = admin_token(state)
         self._listen = _bindable(config.peers.listen)
         own = manifest.by_id[self._signer.node_id]
-        blocked = blocked_ids(config.peers.blocklist, manifest)
+        self._blocklist = Blocklist(state, blocked_ids(config.peers.blocklist, manifest))
         settings = NodeSettings(
             rounds=config.learning.rounds,
             evaluate_every=config.learning.evaluate_every,
             endpoints=own_endpoints(config, self._listen, own),
             software=__version__,
-            blocked=blocked,
+            blocked=self._blocklist.members,
         )
         memory = recall(store.restore(), self._chain)
         birth = Birth(tuple(self._chain[-2:]), settings, memory, secrets.randbits(128))
         self._node, self._recording = born(birth, self._signer, config.node, self._log)
-        self._blocked = blocked
         self._discoveries: list[Discovery] = []
 
     async def run(self) -> None:
@@ -117,11 +117,11 @@ class Daemon:
         self._trainer = driver.trainer = trainer = Trainer(config, node.manifest, driver.put, self._tell_rows)
         self._view = DaemonView(
             driver, trainer, traffic, summary, self._supervisor, self._state.root,
-            config.learning.rounds, self._begin_stop, self._reload,
+            config.learning.rounds, self._begin_stop, self._reload, self._block,
         )  # fmt: skip
         self._view.instance = self._store.restore().instance
-        self._listener = Listener(driver, self._state.tls, traffic, self._blocked) if self._listen else None
-        transport = driver.transport = HttpTransport(self._state.tls, driver.trust(), traffic, self._blocked)
+        self._listener = Listener(driver, self._state.tls, traffic, self._blocklist.members) if self._listen else None
+        transport = driver.transport = HttpTransport(self._state.tls, driver.trust(), traffic, self._blocklist.members)
         driver.on_trust = self._follow
         admin = AdminServer(
             self._view,
@@ -281,11 +281,10 @@ class Daemon:
         if new.log != old.log:
             logs.setup(new.log.level, new.log.format)
             changes.append(f"log level is {new.log.level}")
-        if blocked != self._blocked:
-            self._blocked = blocked
-            self._follow(self._driver.trust())
-            self._driver.put(BlocklistChanged(blocked))
-            changes.append(f"{len(blocked)} members blocked")
+        if blocked != self._blocklist.configured:
+            self._blocklist.configured = blocked
+            self._use_blocklist()
+            changes.append(f"{len(self._blocklist.members)} members blocked")
         live = {"log": new.log, "peers": old.peers.model_copy(update=_live_peers(new))}
         self._config = old.model_copy(update=live)
         if new.peers.seeds != old.peers.seeds:
@@ -295,6 +294,21 @@ class Daemon:
             changes.append("other keys changed too; they need a restart")
         self._supervisor.start("manifest files", self._take_over_manifests)
         return changes or ["nothing changed"]
+
+    def _block(self, member: NodeId, blocked: bool) -> str:
+        """Have nothing to do with `member`, or again, as the operator says; durable on return."""
+        name, before = self._node.name_of(member), self._blocklist.members
+        self._blocklist.block(member, blocked)
+        if not blocked and member in self._blocklist.members:
+            raise ConfigError(f"{name} is blocked by peers.blocklist: take it out of the configuration, then reload")
+        if self._blocklist.members == before:
+            return f"{name} was {'blocked' if blocked else 'not blocked'} already"
+        self._use_blocklist()
+        return f"{name} is blocked from now on" if blocked else f"{name} is no longer blocked"
+
+    def _use_blocklist(self) -> None:
+        self._follow(self._driver.trust())
+        self._driver.put(BlocklistChanged(self._blocklist.members))
 
     async def _take_over_manifests(self) -> None:
         """Follow manifests that `p2pfed join` has put into the state directory meanwhile."""
@@ -308,9 +322,9 @@ class Daemon:
             self._driver.put(TroubleSeen("MANIFEST_REFUSED", f"a manifest in the state directory: {error}", hint))
 
     def _follow(self, trust: wire.Trust) -> None:
-        self._driver.transport.use(trust, self._blocked)
+        self._driver.transport.use(trust, self._blocklist.members)
         if self._listener:
-            self._listener.use(trust, self._blocked)
+            self._listener.use(trust, self._blocklist.members)
         for discovery in self._discoveries:
             discovery.use(trust.manifest.by_id)
         if trust.model_digest == self._node.manifest.model_digest:

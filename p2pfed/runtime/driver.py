@@ -122,6 +122,12 @@ class Driver:
         """Hand the node an input; from the event loop only."""
         self._queue.put_nowait((given, None))
 
+    async def tell(self, given: Input) -> None:
+        """Hand the node an input and wait until all that it makes of it is carried out, `Save` durable."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait((given, done))
+        await done
+
     async def run(self) -> None:
         """Interpret until the node halts; raises what made it impossible to go on (a full disk, a bug)."""
         self.put(Started())
@@ -323,9 +329,7 @@ class Driver:
         """Take an offered update; returns when it is durable."""
         self._check_backlog()
         update = wire.open_update(frame, self._trust)
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((UpdateReceived(update, asking, pushed=True), done))
-        await done
+        await self.tell(UpdateReceived(update, asking, pushed=True))
 
     async def heartbeats(self, asking: NodeId, table: bytes) -> bytes:
         """Take a peer's table and answer ours."""

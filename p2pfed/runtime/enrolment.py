@@ -95,14 +95,20 @@ def check_member(manifest: Manifest, identity: Identity, config: NodeConfig, sta
         raise NotPermitted(f"{state.tls} holds another certificate than {where}: send a new join request to an admin")
 
 
-def blocked_ids(names: tuple[str, ...], manifest: Manifest) -> frozenset[NodeId]:
-    """The ids of members given by name or id; raises ConfigError on one that the manifest does not list."""
+def find_member(name: str, manifest: Manifest) -> NodeId | None:
+    """The id of the member of that name, or with that id in whatever grouping; None if there is none."""
     members = manifest.by_id
     by_name = {m.name: node for node, m in members.items()}
-    found = {name: by_name.get(name, NodeId(name.replace("-", "").upper())) for name in names}
-    if unknown := [name for name, node in found.items() if node not in members]:
+    found = by_name.get(name, NodeId(name.replace("-", "").upper()))
+    return found if found in members else None
+
+
+def blocked_ids(names: tuple[str, ...], manifest: Manifest) -> frozenset[NodeId]:
+    """The ids of members given by name or id; raises ConfigError on one that the manifest does not list."""
+    found = {name: find_member(name, manifest) for name in names}
+    if unknown := [name for name, node in found.items() if node is None]:
         raise ConfigError(f"peers.blocklist: {unknown[0]!r} is not a member; see `p2pfed members`")
-    return frozenset(found.values())
+    return frozenset(node for node in found.values() if node is not None)
 
 
 def first_manifest(

@@ -15,18 +15,23 @@ from p2pfed.api.schemas import (
     MemberRow,
     NodeStatus,
     ProtocolRange,
+    ReputationReply,
     SelfStatus,
     Status,
     TrainerStatus,
     UpdateRow,
 )
 from p2pfed.api.summary import Summary
+from p2pfed.core.inputs import Pardoned
 from p2pfed.core.messages import PROTOCOL_MAX, PROTOCOL_MIN
+from p2pfed.core.reputation import PeerRecord
 from p2pfed.core.rounds import Phase
 from p2pfed.core.types import DAY, NodeId, PeerState
+from p2pfed.errors import UsageError
 from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Traffic
 from p2pfed.runtime.driver import Driver
+from p2pfed.runtime.enrolment import find_member
 from p2pfed.runtime.supervise import Supervisor
 from p2pfed.runtime.trainer import Trainer
 from p2pfed.runtime.trainer_process import resident_bytes
@@ -46,10 +51,11 @@ class DaemonView:
         rounds: int,
         on_stop: Callable[[], None],
         on_reload: Callable[[], list[str]],
+        on_block: Callable[[NodeId, bool], str],
     ) -> None:
         self._driver, self._trainer, self._traffic, self._summary = driver, trainer, traffic, summary
         self._supervisor, self._state_dir, self._rounds = supervisor, state_dir, rounds
-        self._on_stop, self._on_reload = on_stop, on_reload
+        self._on_stop, self._on_reload, self._on_block = on_stop, on_reload, on_block
         self._started = time.monotonic()
         self.instance = ""
         self.listener: Listener | None = None
@@ -91,6 +97,52 @@ class DaemonView:
         others = sorted(node.peers.members, key=node.name_of)
         return self._summary.updates(others, node.name_of, self._driver.clock())
 
+    def reputation(self, member: str) -> ReputationReply:
+        """See NodeView."""
+        node, peer = self._driver.node, self._other(member)
+        reputation = node.reputation
+        record = reputation.peers.get(peer, PeerRecord())
+        distance, disagreement = reputation.fine()
+        return ReputationReply(
+            name=node.name_of(peer),
+            id=peer,
+            blocked=node.peers.blocked(peer),
+            judging=node.manifest.gossip.reputation,
+            standing=record.standing,
+            trust=reputation.trust(peer),
+            score=record.suspicion,
+            suspect_at=reputation.THRESHOLD / 2,
+            quarantine_at=reputation.THRESHOLD,
+            models=record.score,
+            bursts=record.bursts,
+            faults=record.faults,
+            evidence=record.evidence,
+            distance=record.distance,
+            distance_fine=distance,
+            disagreement=record.disagreement,
+            disagreement_fine=disagreement,
+            recognition=record.recognition,
+            agreement=record.agreement,
+            agreement_fine=4**-reputation.RECOGNITION_OFFSET,
+            idle=record.idle,
+            idle_at=reputation.IDLE_TIMES,
+            looks=record.looks,
+            strikes=record.strikes,
+            clean=record.clean,
+            release_after=reputation.release_after(peer),
+        )
+
+    async def block(self, member: str, blocked: bool) -> str:
+        """See NodeView."""
+        return self._on_block(self._other(member), blocked)
+
+    async def pardon(self, member: str) -> str:
+        """See NodeView."""
+        node, peer = self._driver.node, self._other(member)
+        before = node.reputation.peers.get(peer, PeerRecord())
+        await self._driver.tell(Pardoned(peer))
+        return f"{node.name_of(peer)} was {before.standing} with a score of {before.suspicion:.2f}; that is forgotten"
+
     def ready(self) -> bool:
         """See NodeView."""
         return self.serving
@@ -114,6 +166,7 @@ class DaemonView:
             alive=states.count(PeerState.ALIVE) + 1,
             suspect=states.count(PeerState.SUSPECT),
             failed=states.count(PeerState.FAILED),
+            quarantined=sum(node.reputation.quarantined(m) for m in node.peers.members),
             expires_in_days=(node.manifest.expires - self._driver.clock()) / DAY,
         )
 
@@ -163,6 +216,15 @@ class DaemonView:
             ),
         )
 
+    def _other(self, member: str) -> NodeId:
+        """Another member by its name or id; raises UsageError."""
+        node = self._driver.node
+        peer = find_member(member, node.manifest)
+        if peer is None or peer == node.me:
+            what = "is this node itself" if peer else "is not a member"
+            raise UsageError(f"{member!r} {what}; `p2pfed members` lists the members")
+        return peer
+
     def _own_row(self) -> MemberRow:
         node = self._driver.node
         heartbeat = node.presence.row.heartbeat
@@ -177,6 +239,9 @@ class DaemonView:
             version=__version__,
             proto=PROTOCOL_MAX,
             age=node.rounds.round,
+            standing=None,
+            score=None,
+            trust=None,
             note="this node",
         )
 
@@ -185,6 +250,7 @@ class DaemonView:
         heartbeat, heard = node.peers.heartbeat(member), node.peers.last_heard(member)
         addresses = node.peers.endpoints(member)
         round_trip = self._traffic.round_trips.get(member)
+        record = node.reputation.peers.get(member, PeerRecord())
         return MemberRow(
             name=node.name_of(member),
             id=member,
@@ -196,6 +262,9 @@ class DaemonView:
             version=heartbeat.software if heartbeat else None,
             proto=heartbeat.protocol_max if heartbeat else None,
             age=node.updates.age(member),
+            standing=record.standing,
+            score=record.suspicion,
+            trust=node.reputation.trust(member),
             note=self._note(member),
         )
 

@@ -66,6 +66,11 @@ class StateDir:
         """The model bundle the bank scores with."""
         return self.root / "model.p2pfed"
 
+    @property
+    def blocklist(self) -> Path:
+        """Ids of the members that the operator has blocked, besides those of the configuration; JSON."""
+        return self.root / "blocklist.json"
+
     def manifest(self, version: int) -> Path:
         """The signed manifest of one version."""
         return self.root / "manifests" / f"{version}.json"

@@ -16,6 +16,7 @@ from p2pfed.api.schemas import (
     MemberRow,
     NodeStatus,
     ProtocolRange,
+    ReputationReply,
     SelfStatus,
     Status,
     TrainerStatus,
@@ -24,7 +25,7 @@ from p2pfed.api.schemas import (
 from p2pfed.api.stream import EventLog
 from p2pfed.api.summary import Summary
 from p2pfed.core.types import Address, NodeId
-from p2pfed.errors import ConfigError
+from p2pfed.errors import ConfigError, UsageError
 from p2pfed.store.base import MemoryStore
 
 NAMES = {NodeId("A" * 56): "bank-a", NodeId("B" * 56): "bank-b"}
@@ -43,6 +44,7 @@ class FakeNode:
         self.is_ready = True
         self.stopped = 0
         self.reload_fails = False
+        self.told: list[tuple[str, str]] = []
 
     def status(self) -> Status:
         s = self.summary
@@ -68,6 +70,7 @@ class FakeNode:
                 alive=1,
                 suspect=0,
                 failed=1,
+                quarantined=1,
                 expires_in_days=9.0,
             ),
             learning=LearningStatus(
@@ -101,10 +104,38 @@ class FakeNode:
 
     def members(self) -> list[MemberRow]:
         common = {"rtt_ms": None, "manifest": 3, "version": "1.2.3", "proto": 1, "age": 4}
+        standings = {"bank-a": (None, None, None), "bank-b": ("quarantined", 4.5, 0.0)}
+        thought = {name: dict(zip(("standing", "score", "trust"), of, strict=True)) for name, of in standings.items()}
         return [
-            MemberRow(name=name, id=node, status="alive", address=None, seen_seconds=1.5, note="", **common)
+            MemberRow(
+                name=name, id=node, status="alive", address=None, seen_seconds=1.5, note="", **common, **thought[name]
+            )
             for node, name in NAMES.items()
         ]
+
+    def reputation(self, member: str) -> ReputationReply:
+        self._known(member)
+        return ReputationReply(
+            **dict(name="bank-b", id="B" * 56, blocked=False, judging=True, standing="quarantined", trust=0.0),
+            **dict(score=4.5, suspect_at=2.0, quarantine_at=4.0, models=4.5, bursts=2.0, faults=1.0, evidence=1.0),
+            **dict(distance=40.0, distance_fine=8.0, disagreement=2.0, disagreement_fine=5.0, recognition=0.125),
+            **dict(agreement=0.25, agreement_fine=0.0625, idle=0, idle_at=3, looks=14, strikes=1, clean=3),
+            release_after=10,
+        )
+
+    async def block(self, member: str, blocked: bool) -> str:
+        self._known(member)
+        self.told.append(("block" if blocked else "unblock", member))
+        return f"{member} is blocked from now on" if blocked else f"{member} is no longer blocked"
+
+    async def pardon(self, member: str) -> str:
+        self._known(member)
+        self.told.append(("pardon", member))
+        return f"{member} was quarantined"
+
+    def _known(self, member: str) -> None:
+        if member != "bank-b":
+            raise UsageError(f"{member!r} is not a member; `p2pfed members` lists the members")
 
     def updates(self) -> list[UpdateRow]:
         return self.summary.updates([n for n in NAMES if NAMES[n] != "bank-a"], name_of, now=2000.0)

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.network
 
 A, B = NodeId("A" * 56), NodeId("B" * 56)
 READS = [r for r in ROUTES if not r.writes]
-WRITES = [r.path for r in ROUTES if r.writes]
+WRITES = [r.path.format(member="bank-b") for r in ROUTES if r.writes]
 
 
 def completed(number: int, loss: float = 0.5) -> RoundCompleted:
@@ -44,7 +44,7 @@ def completed(number: int, loss: float = 0.5) -> RoundCompleted:
 async def test_every_route_answers_what_its_table_row_says_on_both_listeners(admin, route):
     admin.log.emit(completed(1))
     for client in (admin.tcp, admin.unix):
-        async with client.request(route.method, route.path) as answer:
+        async with client.request(route.method, route.path.format(member="bank-b")) as answer:
             body = await answer.read()
             assert answer.status == 200, body
             assert answer.content_type in route.media
@@ -138,6 +138,13 @@ async def test_writes_over_tcp_need_the_token(admin, path):
     assert admin.node.stopped == 0
     async with admin.tcp.post(path, headers={"Authorization": "Bearer a token of this test"}) as answer:
         assert answer.status == 200
+
+
+async def test_a_member_that_is_none_is_not_found(admin):
+    for method, path in (("GET", "reputation"), ("POST", "block"), ("POST", "unblock"), ("POST", "pardon")):
+        async with admin.unix.request(method, f"/api/v1/members/nobody/{path}") as answer:
+            assert answer.status == 404
+            assert (await answer.json())["detail"] == "'nobody' is not a member; `p2pfed members` lists the members"
 
 
 async def test_another_web_site_cannot_write_even_with_the_token(admin):

@@ -54,6 +54,10 @@ async def test_gauges_show_the_moment_of_the_scrape(admin):
     assert found["p2pfed_health", (("state", "ok"),)] == 0
     assert found["p2pfed_problems", (("code", "ALONE"),)] == 1
     assert found["p2pfed_members", (("state", "alive"),)] == 2
+    assert found["p2pfed_peer_reputation", (("peer", "bank-b"),)] == 0
+    assert found["p2pfed_peer_suspicion", (("peer", "bank-b"),)] == 4.5
+    assert ("p2pfed_peer_reputation", (("peer", "bank-a"),)) not in found
+    assert found["p2pfed_peers_quarantined", ()] == 1
     assert found["p2pfed_peer_seen_seconds", (("peer", "bank-b"),)] == 1.5
     assert found["p2pfed_bytes_total", (("direction", "sent"),)] == 1234
     assert found["p2pfed_handshakes_refused_total", (("reason", "no_certificate"),)] == 3

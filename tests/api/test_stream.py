@@ -93,7 +93,8 @@ def test_foreign_text_cannot_command_a_terminal():
         assert sentence(event, name_of).isprintable()
     row = MemberRow(
         name="bank-a", id=A, status="alive", address="x\n:1", seen_seconds=1, rtt_ms=None, manifest=1,
-        version="\x1b[31m" + "9" * 1000, proto=1, age=1, note="",
+        version="\x1b[31m" + "9" * 1000, proto=1, age=1, standing="trusted",
+        score=0.0, trust=1.0, note="",
     )  # fmt: skip
     assert row.version.isprintable() and len(row.version) == 200
     assert row.address.isprintable()
