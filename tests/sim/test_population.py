@@ -113,6 +113,28 @@ def test_roles_do_not_overlap() -> None:
         assert (len(roles.outages[0]), len(roles.churning), len(roles.dial_out)) == (3, 6, 2)
 
 
+def test_a_share_of_attackers_is_drawn_among_those_who_publish(loaded: LoadedBanks) -> None:
+    frauds = [rows.train.frauds for rows in loaded.banks]
+    least = sorted(frauds)[4]
+    publishers = {i for i, count in enumerate(frauds) if count >= least}
+    drawn = set()
+    for seed in range(8):
+        attackers = [{"kind": "alie", "share": 0.3}, {"kind": "fraudblind", "nodes": ["bank-1"]}]
+        made = populate(scenario(seed=seed, gossip={"publish_min_frauds": least}, attackers=attackers), loaded)
+        chosen = [i for i, entry in made.roles.attackers.items() if entry.share]
+        assert len(chosen) == round(0.3 * len(publishers)) and publishers.issuperset(chosen) and 0 not in chosen
+        drawn |= set(chosen)
+        assert made.banks[0].rows.train.frauds == 0 < made.train_frauds[0]
+    assert len(drawn) > 4
+
+
+def test_a_share_that_is_nobody_or_too_many_is_said(loaded: LoadedBanks) -> None:
+    with pytest.raises(DataError, match=r"attackers\.0\.share: 0\.01 of the \d+ banks that publish is nobody"):
+        populate(scenario(attackers=[{"kind": "alie", "share": 0.01}]), loaded)
+    with pytest.raises(DataError, match=r"attackers\.1\.share: 8 attackers, but only 2 banks that publish are left"):
+        cast(scenario(attackers=[{"kind": "alie", "share": 0.8}] * 2), range(10))
+
+
 def test_a_straggler_more_changes_no_attacker() -> None:
     plain, slow = (cast(scenario(seed=3, stragglers=s, **ODD)) for s in ([], [{"nodes": 4, "slower": 2}]))
     assert plain.attackers.keys() == slow.attackers.keys()

@@ -195,6 +195,48 @@ def test_numbers_beyond_all_reason(changes: dict[str, Any], place: str) -> None:
     assert str(caught.value).startswith(f"{place}: ")
 
 
+def test_attackers_that_make_no_sense_have_their_place(tmp_path: Path) -> None:
+    text = """\
+version: 1
+nodes: 10
+rounds: 9
+attackers:
+  - {kind: labelflip, share: 0.3, start: 5}
+  - {kind: mimic, share: 0.3, scale: 2}
+  - {kind: alie}
+  - {kind: alie, nodes: 2, share: 0.2}
+  - {kind: alie, nodes: 1, share: 1.5}
+  - {kind: "duty:2", nodes: 1}
+  - {kind: drip, nodes: 1, stop: 20}
+  - {kind: alie, nodes: 1, duty: [0, 2]}
+"""
+    who = "say who: either nodes (names, or how many) or share (of the banks that publish)"
+    assert problems(tmp_path, text) == [
+        "5:5: attackers.0: labelflip poisons the rows it trains on, in all rounds: start, stop and duty are not for it",
+        "6:5: attackers.1: attack 'mimic' has no scale: leave it out",
+        f"7:5: attackers.2: {who}",
+        f"8:5: attackers.3: {who}",
+        "9:35: attackers.4.share: should be less than 1, got 1.5",
+        "10:12: attackers.5.kind: attack 'duty:2': write duty:POISONED:HONEST, whole numbers of rounds, such as "
+        "duty:1:2",
+        "11:5: attackers.6: stop is 20, not after start, 30",
+        "12:35: attackers.7.duty.0: should be greater than or equal to 1, got 0",
+    ]
+
+
+def test_labels_are_not_poisoned_for_autoencoders(tmp_path: Path) -> None:
+    text = """\
+version: 1
+nodes: 10
+rounds: 9
+model: {kind: autoencoder}
+attackers: [{kind: alie, nodes: 2}, {kind: labelflip, nodes: 2}]
+"""
+    assert problems(tmp_path, text) == [
+        "5:44: attackers.1.kind: labelflip poisons labels, from which an autoencoder learns nothing"
+    ]
+
+
 def test_an_unknown_attack() -> None:
     with pytest.raises(ConfigError, match=r"attackers\.0\.kind: unknown attack 'tickle': choose .*signflip"):
         scenario(attackers=[{"kind": "tickle", "nodes": 1}])
