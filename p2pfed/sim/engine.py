@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from p2pfed import __version__
 from p2pfed.adversary.coalition import Coalition
 from p2pfed.adversary.node import AttackingNode
+from p2pfed.adversary.oracle import InformedNeighbours
 from p2pfed.core import wire
 from p2pfed.core.events import (
     Event,
@@ -178,7 +179,10 @@ class Engine:
         )
         rng = self._stream(NODE, host.index, memory.epoch)
         if host.index not in self._attackers:
-            return GossipNode(host.identity, manifest, settings, memory, rng)
+            node = GossipNode(host.identity, manifest, settings, memory, rng)
+            if isinstance(oracle := node.rounds.merging.rule, InformedNeighbours):
+                oracle.known = frozenset(self._hosts[i].id for i in self._attackers)
+            return node
         return AttackingNode(host.identity, manifest, settings, memory, rng, *self._attackers[host.index])
 
     # --- running ------------------------------------------------------------------------------------------------------
