@@ -323,7 +323,7 @@ class Driver:
     def update(self, asking: NodeId, member: NodeId, after: int) -> bytes | None:
         """The newest published frame of `member` above `after`."""
         seq, frame = self._shelf.get(member, (0, b""))
-        return frame if seq > after else None
+        return self.node.serve(asking, member, frame) if seq > after else None
 
     async def pushed(self, asking: NodeId, frame: bytes) -> None:
         """Take an offered update; returns when it is durable."""
