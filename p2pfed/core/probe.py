@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +14,7 @@ from p2pfed.core.model import ModelSpec
 from p2pfed.core.rows import BankRows
 from p2pfed.core.weights import Vector
 
-HELD_OUT, FRAUDS = 400, 64
+HELD_OUT, FRAUDS = 200, 64
 """Rows that models are looked at with, at most: a forward pass of so many takes a fraction of a millisecond."""
 FEW_FRAUDS, SUSPICIOUS = 3, 8
 """With fewer frauds than the first, as many held-out rows as the second stand in for them: those scored highest."""
@@ -39,14 +40,16 @@ class Probe:
         held_out, labels = (_spread(of, HELD_OUT) for of in (rows.validation.features, rows.validation.labels))
         return cls(held_out.ravel(), _spread(frauds, FRAUDS).ravel(), labels)
 
-    def scores(self, spec: ModelSpec, vector: Vector) -> Scores:
-        """What the model says of the held-out rows and, behind them, of the frauds; float64 [n + m].
+    def scores(self, spec: ModelSpec, vectors: Sequence[Vector]) -> Scores:
+        """What k models say of the held-out rows and, behind them, of the frauds; float64 [k, n + m].
 
-        Where weights are too large to compute with, it says the opposite of anybody: infinity.
+        Where weights are too large to compute with, a model says the opposite of anybody: infinity.
         """
         rows = np.concatenate([self.held_out, self.frauds]).reshape(-1, spec.inputs)
-        said = forward.scores(spec, vector, rows).astype(np.float64)
-        return np.where(np.isfinite(said), said, np.inf)
+        said = np.array([forward.scores(spec, vector, rows) for vector in vectors], np.float64)
+        said = said.reshape(len(vectors), len(rows))
+        said[~np.isfinite(said)] = np.inf
+        return said
 
     def loss(self, spec: ModelSpec, vector: Vector) -> float:
         """Mean log loss of the model, frauds and legitimate rows counting alike; of autoencoders the legitimate error.
@@ -55,7 +58,7 @@ class Probe:
         """
         if len(self.labels) == 0:
             return 0.0
-        said = self.scores(spec, vector)
+        said = self.scores(spec, [vector])[0]
         if np.isinf(said).any():
             return math.inf
         fraud = np.concatenate([self.labels == 1, np.ones(len(said) - len(self.labels), bool)])
@@ -64,23 +67,32 @@ class Probe:
         losses = -np.log(np.maximum(np.where(fraud, said, 1 - said), LEAST))
         return float(np.mean([losses[kind].mean() for kind in (fraud, ~fraud) if kind.any()]))
 
-    def disagreement(self, spec: ModelSpec, own: Scores, other: Scores) -> float:
-        """Mean absolute difference over the held-out rows, at most 1; of autoencoders in units of the usual error."""
+    def disagreements(self, spec: ModelSpec, own: Scores, others: Scores) -> Scores:
+        """Mean absolute difference of each of `others` [k, n + m] to `own` [n + m] over the held-out rows; float64 [k].
+
+        At most 1; of autoencoders in units of the usual error, and at most a million.
+        """
         n = len(self.held_out) // spec.inputs
         if n == 0:
-            return 0.0
-        unit = 1.0 if spec.kind == "mlp" else max(float(np.median(own[:n])), 1e-12)
-        return min(float(np.abs(own[:n] - other[:n]).mean()) / unit, 1.0 if spec.kind == "mlp" else 1e6)
+            return np.zeros(len(others))
+        unit, most = (1.0, 1.0) if spec.kind == "mlp" else (max(float(np.median(own[:n])), 1e-12), 1e6)
+        apart: Scores = np.abs(others[:, :n] - own[:n]).mean(axis=1) / unit
+        return np.minimum(apart, most)
 
-    def on_frauds(self, spec: ModelSpec, own: Scores, other: Scores) -> tuple[float, float]:
-        """Mean fraud probability that `own` and `other` give this bank's frauds, or what stands in for them."""
+    def recognitions(self, spec: ModelSpec, own: Scores, others: Scores) -> tuple[float, Scores]:
+        """Mean fraud probability that `own` and each of `others` give this bank's frauds, or what stands in for them.
+
+        All 1 of autoencoders, which give no probability, and without any rows.
+        """
         n = len(self.held_out) // spec.inputs
         rows = np.arange(n, len(own))
         if len(rows) < FEW_FRAUDS:
             rows = np.argsort(-own[:n], kind="stable")[:SUSPICIOUS]
         if len(rows) == 0 or spec.kind != "mlp":
-            return 0.0, 0.0
-        return float(own[rows].mean()), float(np.where(np.isinf(other), 0.0, other)[rows].mean())
+            return 1.0, np.ones(len(others))
+        said = others[:, rows]
+        said[np.isinf(said)] = 0.0
+        return float(own[rows].mean()), said.mean(axis=1)
 
 
 def _spread(rows: NDArray[np.float32], most: int) -> NDArray[np.float32]:
