@@ -9,7 +9,6 @@ what banks with other customers show, and is measured in units of what own train
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -127,20 +126,21 @@ class Reputation:
         self._scales = _Scales()
         self._signs: NDArray[np.float32] | None = None
         self._own_scores: tuple[Vector, Scores] | None = None
-        self._trained: deque[NDArray[np.float64]] = deque(maxlen=self.WINDOW)
+        self._trained = np.zeros((0, SKETCH))
         """Sketches of this node's own newest models: who hands one of them back brings nothing."""
+        self._held: set[NodeId] = set()
+        """Who is quarantined."""
 
     # --- asked by others ----------------------------------------------------------------------------------------------
 
     def quarantined(self, member: NodeId) -> bool:
         """Whether nothing of `member` is merged."""
-        record = self.peers.get(member)
-        return record is not None and record.standing == "quarantined"
+        return member in self._held
 
     @property
     def quarantine(self) -> list[NodeId]:
         """Who is quarantined, in order of ids."""
-        return sorted(m for m in self.peers if self.quarantined(m))
+        return sorted(self._held)
 
     @property
     def releasable(self) -> list[NodeId]:
@@ -181,7 +181,7 @@ class Reputation:
         changed = float(self.probe.disagreements(self._spec, self._scores(after), was)[0])
         scales = self._scales
         moved, changed = self._average(scales.moved, moved), self._average(scales.changed, changed)
-        self._trained.append(self._sketch(after))
+        self._trained = np.concatenate([self._trained[1 - self.WINDOW :], self._sketch(after)[None]])
         self._scales = replace(scales, moved=moved, changed=changed)
 
     def arrived(self, member: NodeId, vector: Vector) -> None:
@@ -190,7 +190,7 @@ class Reputation:
         sketch = self._sketch(vector)
         before = bytes.fromhex(record.sketch)
         stale = bool(before) and _length(sketch - np.frombuffer(before, "<f4")) < self.NOVELTY * scale
-        echo = any(_length(sketch - own) < self.NEAR * scale for own in self._trained)
+        echo = bool((np.square(self._trained - sketch).sum(axis=1) < (self.NEAR * scale) ** 2).any())
         record.idle = record.idle + 1 if stale or echo else 0
         record.sketch = sketch.astype("<f4").tobytes().hex()
 
@@ -204,6 +204,7 @@ class Reputation:
         """`member` signed two different updates with one number: a proof, no evidence to be weighed."""
         record = self._record(member)
         before, record.proven, record.standing = record.standing, True, "quarantined"
+        self._held.add(member)
         if before == "quarantined":
             return []
         return [StandingChanged(member, before, "quarantined", "proven: " + Reason.EQUIVOCATION.sentence, {})]
@@ -211,6 +212,7 @@ class Reputation:
     def pardon(self, member: NodeId) -> list[StandingChanged]:
         """The operator's word: everything against `member` is forgotten but its strikes."""
         before = self._record(member)
+        self._held.discard(member)
         self.peers[member] = PeerRecord(strikes=before.strikes, looks=before.looks, sketch=before.sketch)
         if before.standing == "trusted":
             return []
@@ -338,6 +340,7 @@ class Reputation:
         if record.suspicion >= self.THRESHOLD:
             changes = self._make_room(record.suspicion)
             if len(self.releasable) < self._most:
+                self._held.add(member)
                 record.standing, record.clean, record.struck = "quarantined", 0, record.looks
                 record.strikes += 1
         if record.standing != "quarantined":
@@ -364,6 +367,7 @@ class Reputation:
 
     def _release(self, member: NodeId, reason: str) -> list[StandingChanged]:
         record = self._record(member)
+        self._held.discard(member)
         record.standing, record.score, record.bursts, record.faults = "suspect", self.THRESHOLD / 2, 0.0, 0.0
         return [StandingChanged(member, "quarantined", "suspect", reason, _numbers(record))]
 
@@ -384,6 +388,7 @@ class Reputation:
             if scales:
                 self._scales = parse(_Scales, scales)
             self.peers = {member: parse(PeerRecord, record) for member, record in records.items()}
+            self._held = {m for m, r in self.peers.items() if r.standing == "quarantined"}
         except RecordError as error:
             raise StateCorrupt(f"the remembered reputation is unreadable: {error}") from None
 
