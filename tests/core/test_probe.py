@@ -11,7 +11,7 @@ import pytest
 from p2pfed.core.aggregation import Ubar
 from p2pfed.core.merging import Merging
 from p2pfed.core.model import ModelSpec
-from p2pfed.core.probe import Probe
+from p2pfed.core.probe import HELD_OUT, Probe
 from p2pfed.core.reputation import Reputation
 from p2pfed.core.rows import BankRows, Rows
 from tests.core.heap import make_manifest
@@ -56,7 +56,7 @@ def test_labels_stay_with_their_rows_when_a_bank_has_many() -> None:
     values = np.arange(1000, dtype=np.float32)
     held_out = Rows(values[:, None], (values % 7 == 0).astype(np.float32))
     of = Probe.of(BankRows(held_out, held_out, held_out, held_out, 0.0))
-    assert len(of.labels) == len(of.held_out) == 400
+    assert len(of.labels) == len(of.held_out) == HELD_OUT
     np.testing.assert_array_equal(of.labels, of.held_out % 7 == 0)
 
 

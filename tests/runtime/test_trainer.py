@@ -92,7 +92,7 @@ async def test_rows_to_look_at_other_models_with_come_along(tmp_path: Path) -> N
         assert ready.probe is not None
         assert len(ready.probe.held_out) == 3 * 90 and len(ready.probe.frauds) == 3 * ready.train_frauds
         assert len(ready.probe.labels) == 90 and 0 < ready.probe.labels.sum() < 90
-        said = ready.probe.scores(bank.manifest.model, bank.start_vector)
+        said = ready.probe.scores(bank.manifest.model, [bank.start_vector])[0]
         assert len(said) == 90 + ready.train_frauds and np.isfinite(said).all()
 
 
