@@ -58,7 +58,7 @@ class GossipPolicy:
     """How members exchange and merge; the same for all, so that they are comparable."""
 
     rule: str
-    """A name from the aggregation registry, or `module:Class`."""
+    """A name from the aggregation registry, `name:parameter`, or `module:Class`."""
     fanout: int
     """Members pulled from in a round; min(fanout, n-1)."""
     heartbeat_seconds: float

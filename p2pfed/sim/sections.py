@@ -142,7 +142,7 @@ class GossipSection(Section):
     """How the nodes exchange and merge: the manifest's gossip policy."""
 
     rule: Annotated[str, AfterValidator(_rule)] = "clip"
-    """Aggregation rule, a name from the registry or `module:Class`."""
+    """Merge rule: a name of the table below, `name:parameter`, or `module:Class`."""
     topology: str = "random:6"
     """Whom a node pulls from in a round: `random:COUNT` members, `full` (all), neighbours of `ring`, `regular:K` or
     `file:PATH`, a file of links, two names a line."""
