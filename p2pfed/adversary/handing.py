@@ -71,7 +71,7 @@ class Equivocation(Attack):
         view = attacker.view(asking) if member == attacker.me else None
         if view is None:
             return frame
-        even = sorted(attacker.manifest.by_id).index(asking) % 2 == 0
+        even = sum(member < asking for member in attacker.manifest.by_id) % 2 == 0
         key = hashlib.sha256(frame).hexdigest(), even
         if key not in self._signed:
             self._signed = {known: signed for known, signed in self._signed.items() if known[0] == key[0]}
