@@ -145,12 +145,11 @@ class Reputation:
     @property
     def releasable(self) -> list[NodeId]:
         """Who is quarantined for its models and may mend, in order of ids."""
-        return [m for m in self.quarantine if not self.proven(m)]
+        return [m for m in self.quarantine if not self.peers[m].proven]
 
     def proven(self, member: NodeId) -> bool:
         """Whether `member` was convicted of a lie, and not pardoned."""
-        record = self.peers.get(member)
-        return record is not None and record.proven
+        return member in self._held and self.peers[member].proven
 
     def trust(self, member: NodeId) -> float:
         """Factor on the weight of `member`'s models, 0 to 1."""
@@ -205,9 +204,8 @@ class Reputation:
         record = self._record(member)
         before, record.proven, record.standing = record.standing, True, "quarantined"
         self._held.add(member)
-        if before == "quarantined":
-            return []
-        return [StandingChanged(member, before, "quarantined", "proven: " + Reason.EQUIVOCATION.sentence, {})]
+        said = StandingChanged(member, before, "quarantined", f"proven: {Reason.EQUIVOCATION.sentence}", {})
+        return [said] if before != "quarantined" else []
 
     def pardon(self, member: NodeId) -> list[StandingChanged]:
         """The operator's word: everything against `member` is forgotten but its strikes."""
@@ -329,11 +327,9 @@ class Reputation:
     def _settle(self, member: NodeId, reason: str) -> list[StandingChanged]:
         """Give `member` the standing that its scores ask for."""
         record = self.peers[member]
-        if record.proven:
-            return []
         before, changes = record.standing, []
         if before == "quarantined":
-            if record.clean >= self.release_after(member):
+            if record.clean >= self.release_after(member) and not record.proven:
                 reason = f"{record.clean} clean models in a row"
                 changes = self._release(member, reason)
             return changes

@@ -125,7 +125,8 @@ class Updates:
 
     def slots(self) -> list[Slot]:
         """The updates of the last 8 merges of members who are neither blocked by the operator nor proven liars."""
-        return self.inbox.fresh(lambda m: self._peers.welcome(m) and not self._reputation.proven(m))
+        slots, proven = self.inbox.fresh(self._peers.welcome), self._reputation.proven
+        return [slot for slot in slots if not proven(slot.update.statement.sender)]
 
     def expire(self, merges: int) -> list[Effect]:
         """Stop serving what this node merges no more: others would take over models that are too old."""

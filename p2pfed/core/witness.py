@@ -84,12 +84,14 @@ class Witness:
 
     def given(self, update: ModelUpdate) -> list[Effect]:
         """Compare another member's update, however it came, with what was given before, and keep its statement."""
-        head = update.head
-        sender = head.statement.sender
+        head, sender, seq = update.head, update.statement.sender, update.statement.seq
         kept = self._heads.get(sender, ())
-        if any(k.digest == head.digest for k in kept):
-            return []
-        effects = self._compare(head)
+        effects: list[Effect] = []
+        for known in kept:
+            if known.statement.seq == seq:
+                if known.digest == head.digest:
+                    return []
+                effects += self._contradicted(known, head)
         if not kept and len(self._heads) >= MAX_WATCHED:
             del self._heads[next(iter(self._heads))]
         self._heads[sender] = (*kept[1 - HEADS_KEPT :], head)
@@ -97,13 +99,20 @@ class Witness:
 
     def heard(self, table: HeartbeatTable) -> list[Effect]:
         """Compare what another node was given with what was given here, and learn the proofs it knows."""
-        effects = [effect for head in table.heads for effect in self._compare(head)]
-        return [*effects, *(effect for proof in table.proofs for effect in self._learn(proof))]
+        effects: list[Effect] = []
+        for head in table.heads:
+            seq = head.statement.seq
+            for known in self._heads.get(head.statement.sender, ()):
+                if known.statement.seq == seq and known is not head:
+                    effects += self._contradicted(known, head)
+        for proof in table.proofs:
+            effects += self._learn(proof)
+        return effects
 
     def told(self, turn: int) -> tuple[tuple[SignedStatement, ...], tuple[Equivocation, ...]]:
         """What the exchange of number `turn` tells: the newest statement of some members, and some proofs, in turn."""
-        heads = tuple(kept[-1] for kept in _some(list(self._heads.values()), MAX_TABLE_HEADS, turn))
-        return heads, tuple(_some(self.standing(), MAX_TABLE_PROOFS, turn)) if self.proofs else ()
+        heads = [kept[-1] for kept in _some(list(self._heads.values()), MAX_TABLE_HEADS, turn)]
+        return tuple(heads), tuple(_some(self.standing(), MAX_TABLE_PROOFS, turn)) if self.proofs else ()
 
     def pardoned(self, member: NodeId, newest_seq: int) -> list[Effect]:
         """The operator clears what stands against `member`, whose newest update here has that number."""
@@ -117,11 +126,9 @@ class Witness:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _compare(self, head: SignedStatement) -> list[Effect]:
-        for kept in self._heads.get(head.statement.sender, ()):
-            if kept.statement.seq == head.statement.seq and (proof := contradiction(kept, head)):
-                return self._learn(proof)
-        return []
+    def _contradicted(self, known: SignedStatement, head: SignedStatement) -> list[Effect]:
+        proof = contradiction(known, head)
+        return self._learn(proof) if proof else []
 
     def _learn(self, proof: Equivocation) -> list[Effect]:
         """Take over a verified proof: durable first, then told and acted upon."""

@@ -380,4 +380,5 @@ def recall(restored: Restored, chain: list[SignedManifest]) -> Memory:
         tuple(updates),
         restored.peers,
         restored.scales,
+        restored.proofs,
     )

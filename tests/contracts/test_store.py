@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from p2pfed.core.effects import Checkpoint, Save
+from p2pfed.core.effects import Checkpoint, KeptProof, Save
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt
 from p2pfed.store.base import PRUNE_BLOCK, MemoryDisk, MemoryStore, Store, StoredEvent
@@ -97,6 +97,18 @@ async def test_what_is_thought_of_a_member_replaces_what_was_and_stays_otherwise
     await store.save(Save(checkpoint(1)))
     found = open_store().restore()
     assert (found.peers, found.scales) == ({A: b'{"score":2}', B: b"{}"}, b'{"moved":1.5}')
+
+
+async def test_a_proof_is_kept_once_and_can_be_cleared(open_store):
+    store = open_store()
+    await store.save(Save(proofs={"b" * 64: KeptProof(b"one")}))
+    await store.save(Save(proofs={"a" * 64: KeptProof(b"two"), "b" * 64: KeptProof(b"one")}))
+    await store.save(Save(checkpoint(1)))
+    found = open_store().restore().proofs
+    assert list(found.items()) == [("b" * 64, KeptProof(b"one")), ("a" * 64, KeptProof(b"two"))]
+    await open_store().save(Save(proofs={"b" * 64: KeptProof(b"one", cleared=7)}))
+    found = open_store().restore().proofs
+    assert list(found.items()) == [("b" * 64, KeptProof(b"one", 7)), ("a" * 64, KeptProof(b"two"))]
 
 
 async def test_marks_only_rise(open_store):

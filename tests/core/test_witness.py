@@ -192,7 +192,7 @@ def test_what_is_kept_of_statements_is_bounded_and_only_their_signer_can_push_th
     witness = Witness(node.me, network.manifest, {}, node.reputation, Problems())
     for i in range(MAX_WATCHED + 5):
         head = replace(kept.head, statement=replace(kept.head.statement, sender=NodeId(f"{i}")), digest=str(i))
-        witness.given(type("Update", (), {"head": head})())  # type: ignore[arg-type]
+        witness.given(type("Update", (), {"head": head, "statement": head.statement})())  # type: ignore[arg-type]
     assert len(witness._heads) == MAX_WATCHED
 
 

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from p2pfed.core.effects import Checkpoint, Save
+from p2pfed.core.effects import Checkpoint, KeptProof, Save
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt, StateLocked
 from p2pfed.store import sqlite
@@ -109,6 +109,16 @@ async def test_a_reputation_changed_on_disk_is_refused(state, statement, said):
     for reading in (SqliteStore, read_reputation):
         with pytest.raises(StateCorrupt, match=said):
             reading(state)
+
+
+@pytest.mark.parametrize("statement", ["UPDATE proofs SET cleared = 9", "UPDATE proofs SET proof = zeroblob(5)"])
+async def test_a_proof_changed_on_disk_is_refused(state, statement):
+    store = SqliteStore(state)
+    await store.save(Save(proofs={"ab" * 32: KeptProof(b"proof")}))
+    store.close()
+    change(state, statement)
+    with pytest.raises(StateCorrupt, match="proof abababababab"):
+        SqliteStore(state)
 
 
 @pytest.mark.parametrize(
