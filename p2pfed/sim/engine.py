@@ -252,7 +252,8 @@ class Engine:
         self._no_more_waiting(host)
 
     def _standing_changed(self, time: float, host: Host, event: StandingChanged) -> None:
-        self._standing.append(Standing(time, host.index, self._numbers[event.member], event.after))
+        looks = int(event.numbers.get("looks", 0))
+        self._standing.append(Standing(time, host.index, self._numbers[event.member], event.after, looks))
 
     def _problem_raised(self, time: float, host: Host, event: ProblemRaised) -> None:
         self._problems.setdefault(host.index, {})[event.code, event.subject] = event

@@ -81,6 +81,8 @@ class Standing:
     observer: int
     subject: int
     what: str
+    exchange: int
+    """How many of the subject's models it had judged by then."""
 
 
 @dataclass(frozen=True)
