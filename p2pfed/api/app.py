@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from p2pfed.api.guard import Guard, Handler, add_headers
 from p2pfed.api.metrics import NodeMetrics
 from p2pfed.api.openapi import Parameter, Route, document
-from p2pfed.api.schemas import Accepted, EventRow, MemberRow, ReputationReply, RoundRow, Status, UpdateRow
+from p2pfed.api.schemas import Accepted, EventRow, EvidenceRow, MemberRow, ReputationReply, RoundRow, Status, UpdateRow
 from p2pfed.api.stream import EventLog, Subscription
 from p2pfed.api.view import NodeView
 from p2pfed.core.types import Address
@@ -57,6 +57,7 @@ ROUTES = (
         parameters=(_SINCE_ROUND, _ROWS),
     ),
     Route("GET", "/api/v1/updates", "updates", "What has arrived from each other member", UpdateRow, many=True),
+    Route("GET", "/api/v1/evidence", "evidence", "Proofs that members equivocated", EvidenceRow, many=True),
     Route(
         "GET", "/api/v1/events", "events", "The history as JSON, or with `Accept: text/event-stream` as it happens",
         EventRow, True, ("application/json", "text/event-stream"), (_SINCE_EVENT, _ROWS),
@@ -71,6 +72,7 @@ ROUTES = (
 
 _MEMBERS = TypeAdapter(list[MemberRow])
 _UPDATES = TypeAdapter(list[UpdateRow])
+_EVIDENCE = TypeAdapter(list[EvidenceRow])
 _ROUNDS = TypeAdapter(list[RoundRow])
 _EVENTS = TypeAdapter(list[EventRow])
 
@@ -189,6 +191,9 @@ class AdminServer:
 
     async def _updates(self, _: web.Request) -> web.Response:
         return _json(_UPDATES.dump_json(self._view.updates()))
+
+    async def _evidence(self, _: web.Request) -> web.Response:
+        return _json(_EVIDENCE.dump_json(self._view.evidence()))
 
     async def _rounds(self, request: web.Request) -> web.Response:
         since, limit = _number(request, _SINCE_ROUND), _number(request, _ROWS)

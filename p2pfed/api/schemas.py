@@ -234,6 +234,21 @@ class UpdateRow(Reply):
     """Reason of the newest refusal."""
 
 
+class EvidenceRow(Reply):
+    """A proof that a member signed two different updates with one sequence number."""
+
+    proof: str
+    """SHA-256 (hex) of both statements' digests."""
+    member: str
+    """Id of who signed them."""
+    name: str
+    seq: int
+    standing: Literal["proven", "cleared"]
+    """Whether the operator has cleared it."""
+    document: dict[str, Any]
+    """The proof itself: both statements, and their signatures."""
+
+
 class RoundRow(Reply):
     """One completed round."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from p2pfed.api.schemas import MemberRow, ReputationReply, Status, UpdateRow
+from p2pfed.api.schemas import EvidenceRow, MemberRow, ReputationReply, Status, UpdateRow
 
 
 class NodeView(Protocol):
@@ -24,6 +24,10 @@ class NodeView(Protocol):
 
     def reputation(self, member: str) -> ReputationReply:
         """What is thought of another member, given by name or id; raises UsageError if there is none."""
+        ...
+
+    def evidence(self) -> list[EvidenceRow]:
+        """All proofs of equivocation, oldest first."""
         ...
 
     def ready(self) -> bool:

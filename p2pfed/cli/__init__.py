@@ -39,6 +39,10 @@ COMMANDS = (
     ("score", "score:score"),
     ("simulate", "simulate:simulate"),
     ("replay", "replay:replay"),
+    ("evidence list", "evidence:every"),
+    ("evidence show", "evidence:about"),
+    ("evidence export", "evidence:export"),
+    ("evidence verify", "evidence:verify"),
     ("consortium key", "consortium:key"),
     ("consortium create", "consortium:create"),
     ("consortium add", "consortium:add"),
@@ -54,6 +58,7 @@ COMMANDS = (
 
 GROUPS = {
     "peer": "What this node thinks of a member, and the operator's word on it.",
+    "evidence": "Proofs that a member signed two different updates with one number.",
     "consortium": "Found a consortium, admit and remove banks, sign its manifest.",
     "data": "Make, divide and look at payments.",
     "cluster": "Many real daemons on this machine.",

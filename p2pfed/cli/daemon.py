@@ -77,10 +77,11 @@ def _history(client: AdminClient, since: int) -> Iterator[dict[str, Any]]:
 
 def client_of(config: Path) -> AdminClient:
     """The client of the daemon that `config` describes; raises ConfigError as reading the configuration does."""
-    return AdminClient(_state_dir(config))
+    return AdminClient(state_dir_of(config))
 
 
-def _state_dir(config: Path) -> Path:
+def state_dir_of(config: Path) -> Path:
+    """The state directory of the node that `config` describes; raises ConfigError as reading it does."""
     # checking the whole configuration takes ten times as long as the question; on any doubt it is checked after all
     try:
         node = yaml.safe_load(config.read_text(encoding="utf-8"))["node"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from p2pfed import __version__
 from p2pfed.api.schemas import (
     ConsortiumStatus,
+    EvidenceRow,
     LearningStatus,
     MemberRow,
     NodeStatus,
@@ -22,6 +24,7 @@ from p2pfed.api.schemas import (
     UpdateRow,
 )
 from p2pfed.api.summary import Summary
+from p2pfed.core.evidence import encode_proof
 from p2pfed.core.inputs import Pardoned
 from p2pfed.core.messages import PROTOCOL_MAX, PROTOCOL_MIN
 from p2pfed.core.reputation import PeerRecord
@@ -142,6 +145,21 @@ class DaemonView:
         before = node.reputation.peers.get(peer, PeerRecord())
         await self._driver.tell(Pardoned(peer))
         return f"{node.name_of(peer)} was {before.standing} with a score of {before.suspicion:.2f}; that is forgotten"
+
+    def evidence(self) -> list[EvidenceRow]:
+        """See NodeView."""
+        node = self._driver.node
+        return [
+            EvidenceRow(
+                proof=digest,
+                member=proof.member,
+                name=node.name_of(proof.member),
+                seq=proof.seq,
+                standing="cleared" if cleared else "proven",
+                document=json.loads(encode_proof(proof)),
+            )
+            for digest, (proof, cleared) in node.witness.proofs.items()
+        ]
 
     def ready(self) -> bool:
         """See NodeView."""

@@ -12,6 +12,7 @@ from p2pfed.api.app import AdminServer
 from p2pfed.api.metrics import NodeMetrics
 from p2pfed.api.schemas import (
     ConsortiumStatus,
+    EvidenceRow,
     LearningStatus,
     MemberRow,
     NodeStatus,
@@ -45,6 +46,7 @@ class FakeNode:
         self.stopped = 0
         self.reload_fails = False
         self.told: list[tuple[str, str]] = []
+        self.proofs: list[EvidenceRow] = []
 
     def status(self) -> Status:
         s = self.summary
@@ -112,6 +114,9 @@ class FakeNode:
             )
             for node, name in NAMES.items()
         ]
+
+    def evidence(self) -> list[EvidenceRow]:
+        return self.proofs
 
     def reputation(self, member: str) -> ReputationReply:
         self._known(member)
