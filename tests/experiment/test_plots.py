@@ -41,7 +41,7 @@ def many(history, nodes):
 
 def test_every_picture_is_wide_enough_and_none_is_of_nothing(history, tmp_path):
     (tmp_path / "quarantine.png").write_bytes(b"of an older run")
-    written = plots.draw(history, tmp_path)
+    written = plots.draw(replace(history, standing=[]), tmp_path)
     assert [path.stem for path in written] == ["auprc", "worst", "consensus", "bytes", "topology"]
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in written}
     for path in written:
@@ -49,8 +49,13 @@ def test_every_picture_is_wide_enough_and_none_is_of_nothing(history, tmp_path):
         assert pixels.shape[1] == 1500 and pixels[..., :3].min() < 0.5 < pixels[..., :3].mean()
 
 
+def test_the_attacker_of_a_real_run_is_in_the_picture_of_quarantines(history, tmp_path):
+    written = plots.draw(history, tmp_path)
+    assert [path.stem for path in written] == ["auprc", "worst", "consensus", "bytes", "quarantine", "topology"]
+
+
 def test_a_run_without_a_round_gives_no_picture(history, tmp_path):
-    assert plots.draw(replace(history, points=[], spread=[], pulls={}), tmp_path) == []
+    assert plots.draw(replace(history, points=[], spread=[], pulls={}, standing=[]), tmp_path) == []
 
 
 @pytest.mark.parametrize("picture", [plots.auprc, plots.worst, plots.consensus, plots.traffic])
