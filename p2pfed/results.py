@@ -127,6 +127,26 @@ class NodeHistory:
         return points
 
 
+class Quarantines:
+    """One observer's quarantines, told as its standings change."""
+
+    def __init__(self, observer: str) -> None:
+        self._observer = observer
+        self._told: list[Quarantine] = []
+
+    def changed(self, subject: str, after: str, round_number: int, exchange: int) -> None:
+        """The standing of `subject` became `after` in the observer's round `round_number`, at that exchange with it."""
+        held = next((q for q in self._told if q.subject == subject and q.released_round is None), None)
+        if after == "quarantined":
+            self._told.append(Quarantine(self._observer, subject, round_number, exchange, None))
+        elif held is not None:
+            self._told[self._told.index(held)] = replace(held, released_round=round_number)
+
+    def told(self) -> list[Quarantine]:
+        """All so far, oldest first."""
+        return list(self._told)
+
+
 @dataclass(frozen=True)
 class RunFile:
     """A whole run; `options` repeats how it was started, `versions` with what."""

@@ -96,6 +96,14 @@ def fingerprint(said, manifest: str) -> str:
 # --- founding, succession ---------------------------------------------------------------------------------------------
 
 
+def test_reputation_is_on_unless_the_founders_turn_it_off(town, said):
+    for options, on in (((), True), (("--no-reputation",), False)):
+        create(said, "-o", f"{on}.json", *options)
+        assert (", without reputation" in said("consortium", "show", f"{on}.json")) is not on
+        signed = parse_signed((town / f"{on}.json").read_bytes())
+        assert signed.manifest.gossip.reputation is on
+
+
 def test_from_keys_to_a_joined_manifest(town, said):
     create(said)
     said("consortium", "sign", "manifest-1.json", "--key", "alice.key")

@@ -9,6 +9,7 @@ import typer
 
 from p2pfed.cli.terminal import names, numbers
 from p2pfed.cluster.options import ClusterOptions as Default
+from p2pfed.errors import UsageError
 
 Split = Annotated[Literal["stratified", "time"], typer.Option(help="Hold out a random or the newest share of rows.")]
 Model = Annotated[Literal["mlp", "autoencoder"], typer.Option(help="Kind of model.")]
@@ -48,6 +49,13 @@ def run(
     ] = None,
     imbalance: Imbalance = Default.imbalance,
     rule: Annotated[str, typer.Option(help="How models are merged: clip, mean or module:Class.")] = Default.rule,
+    no_reputation: Annotated[
+        bool, typer.Option("--no-reputation", help="Let no bank judge others' models: the merge rule is alone.")
+    ] = False,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND:COUNT", help="So many banks attack, such as signflip:3; repeatable."),
+    ] = None,
     round_interval: Annotated[float, typer.Option(help="Least seconds from round to round.")] = Default.round_interval,
     evaluate_every: Annotated[
         int, typer.Option(help="Rounds between evaluations; 0 makes about ten.")
@@ -81,6 +89,8 @@ def run(
         decay_rounds=None if decay_rounds is None else numbers(decay_rounds, "--decay-rounds"),
         imbalance=imbalance,
         rule=rule,
+        reputation=not no_reputation,
+        attacks=tuple(_attackers(text) for text in attack or ()),
         round_interval=round_interval,
         evaluate_every=evaluate_every,
         seed=seed,
@@ -92,10 +102,17 @@ def run(
     _compare(options)
 
 
+def _attackers(text: str) -> tuple[str, int]:
+    kind, colon, count = text.rpartition(":")
+    if not (colon and count.isdecimal() and len(count) < 6):
+        raise UsageError(f"--attack {text}: expected KIND:COUNT, such as signflip:3")
+    return kind, int(count)
+
+
 def _compare(options: Default) -> None:
     from p2pfed.cluster.progress import Screen
     from p2pfed.experiment import comparison, report
 
     measured = comparison.run(options, Screen())
     print(report.closing_table(measured))
-    print(*report.baseline_lines(measured), sep="\n")
+    print(*report.quarantine_lines(measured), *report.baseline_lines(measured), sep="\n")

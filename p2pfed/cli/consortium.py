@@ -43,6 +43,9 @@ Topology = Annotated[str, typer.Option(help="Who may pull from whom: random, ful
 Heartbeat = Annotated[float, typer.Option(help="Seconds between heartbeats.")]
 RoundInterval = Annotated[float, typer.Option(help="Least seconds from round to round; 0 is as fast as training goes.")]
 Encoding = Annotated[Literal["float32", "float16", "int8"], typer.Option(help="Weights on the wire.")]
+NoReputation = Annotated[
+    bool, typer.Option("--no-reputation", help="Let nobody judge others' models: the merge rule is alone.")
+]
 Days = Annotated[int | None, typer.Option(help="Days until the new version expires; default as the old one.")]
 Keys = Annotated[list[Path] | None, typer.Option("--key", help="Sign at once with this secret key; repeatable.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write; default manifest-VERSION.json.")]
@@ -83,6 +86,7 @@ def create(
     decay_rounds: DecayRounds = "",
     imbalance: Imbalance = "class_weight",
     rule: Rule = "clip",
+    no_reputation: NoReputation = False,
     fanout: Fanout = 6,
     topology: Topology = "random",
     heartbeat: Heartbeat = 10.0,
@@ -107,7 +111,15 @@ def create(
     except ValueError as error:
         raise UsageError(str(error)) from None
     gossip = GossipPolicy(
-        rule, fanout, heartbeat, round_interval, encoding, e.ADOPTION_SECONDS, e.PUBLISH_MIN_FRAUDS, topology
+        rule,
+        fanout,
+        heartbeat,
+        round_interval,
+        encoding,
+        e.ADOPTION_SECONDS,
+        e.PUBLISH_MIN_FRAUDS,
+        topology,
+        reputation=not no_reputation,
     )
     people = (name, joining, [_admin(path) for path in admins], threshold)
     first = e.first_manifest(*people, agreed, spec, training, gossip, seed=seed, now=time.time(), days=days)
@@ -303,7 +315,8 @@ def _text(signed: SignedManifest, signers: Sequence[str]) -> str:
             f"signed by    {', '.join(signers) or 'nobody'}",
             f"model        {m.model.kind} {layers}, {m.model.schema().size:,} parameters, generation {m.generation}",
             f"training     {m.training.local_steps} steps of {m.training.batch} rows a round, {m.training.imbalance}",
-            f"merging      {m.gossip.rule}, {plural(m.gossip.fanout, 'pull')} a round, topology {m.gossip.topology}",
+            f"merging      {m.gossip.rule}, {plural(m.gossip.fanout, 'pull')} a round, topology {m.gossip.topology}"
+            f"{'' if m.gossip.reputation else ', without reputation'}",
             f"contract     {plural(len(m.contract.columns), 'column')}, {m.contract.scaling} scaling",
             "",
             table(("NAME", "ENDPOINTS", "CERTIFICATES", "KEY"), rows),

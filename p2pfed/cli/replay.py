@@ -30,12 +30,15 @@ def replay(
     journal: Annotated[Path, typer.Argument(help="A file of the daemon's node.journal_dir.")],
     until: Annotated[int | None, typer.Option(min=1, help="Stop after the input of this number.")] = None,
     shown: Annotated[bool, typer.Option("--show", help="Print every input and what the node makes of it.")] = False,
+    foreign_rule: Annotated[
+        bool, typer.Option("--foreign-rule", help="Import and run a merge rule module:Class that the journal names.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Give a node the inputs that a daemon recorded; exit code 1 if it does anything else than that daemon did."""
     from p2pfed.runtime import replay as runtime
 
-    found = runtime.replay(journal, until, _shower(as_json) if shown else None)
+    found = runtime.replay(journal, until, _shower(as_json) if shown else None, foreign_rule=foreign_rule)
     value = dataclasses.asdict(found) | {"same": found.difference is None}
     if shown and as_json:
         print(json.dumps(value))  # one object a line, this one the last

@@ -13,13 +13,13 @@ import weakref
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import yaml
 
-from p2pfed.cluster.options import ClusterOptions
+from p2pfed.cluster.options import ClusterOptions, poisons_rows
 from p2pfed.config import (
     AdminSection,
     DataSection,
@@ -36,7 +36,7 @@ from p2pfed.core.joining import open_join_request
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.succession import verify_root
 from p2pfed.core.types import NodeId
-from p2pfed.data.describe import propose_contract
+from p2pfed.data.describe import describe, propose_contract
 from p2pfed.data.features import contract_moments, moments
 from p2pfed.data.leaks import check_leaks
 from p2pfed.data.table import read_table
@@ -81,6 +81,8 @@ class Bank:
     config: Path
     state: StateDir
     data: DataSection
+    attack: str = ""
+    """The kind of attack that it makes; empty is an honest bank."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,14 @@ class LocalCluster:
 
     @property
     def spawner_socket(self) -> Path:
-        """Where the shared trainer spawner listens."""
-        return self.folder / "trainer.sock"
+        """Where the honest banks' shared trainer spawner listens."""
+        return spawner_socket(self.folder)
+
+    @property
+    def poisoners(self) -> dict[str, Path]:
+        """Kinds of attack on training rows, and where the spawner of such attackers' trainers listens."""
+        kinds = {bank.attack for bank in self.banks if poisons_rows(bank.attack)}
+        return {kind: spawner_socket(self.folder, kind) for kind in sorted(kinds)}
 
     def log(self, name: str) -> Path:
         """What the process `name` writes to standard output and error."""
@@ -120,14 +128,18 @@ def _found(
 ) -> LocalCluster:
     now = time.time()
     columns, dropped = _columns(shards, now)
+    attacks = _cast(options, shards)
     ports = iter(free)
     requests, banks = [], []
     for i, (name, rows) in enumerate(zip(shards.names, shards.banks, strict=True)):
         listen, admin = (f"127.0.0.1:{next(ports)}" for _ in range(2))
         address = None if name in dial_out else listen
         config = _config(options, shards, folder, name, rows, address, admin, options.seed + i)
+        if poisons_rows(attacks.get(name, "")):
+            changed = {"trainer_socket": spawner_socket(folder, attacks[name])}
+            config = config.model_copy(update={"learning": config.learning.model_copy(update=changed)})
         bank, request = _join(config, columns, folder / name, now)
-        banks.append(bank)
+        banks.append(replace(bank, attack=attacks.get(name, "")))
         requests.append(request)
     signed = _manifest(options, shards, columns, requests, folder, now)
     manifest = verify_root(signed, signed.fingerprint)
@@ -135,6 +147,28 @@ def _found(
         bank.state.save_manifest(manifest.version, signed.to_bytes())
     left_out = Counter(shards.left_out) + Counter(dropped)
     return LocalCluster(folder, tuple(banks), manifest, left_out)
+
+
+def _cast(options: ClusterOptions, shards: Shards) -> dict[str, str]:
+    """The attackers' kinds by name: drawn from the seed, of the banks that have frauds enough to be heard."""
+    kinds = [kind for kind, count in options.attacks for _ in range(count)]
+    if not kinds:
+        return {}
+    trained = 1 - DataSection.model_fields["validation_share"].default - options.own_test_share
+    least = enrolment.PUBLISH_MIN_FRAUDS + 1 if options.model == "mlp" else 0
+    heard = [
+        name
+        for name, rows in zip(shards.names, shards.banks, strict=True)
+        if describe(ParquetSource(kind="parquet", path=rows), shards.label)["frauds"] * trained >= least
+    ]
+    if len(heard) < len(kinds):
+        raise UsageError(f"--attack: only {len(heard)} of the banks have frauds enough to publish; ask for fewer")
+    return dict(zip(random.Random(options.seed).sample(heard, len(kinds)), kinds, strict=True))
+
+
+def spawner_socket(folder: Path, kind: str = "") -> Path:
+    """Where the spawner of honest trainers listens, or of those that poison rows as attackers of `kind` do."""
+    return folder / f"trainer{f'-{kind}' if kind else ''}.sock"
 
 
 def claimed_ports(count: int, claims: ExitStack) -> list[int]:
@@ -210,7 +244,7 @@ def _config(
             rounds=options.rounds,
             evaluate_every=options.evaluation_period,
             seed=seed,
-            trainer_socket=folder / "trainer.sock",
+            trainer_socket=spawner_socket(folder),
         ),
     )
 
@@ -252,6 +286,7 @@ def _manifest(
         adoption_seconds=enrolment.ADOPTION_SECONDS,
         publish_min_frauds=enrolment.PUBLISH_MIN_FRAUDS,
         topology=topology,
+        reputation=options.reputation,
     )
     people = ("local cluster", requests, [Admin("launcher", admin.public_key.hex())], 1)
     agreed = (contract, model, options.policy(), gossip)

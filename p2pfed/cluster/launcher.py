@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,8 +12,9 @@ from p2pfed.cluster.founding import Bank, LocalCluster
 from p2pfed.cluster.options import ClusterOptions
 from p2pfed.cluster.progress import Screen
 from p2pfed.cluster.running import RunningCluster
+from p2pfed.core.types import NodeId
 from p2pfed.errors import LocalFault, Unavailable
-from p2pfed.results import HistoryPoint, NodeHistory, NodeRun, RunFile, versions
+from p2pfed.results import HistoryPoint, NodeHistory, NodeRun, Quarantine, Quarantines, RunFile, versions
 
 POLL_SECONDS = 0.5
 STALL_SECONDS = 600.0
@@ -32,6 +34,8 @@ def run(options: ClusterOptions, cluster: LocalCluster, screen: Screen) -> RunFi
         wall = time.monotonic() - begin
         gathered = [_gather(running, bank) for bank in cluster.banks]
         screen.step("stopping the nodes")
+    told = list(zip(cluster.banks, gathered, strict=True))
+    names = {bank.id: bank.name for bank in cluster.banks}
     return RunFile(
         kind="cluster",
         seed=options.seed,
@@ -40,7 +44,8 @@ def run(options: ClusterOptions, cluster: LocalCluster, screen: Screen) -> RunFi
         versions=versions(),
         options=_plain_options(options),
         nodes=tuple(node for node, _ in gathered),
-        history=tuple(point for _, points in gathered for point in points),
+        quarantines=tuple(q for bank, (_, events) in told for q in quarantines(bank, names, events)),
+        history=tuple(point for bank, (_, events) in told for point in history(bank.name, events)),
     )
 
 
@@ -64,13 +69,13 @@ def _wait(running: RunningCluster, rounds: int, screen: Screen) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _gather(running: RunningCluster, bank: Bank) -> tuple[NodeRun, list[HistoryPoint]]:
+def _gather(running: RunningCluster, bank: Bank) -> tuple[NodeRun, list[dict[str, Any]]]:
     status = running.status(bank)
     learning, costs = status["learning"], status["self"]
     node = NodeRun(
         name=bank.name,
         id=bank.id,
-        role="honest",
+        role="attacker" if bank.attack else "honest",
         train_rows=learning["train_rows"],
         train_frauds=learning["train_frauds"],
         rounds=learning["round"],
@@ -81,7 +86,7 @@ def _gather(running: RunningCluster, bank: Bank) -> tuple[NodeRun, list[HistoryP
         bytes_received=costs["bytes_received"],
         peak_rss_bytes=costs["peak_rss_bytes"],
     )
-    return node, history(bank.name, running.events(bank))
+    return node, running.events(bank)
 
 
 def history(name: str, events: list[dict[str, Any]]) -> list[HistoryPoint]:
@@ -96,6 +101,19 @@ def history(name: str, events: list[dict[str, Any]]) -> list[HistoryPoint]:
         elif event["kind"] == "model_evaluated":
             told.evaluated(fields["round"], fields["metrics"].get("test", {}).get("auprc"))
     return told.points()
+
+
+def quarantines(bank: Bank, names: Mapping[NodeId, str], events: list[dict[str, Any]]) -> list[Quarantine]:
+    """Whom a bank quarantined, from its events in order; of attackers nothing, for they judge as they please."""
+    told, round_number = Quarantines(bank.name), 1
+    for event in events if not bank.attack else ():
+        fields = event["fields"]
+        if event["kind"] == "round_completed":
+            round_number = fields["round"] + 1
+        elif event["kind"] == "standing_changed":
+            looks = int(fields["numbers"].get("looks", 0))
+            told.changed(names[fields["member"]], fields["after"], round_number, looks)
+    return told.told()
 
 
 def _plain_options(options: ClusterOptions) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from p2pfed import results
 from p2pfed.core.model import DEFAULT_HIDDEN, POSITIVE_WEIGHT_CAP, TrainingPolicy
-from p2pfed.errors import UsageError
+from p2pfed.errors import ConfigError, UsageError
 
 BASELINES = ("alone", "centralised", "fedavg")
 
@@ -54,6 +54,10 @@ class ClusterOptions:
     imbalance: Literal["none", "class_weight", "smote", "adasyn", "undersample"] = "class_weight"
     rule: str = "clip"
     """Aggregation rule, a name from the registry or `module:Class`."""
+    reputation: bool = True
+    """Whether banks judge each other's models and quarantine; without, the merge rule is alone."""
+    attacks: tuple[tuple[str, int], ...] = ()
+    """Kinds of attack (`adversary.attacks`) and how many banks are attackers of that kind."""
     round_interval: float = 0
     """Seconds from the start of one round to that of the next, at least; 0 is as fast as training goes."""
     evaluate_every: int = 0
@@ -80,9 +84,18 @@ class ClusterOptions:
         if not 0 < self.test_share < 0.9:
             raise UsageError("--test-share lies between 0 and 0.9")
         _ = self.graph, self.policy()
+        self._check_attacks()
         self._check_partition()
         if self.json is not None:
             results.check_writable(self.json)
+
+    def _check_attacks(self) -> None:
+        for kind, count in self.attacks:
+            if count < 1:
+                raise UsageError(f"--attack {kind}:{count}: expected KIND:COUNT with a COUNT of at least 1")
+            poisons_rows(kind or "?")
+        if sum(count for _, count in self.attacks) > self.nodes - 2:
+            raise UsageError("--attack leaves fewer than two honest banks; choose more --nodes or fewer attackers")
 
     def _check_partition(self) -> None:
         # imports pandas, for which `--help` need not wait
@@ -123,3 +136,16 @@ class ClusterOptions:
             )
         except ValueError as error:
             raise UsageError(str(error)) from error
+
+
+def poisons_rows(kind: str) -> bool:
+    """Whether an attack of that kind, if any, is one on training rows; raises UsageError if there is none."""
+    if not kind:
+        return False
+    # imported only for runs that have attackers
+    from p2pfed.adversary.attacks import attack_from_name
+
+    try:
+        return attack_from_name(kind).poisons_rows
+    except ConfigError as error:
+        raise UsageError(f"--attack: {error}") from None

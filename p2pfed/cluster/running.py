@@ -63,6 +63,9 @@ class RunningCluster:
                 ["-m", "p2pfed.runtime.spawner", str(self.cluster.spawner_socket)],
                 self.cluster.log(SPAWNER),
             )
+            for kind, path in self.cluster.poisoners.items():
+                name = f"{SPAWNER}-{kind}"
+                self.processes.start(name, ["-m", "p2pfed.adversary.spawner", kind, str(path)], self.cluster.log(name))
             self._start_daemons()
         except BaseException:
             self.processes.stop()
@@ -93,7 +96,8 @@ class RunningCluster:
 
     def start(self, bank: Bank) -> int:
         """Start a bank's daemon; returns its process id."""
-        return self.processes.start(bank.name, ["-m", "p2pfed", "start", str(bank.config)], self.cluster.log(bank.name))
+        command = ["p2pfed.adversary", bank.attack] if bank.attack else ["p2pfed", "start"]
+        return self.processes.start(bank.name, ["-m", *command, str(bank.config)], self.cluster.log(bank.name))
 
     def stop(self) -> None:
         """Stop the daemons, which say good-bye to each other, and then what serves them all."""

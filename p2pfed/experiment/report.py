@@ -14,9 +14,10 @@ recall: at 0.1 % false positives; sent, memory: of the daemon, without its train
 def closing_table(run: RunFile) -> str:
     """One row a bank, then the mean and the worst bank, and a legend."""
     summary = []
+    honest = [node for node in run.nodes if node.role == "honest"]
     for name, choose in (("mean", _mean), ("worst", _worst)):
-        alone = choose([_auprc(node.alone.test if node.alone else None) for node in run.nodes])
-        together = choose([_auprc(node.test) for node in run.nodes])
+        alone = choose([_auprc(node.alone.test if node.alone else None) for node in honest])
+        together = choose([_auprc(node.test) for node in honest])
         row = (name, "", "", _number(alone), _number(together), _gain(together, alone))
         summary.append((*row, *[""] * (len(COLUMNS) - len(row))))
     banks = [_bank(node) for node in run.nodes]
@@ -30,7 +31,8 @@ def closing_table(run: RunFile) -> str:
         *(_line(s, widths) for s in summary),
     ]
     title = f"{len(run.nodes)} banks, {run.rounds} rounds, {run.wall_seconds:.0f} s"
-    return "\n".join([title, "", *lines, "", LEGEND])
+    attackers = ["* attacks, and counts neither for mean nor worst"] if len(honest) < len(run.nodes) else []
+    return "\n".join([title, "", *lines, "", LEGEND, *attackers])
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -42,9 +44,28 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(padded).rstrip()
 
 
+def quarantine_lines(run: RunFile) -> list[str]:
+    """A sentence for each attacker, and for each honest bank that somebody quarantined: by how many, and when first."""
+    honest = {node.name for node in run.nodes if node.role == "honest"}
+    lines = []
+    for node in sorted(run.nodes, key=lambda n: n.role):
+        others = honest - {node.name}
+        told = [q for q in run.quarantines if q.subject == node.name and q.observer in others]
+        first = {q.observer: q.exchange for q in reversed(told)}
+        if first:
+            when = " to ".join(str(n) for n in sorted({min(first.values()), max(first.values())}))
+            again = len(first) - len({q.observer for q in told if q.released_round is None})
+            back = f"; {again} of them listen{'s' if again == 1 else ''} again" if again else ""
+            by = f"{len(first)} of {len(others)} honest banks, after {when} of its models{back}"
+            lines.append(f"{node.name} ({node.role}): quarantined by {by}")
+        elif node.role == "attacker":
+            lines.append(f"{node.name} (attacker): quarantined by nobody")
+    return lines
+
+
 def baseline_lines(run: RunFile) -> list[str]:
     """A sentence for each baseline that was trained on the rows of all banks."""
-    together = _mean([_auprc(node.test) for node in run.nodes])
+    together = _mean([_auprc(node.test) for node in run.nodes if node.role == "honest"])
     lines = []
     for name, measures in (
         ("all rows in one place (centralised)", run.baselines.centralised),
@@ -59,7 +80,7 @@ def _bank(node: NodeRun) -> tuple[str, ...]:
     alone, together = _auprc(node.alone.test if node.alone else None), _auprc(node.test)
     test = node.test or {}
     return (
-        node.name,
+        node.name if node.role == "honest" else f"{node.name} *",
         f"{node.train_rows:,}",
         f"{node.train_frauds:,}",
         _number(alone),

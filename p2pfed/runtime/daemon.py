@@ -19,14 +19,16 @@ from p2pfed.api.stream import EventLog
 from p2pfed.api.summary import Summary
 from p2pfed.config import NodeConfig
 from p2pfed.core import wire
-from p2pfed.core.consortium import ManifestError, Member, SignedManifest, parse_signed
+from p2pfed.core.consortium import ManifestError, Member, parse_signed
 from p2pfed.core.effects import KeepModel
+from p2pfed.core.identity import Signer
 from p2pfed.core.inputs import BlocklistChanged, EndpointFound, StopRequested, TroubleSeen
 from p2pfed.core.messages import Endpoint
-from p2pfed.core.settings import Memory, NodeSettings
+from p2pfed.core.node import GossipNode
+from p2pfed.core.settings import NodeSettings
 from p2pfed.core.types import Address, NodeId
 from p2pfed.data import report
-from p2pfed.errors import ConfigError, NotPermitted, RemoteFault
+from p2pfed.errors import ConfigError, NotPermitted
 from p2pfed.learning.bundle import ModelBundle
 from p2pfed.net import tls
 from p2pfed.net.client import HttpTransport
@@ -38,21 +40,25 @@ from p2pfed.runtime.blocklist import Blocklist
 from p2pfed.runtime.driver import Driver, SteadyClock
 from p2pfed.runtime.enrolment import blocked_ids, check_member, trusted_chain
 from p2pfed.runtime.eventlines import EventLines
+from p2pfed.runtime.recall import recall
 from p2pfed.runtime.recording import Birth, born
 from p2pfed.runtime.supervise import Supervisor
 from p2pfed.runtime.trainer import Loaded, Trainer
 from p2pfed.runtime.view import DaemonView
-from p2pfed.store.base import Restored
 from p2pfed.store.credentials import admin_token, load_member_key
 from p2pfed.store.lock import StateLock
 from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir, write_atomically
 
+MakesNode = Callable[[Signer, Birth], GossipNode]
+"""Makes a node of what `born` makes one of."""
 
-def run(config: NodeConfig, reread: Callable[[], NodeConfig] | None = None) -> int:
+
+def run(config: NodeConfig, reread: Callable[[], NodeConfig] | None = None, make: MakesNode | None = None) -> int:
     """Run one bank's node until it is told to stop; returns the exit code, raises LocalFault with its own.
 
-    `reread` reads the configuration again on SIGHUP.
+    `reread` reads the configuration again on SIGHUP. `make` makes another node than a bank's own, for attackers of
+    experiments: no command of `p2pfed` gives one.
     """
     faulthandler.enable()
     tls.bound_buffers()
@@ -61,7 +67,7 @@ def run(config: NodeConfig, reread: Callable[[], NodeConfig] | None = None) -> i
     with StateLock(state, __version__, time.time()):
         store = SqliteStore(state)
         try:
-            asyncio.run(Daemon(config, state, store, reread).run())
+            asyncio.run(Daemon(config, state, store, reread, make).run())
         finally:
             store.close()
     return 0
@@ -76,6 +82,7 @@ class Daemon:
         state: StateDir,
         store: SqliteStore,
         reread: Callable[[], NodeConfig] | None,
+        make: MakesNode | None = None,
     ) -> None:
         self._config, self._state, self._store, self._reread = config, state, store, reread
         self._log = logs.for_node(config.node.name)
@@ -101,7 +108,10 @@ class Daemon:
         )
         memory = recall(store.restore(), self._chain)
         birth = Birth(tuple(self._chain[-2:]), settings, memory, secrets.randbits(128))
-        self._node, self._recording = born(birth, self._signer, config.node, self._log)
+        if make is None:
+            self._node, self._recording = born(birth, self._signer, config.node, self._log)
+        else:
+            self._node, self._recording = make(self._signer, birth), None
         self._discoveries: list[Discovery] = []
 
     async def run(self) -> None:
@@ -359,26 +369,3 @@ def own_endpoints(config: NodeConfig, listen: Address | None, own: Member) -> tu
     except ValueError:
         everywhere = False
     return own.endpoints if everywhere else (str(listen),)
-
-
-def recall(restored: Restored, chain: list[SignedManifest]) -> Memory:
-    """What the state directory remembers, as the node takes it; pushed frames that no longer verify are left out."""
-    manifest = chain[-1].manifest
-    previous = next((s.manifest for s in chain if s.manifest.version == manifest.version - 1), None)
-    trust = wire.trust_of(manifest, previous)
-    updates = []
-    for frame in restored.frames.values():
-        try:
-            updates.append(wire.open_update(frame, trust))
-        except RemoteFault:
-            continue  # made under a manifest that is no longer accepted: its sender will publish a newer one
-    return Memory(
-        restored.epoch,
-        restored.instance,
-        restored.checkpoint,
-        restored.marks,
-        tuple(updates),
-        restored.peers,
-        restored.scales,
-        restored.proofs,
-    )

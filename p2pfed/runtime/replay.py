@@ -14,12 +14,13 @@ from typing import Any, Literal, get_args
 
 import threadpoolctl
 
+from p2pfed.core.aggregation import is_foreign
 from p2pfed.core.effects import Effect, Emit
 from p2pfed.core.events import RoundCompleted
 from p2pfed.core.identity import SIGNATURE_BYTES, verify
 from p2pfed.core.inputs import Input
 from p2pfed.core.node import GossipNode
-from p2pfed.errors import ConfigError
+from p2pfed.errors import ConfigError, UsageError
 from p2pfed.runtime.journal import JournalReader, Record
 from p2pfed.runtime.journal_values import ValueReader, digest
 from p2pfed.runtime.recording import Birth, state_digest, taken_apart
@@ -108,8 +109,12 @@ Watch = Callable[[Entry, list[Effect], GossipNode], None]
 class Journal:
     """A journal being read: the node it is about, and its entries."""
 
-    def __init__(self, reader: JournalReader) -> None:
-        """Read the header; raises StateCorrupt, or ConfigError where the file ends before or within it."""
+    def __init__(self, reader: JournalReader, foreign_rule: bool = False) -> None:
+        """Read the header; raises StateCorrupt, or ConfigError where the file ends before or within it.
+
+        A journal may come from anybody, and may name any module as its merge rule: unless `foreign_rule` allows that,
+        nothing is imported and UsageError raised.
+        """
         self._reader, self._values = reader, ValueReader()
         self._records = reader.records()
         header = next(self._records, None)
@@ -124,6 +129,12 @@ class Journal:
             self.signer = ReplayedSigner(bytes.fromhex(head["public_key"]))
             self.signer.expect(_signatures(head))
             self.birth: Birth = self._values.build(Birth, head["birth"], header.blobs)
+            rule = self.birth.chain[-1].manifest.gossip.rule
+            if is_foreign(rule) and not foreign_rule:
+                raise UsageError(
+                    f"{reader.path} merges by {rule[:BRIEF]}, which is code of somebody's own, and a replay would run "
+                    "it; if you trust whoever gave you the journal, say --foreign-rule"
+                )
             self.node = GossipNode(self.signer, *self.birth.parts())
         except UNREADABLE as error:
             raise self._unreadable(error, "the header") from None
@@ -154,13 +165,14 @@ class Journal:
         return self._reader.damaged(f"{what} is not one that this version reads ({brief})")
 
 
-def replay(path: Path, until: int | None = None, watch: Watch | None = None) -> Replay:
+def replay(path: Path, until: int | None = None, watch: Watch | None = None, *, foreign_rule: bool = False) -> Replay:
     """Replay the journal in `path`, or its entries up to number `until`, and compare.
 
-    `watch` sees each entry, what the replayed node made of it, and the node. Raises what JournalReader and Journal do.
+    `watch` sees each entry, what the replayed node made of it, and the node; `foreign_rule` as of Journal. Raises what
+    JournalReader and Journal do.
     """
     with JournalReader(path) as reader:
-        journal = Journal(reader)
+        journal = Journal(reader, foreign_rule)
         node = journal.node
         # a sum of many numbers differs in its last bits with the number of threads that share it
         with threadpoolctl.threadpool_limits(journal.threads, "blas"):

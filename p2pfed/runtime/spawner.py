@@ -13,11 +13,16 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from p2pfed.runtime.process import ONE_THREAD, die_with_parent, for_life
 from p2pfed.runtime.trainer_child import learner_class, serve, step_back
+
+if TYPE_CHECKING:
+    from p2pfed.core.rows import Rows
 
 POLL_SECONDS = 1.0
 BACKLOG = 1024
@@ -42,8 +47,8 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-def serve_forks(listener: socket.socket) -> None:
-    """Fork a child for every connection until the parent of this process dies."""
+def serve_forks(listener: socket.socket, change: Callable[[Rows], Rows] | None = None) -> None:
+    """Fork a child for every connection until the parent of this process dies; `change` as of `trainer_child.serve`."""
     parent, children = os.getppid(), set[int]()
     try:
         while os.getppid() == parent:
@@ -52,7 +57,7 @@ def serve_forks(listener: socket.socket) -> None:
             except TimeoutError:
                 connection = None
             if connection is not None:
-                children.add(_fork(connection, listener))
+                children.add(_fork(connection, listener, change))
                 connection.close()
             children -= _ended(children)
     finally:
@@ -61,7 +66,7 @@ def serve_forks(listener: socket.socket) -> None:
                 os.kill(child, signal.SIGKILL)
 
 
-def _fork(connection: socket.socket, listener: socket.socket) -> int:
+def _fork(connection: socket.socket, listener: socket.socket, change: Callable[[Rows], Rows] | None) -> int:
     spawner = os.getpid()
     child = os.fork()
     if child:
@@ -73,7 +78,7 @@ def _fork(connection: socket.socket, listener: socket.socket) -> int:
         step_back()
         listener.close()
         connection.setblocking(True)
-        serve(connection)
+        serve(connection, change)
         code = 0
     finally:  # a fork must never return into the spawner's loop
         os._exit(code)
@@ -87,8 +92,8 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
-def main(arguments: list[str]) -> None:
-    """Serve on the socket path that is the only argument."""
+def main(arguments: list[str], change: Callable[[Rows], Rows] | None = None) -> None:
+    """Serve on the socket path that is the only argument; `change` as of `trainer_child.serve`."""
     if len(arguments) != 1:
         raise SystemExit("usage: python -m p2pfed.runtime.spawner SOCKET")
     os.environ.update(ONE_THREAD)
@@ -99,7 +104,7 @@ def main(arguments: list[str]) -> None:
     try:
         with listen(path) as listener:  # first of all: a daemon that connects meanwhile waits in the backlog
             preload()
-            serve_forks(listener)
+            serve_forks(listener, change)
     except Terminated:
         pass
     finally:

@@ -15,7 +15,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from p2pfed.errors import P2PFedError
@@ -23,14 +24,18 @@ from p2pfed.runtime.process import ONE_THREAD, die_with_parent, for_life
 from p2pfed.runtime.trainer_protocol import BrokenMessage, TrainerMessage, receive, send
 
 if TYPE_CHECKING:
+    from p2pfed.core.rows import Rows
     from p2pfed.learning.learner import Learner
 
 NICENESS = 5
 ALIVE_SECONDS = 1.0
 
 
-def serve(connection: socket.socket) -> None:
-    """Answer the daemon's messages until it closes `connection`; what goes wrong is its last message, `failed`."""
+def serve(connection: socket.socket, change: Callable[[Rows], Rows] | None = None) -> None:
+    """Answer the daemon's messages until it closes `connection`; what goes wrong is its last message, `failed`.
+
+    `change` makes of the bank's training rows those that are trained on: so an experiment's attackers poison them.
+    """
     lock = threading.Lock()
     _say(connection, lock, TrainerMessage("hello", {"pid": os.getpid()}))
     threading.Thread(target=_beat, args=(connection, lock), daemon=True).start()
@@ -38,7 +43,7 @@ def serve(connection: socket.socket) -> None:
     try:
         while (message := receive(connection)) is not None:
             if message.kind == "load":
-                learner, answer = _load(message.fields)
+                learner, answer = _load(message.fields, change)
             elif learner is not None:
                 answer = _work(learner, message)
             else:
@@ -50,7 +55,7 @@ def serve(connection: socket.socket) -> None:
         _fail(connection, lock, error)
 
 
-def _load(fields: dict[str, Any]) -> tuple[Learner, TrainerMessage]:
+def _load(fields: dict[str, Any], change: Callable[[Rows], Rows] | None) -> tuple[Learner, TrainerMessage]:
     """Read the bank's rows as the daemon's `load` says and build the learner."""
     from p2pfed.config import DataSection, ThresholdSection
     from p2pfed.core import record
@@ -68,6 +73,8 @@ def _load(fields: dict[str, Any]) -> tuple[Learner, TrainerMessage]:
     bank = load_bank(DataSection.model_validate(fields["data"]), contract, time.time())
     settle(section, spec.kind, bank.rows.legitimate_per_day)
     rows, weight = learning_rows(bank.rows, spec, policy, seed)
+    if change is not None:
+        rows = replace(rows, train=change(rows.train))
     learner = learner_class(fields["learner"])(spec, policy, rows, section, positive_weight=weight, seed=seed)
     answer = {
         "train_rows": len(bank.rows.train),

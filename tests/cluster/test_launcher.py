@@ -8,6 +8,7 @@ import pytest
 from p2pfed.cluster import launcher
 from p2pfed.cluster.running import NodeProgress, trainer_trouble
 from p2pfed.errors import LocalFault, Unavailable
+from p2pfed.results import Quarantine
 
 TRAINING = NodeProgress("bank-1", "training", 4, None, 0, None)
 SAID = "the trainer stopped: no memory"
@@ -58,3 +59,32 @@ def test_a_trainer_is_given_up_after_three_losses_if_it_is_not_back(restarts, co
         "problems": [{"code": code, "message": SAID}] if code else [],
     }
     assert trainer_trouble(status) == trouble
+
+
+def changed(member: str, after: str, **numbers: float) -> dict:
+    return {"kind": "standing_changed", "fields": {"member": member, "after": after, "numbers": numbers}}
+
+
+def test_quarantines_are_read_from_a_banks_events():
+    def completed(number: int) -> dict:
+        return {"kind": "round_completed", "fields": {"round": number}}
+
+    events = [
+        completed(1),
+        changed("B", "suspect", looks=2.0),
+        completed(2),
+        changed("B", "quarantined", looks=4.0),
+        changed("C", "quarantined", looks=3.0),
+        completed(3),
+        changed("B", "suspect", looks=14.0),
+        changed("B", "quarantined", looks=15.0),
+        changed("C", "trusted"),  # pardoned
+    ]
+    names = {"B": "bank-2", "C": "bank-3"}
+    told = launcher.quarantines(SimpleNamespace(name="bank-1", attack=""), names, events)
+    assert told == [
+        Quarantine("bank-1", "bank-2", 3, 4, 4),
+        Quarantine("bank-1", "bank-3", 3, 3, 4),
+        Quarantine("bank-1", "bank-2", 4, 15, None),
+    ]
+    assert launcher.quarantines(SimpleNamespace(name="bank-1", attack="signflip"), names, events) == []

@@ -48,3 +48,18 @@ def test_the_rate_steps_down_after_three_quarters_unless_told():
 def test_about_ten_evaluations_a_run():
     assert [ClusterOptions(rounds=n).evaluation_period for n in (5, 20, 80)] == [1, 2, 8]
     assert ClusterOptions(rounds=80, evaluate_every=10).evaluation_period == 10
+
+
+@pytest.mark.parametrize(
+    ("attacks", "said"),
+    [
+        ((("nonsense", 1),), "unknown attack 'nonsense'"),
+        ((("", 1),), "unknown attack"),
+        ((("signflip", 0),), "COUNT of at least 1"),
+        ((("signflip", 2), ("zero", 1)), "fewer than two honest banks"),
+    ],
+)
+def test_attackers_that_cannot_be_are_refused(attacks, said):
+    with pytest.raises(UsageError, match=said):
+        ClusterOptions(nodes=4, attacks=attacks)
+    ClusterOptions(nodes=4, attacks=(("duty:1:2", 2),))

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from p2pfed.experiment.report import baseline_lines, closing_table
-from p2pfed.results import Alone, Baselines, NodeRun, RunFile
+from p2pfed.experiment.report import baseline_lines, closing_table, quarantine_lines
+from p2pfed.results import Alone, Baselines, NodeRun, Quarantine, RunFile
 
 
 def measures(auprc):
@@ -50,3 +50,25 @@ def test_rivals_are_compared_with_the_mean():
     assert "0.850" in central
     assert "-0.100" in central
     assert "+0.010" in fedavg
+
+
+def test_attackers_count_for_nothing_and_are_told_with_who_quarantined_them():
+    attacker = replace(node("bank-3", 0.1, 0.9), role="attacker")
+    unseen = replace(node("bank-4", 0.2, None), role="attacker")
+    told = (
+        Quarantine("bank-1", "bank-3", 4, 4, None),
+        Quarantine("bank-2", "bank-3", 5, 6, 9),
+        Quarantine("bank-2", "bank-1", 5, 7, 8),
+        Quarantine("bank-2", "bank-1", 12, 11, None),
+        Quarantine("bank-3", "bank-1", 1, 1, None),
+    )
+    run = replace(RUN, nodes=(*RUN.nodes, attacker, unseen), quarantines=told)
+    rows = {line[0]: line for line in printed(run) if line}
+    assert rows["mean"][2] == "0.750" and rows["worst"][2] == "0.700"
+    assert rows["bank-3"][:2] == ["bank-3", "*"]
+    assert quarantine_lines(run) == [
+        "bank-3 (attacker): quarantined by 2 of 2 honest banks, after 4 to 6 of its models; 1 of them listens again",
+        "bank-4 (attacker): quarantined by nobody",
+        "bank-1 (honest): quarantined by 1 of 1 honest banks, after 7 of its models",
+    ]
+    assert quarantine_lines(RUN) == []

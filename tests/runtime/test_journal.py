@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -268,6 +270,30 @@ def test_what_a_hostile_file_says_moves_no_cursor(
         said = capsys.readouterr()
         assert "recorded was ?[2J" in said.out or "--json" in options
         assert "\x1b" not in said.out and said.out.encode()
+
+
+def test_a_merge_rule_that_a_journal_names_is_not_imported_unasked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs.py").write_text(
+        "import pathlib\nfrom p2pfed.core.aggregation import Mean\npathlib.Path(__file__ + '.ran').touch()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    manifest = replace(MEMBERS.manifest, gossip=replace(MEMBERS.manifest.gossip, rule="theirs:Mean"))
+    birth = Birth((SignedManifest.unsigned(manifest),), NodeSettings(0, 1, (), "test"), Memory(1, "00" * 16), 3)
+    recording = Recording(tmp_path / "j", logs.for_node("bank-0"))
+    node = RecordedNode(MEMBERS.members[0], birth, recording)
+    node.handle(inputs.Started(), 100.0)
+    asyncio.run(recording.close(node))
+    ran = tmp_path / "theirs.py.ran"
+    ran.unlink()  # imported for the recording
+    sys.modules.pop("theirs")
+    assert run(["replay", str(tmp_path / "j")]) == 2
+    said = capsys.readouterr()
+    assert "merges by theirs:Mean" in said.err and "--foreign-rule" in said.err and said.err.count("\n") == 1
+    assert not ran.exists()
+    assert run(["replay", str(tmp_path / "j"), "--foreign-rule"]) == 0
+    assert ran.exists()
 
 
 def test_a_foreign_file_is_no_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from p2pfed.core.identity import node_id
 from p2pfed.core.node import GossipNode
 from p2pfed.core.settings import NodeSettings
 from p2pfed.core.types import NodeId, Reason
-from p2pfed.runtime.daemon import recall
+from p2pfed.runtime.recall import recall
 from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir
 from tests.consortia import consortium

@@ -10,7 +10,7 @@ from p2pfed.core.aggregation.coordinates import Median, TrimmedMean
 from p2pfed.core.aggregation.distances import GeometricMedian, Krum, MultiKrum, NearestNeighbours
 from p2pfed.core.aggregation.geometry import coordinate_median
 from p2pfed.core.aggregation.mean import Mean
-from p2pfed.core.aggregation.registry import PARAMETERS, RULES, rule_from_name
+from p2pfed.core.aggregation.registry import PARAMETERS, RULES, is_foreign, rule_from_name
 from p2pfed.core.aggregation.rule import AggregationRule, Candidate, Loss, Merged, SeesLoss
 from p2pfed.core.aggregation.screening import Balance, Ubar
 
@@ -34,5 +34,6 @@ __all__ = [
     "TrimmedMean",
     "Ubar",
     "coordinate_median",
+    "is_foreign",
     "rule_from_name",
 ]

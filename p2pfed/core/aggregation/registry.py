@@ -69,6 +69,12 @@ def rule_from_name(name: str) -> AggregationRule:
         raise ConfigError(f"merge rule {name!r}: behind the colon belongs {wanted}; {error}") from None
 
 
+def is_foreign(name: str) -> bool:
+    """Whether `rule_from_name` would import a module for it."""
+    before, colon, _ = name.partition(":")
+    return bool(colon) and before not in RULES
+
+
 def _loaded(name: str) -> AggregationRule:
     """A rule from a module of the operator's."""
     module, colon, attribute = name.partition(":")

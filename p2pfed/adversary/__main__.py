@@ -1,0 +1,46 @@
+"""An attacker as a real daemon, for clusters on one machine: `python -m p2pfed.adversary KIND CONFIG`.
+
+It needs the keys of a member and a configuration like any bank, and attacks as KIND says (`attacks.ATTACKS`), alone:
+attackers of different processes tell each other nothing. Rows are poisoned by the trainers' spawner that its
+configuration names, `adversary.spawner`. `p2pfed start` knows nothing of this module.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from p2pfed import configfile
+from p2pfed.adversary.attacks import campaign_from_name
+from p2pfed.adversary.node import AttackingNode
+from p2pfed.core.identity import Signer
+from p2pfed.core.node import GossipNode
+from p2pfed.errors import P2PFedError, UsageError
+from p2pfed.runtime import daemon
+from p2pfed.runtime.recording import Birth
+
+
+def run(kind: str, config: Path) -> int:
+    """Run the daemon of `config` with an attacking node; returns the exit code, raises what a bank's daemon does."""
+    campaign = campaign_from_name(kind)
+
+    def attacking(signer: Signer, birth: Birth) -> GossipNode:
+        return AttackingNode(signer, *birth.parts(), campaign)
+
+    return daemon.run(configfile.load(config, os.environ, ()), make=attacking)
+
+
+def main(arguments: list[str]) -> int:
+    """The command line; returns the exit code."""
+    try:
+        if len(arguments) != 2:
+            raise UsageError("usage: python -m p2pfed.adversary KIND CONFIG")
+        return run(arguments[0], Path(arguments[1]))
+    except P2PFedError as error:
+        print(f"p2pfed.adversary: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
