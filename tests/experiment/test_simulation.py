@@ -23,7 +23,7 @@ from p2pfed.sim.history import Progress
 from tests.sim.consortium import QUICK, learner, population, scenario, simulated
 
 FILES = {"results.json", "history.parquet", "spread.parquet", "auprc.png", "worst.png", "consensus.png", "bytes.png",
-         "topology.png"}  # fmt: skip
+         "quarantine.png", "topology.png"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
