@@ -31,10 +31,21 @@ def test_whatever_attackers_do_everybody_does_its_rounds(kind: str) -> None:
     refusals = {line.rpartition(": ")[2] for line in history.transcript if " refuses " in line}
     if kind in REFUSED:
         assert REFUSED[kind].sentence in refusals
-    if kind in ("echo", "near_echo", "dissensus", "alie"):
-        assert Reason.EQUIVOCATION.sentence not in refusals
+    proven = [line for line in history.transcript if "proven: " in line]
+    assert bool(proven) == (kind == "equivocation")  # whoever makes a model for each asker never reuses a number
     judged = {line.split(" takes ")[1].split()[0] for line in history.transcript if "for quarantined" in line}
     assert judged <= {"bank-2", "bank-5"}
+
+
+def test_equivocators_are_convicted_by_every_honest_bank() -> None:
+    history = simulated(
+        attackers=[{"kind": "equivocation", "nodes": ["bank-2", "bank-5"]}], gossip={"topology": "full"}
+    )
+    convicted = {tuple(line.split()[1:4:2]) for line in history.transcript if "quarantined: proven: " in line}
+    honest = [f"bank-{i}" for i in (1, 3, 4, 6)]
+    assert {(who, subject) for who, subject in convicted if who in honest} == {
+        (who, subject) for who in honest for subject in ("bank-2", "bank-5")
+    }
 
 
 def test_the_same_seed_gives_the_same_attack() -> None:
