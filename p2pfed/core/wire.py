@@ -48,8 +48,8 @@ PREFIX = struct.Struct("<4sI")
 ALIGNMENT = 4
 MAX_HEADER = 4096
 MAX_TABLE_ROWS = 200
-MAX_TABLE_HEADS, MAX_TABLE_PROOFS = 8, 4
-MAX_TABLE = 272 * 1024
+MAX_TABLE_HEADS, MAX_TABLE_PROOFS = 8, 8
+MAX_TABLE = 280 * 1024
 MAX_HEARTBEAT = 1280
 """A signed heartbeat, in bytes: 200 of them fit a table, with all else that it may have."""
 MAX_HELLO = 4096

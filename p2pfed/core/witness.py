@@ -5,14 +5,16 @@ newest of some members with every heartbeat exchange; whoever holds another stat
 its hands. Why whole signed statements and not numbers and digests in the heartbeats: a heartbeat row is the accused's
 own word, so a liar would put into it whatever suits it, or nothing; a digest from a third party proves nothing before
 the statement behind it was fetched, which would be one more request with its own limits and blame. A statement is
-some 700 bytes, eight of them cost an exchange less than the rows of twenty members, and need no answer.
+some 600 bytes, eight of them cost an exchange less than the rows of twenty members, and need no answer.
 
 What others tell is compared and not kept: nobody can push another's statements out of this memory, and a member's own
-statements only push out its own. Honest nodes hold the same recent numbers, as all of them pull all the time.
+statements only push out its own. A lie is found once two nodes meet that were given one number differently; where each
+pulls from few of many, some numbers reach one side only, and it is a later one that convicts.
 
-Proofs spread with the same exchange. At most `MOST_PROOFS` of one member stand: more of them prove no more, and what a
-liar signs by the thousand must fill nobody's disk. What an operator has cleared stays known: neither that proof nor any
-other of a number that this node had seen by then convicts again; what the member signs later can.
+Proofs spread with the same exchange, one of each member. At most `MOST_PROOFS` of one are kept, since a second says
+that the first was no accident: what a liar signs by the thousand must fill nobody's disk. What an operator has cleared
+stays known: neither that proof nor any other of a number that this node had seen by then convicts again; what the
+member signs later can.
 """
 
 from __future__ import annotations
@@ -37,8 +39,11 @@ T = TypeVar("T")
 
 HEADS_KEPT = 4
 """Statements kept of a member: two nodes that pull at different moments must have some number in common."""
+FRESH_HEADS = 6
+"""Of the statements told so many are those given last, a round's pulls: others were given the same number just now. In
+a large consortium that finds a liar several times sooner than telling all in turn, which the rest of them are."""
 MOST_PROOFS = 2
-"""Standing proofs kept, and told, of one member."""
+"""Standing proofs kept of one member."""
 
 
 class Witness:
@@ -55,6 +60,7 @@ class Witness:
         """`remembered` is what was saved of proofs; raises StateCorrupt if one of them is none."""
         self._me, self._reputation, self._problems = me, reputation, problems
         self._heads: dict[NodeId, tuple[SignedStatement, ...]] = {}
+        """Whose newest came last stands last."""
         self.proofs: dict[str, tuple[Equivocation, int]] = {}
         """Each with the sequence number up to which its member was cleared with it; 0 is a proof that stands."""
         for digest, kept in remembered.items():
@@ -94,6 +100,7 @@ class Witness:
                 effects += self._contradicted(known, head)
         if not kept and len(self._heads) >= MAX_WATCHED:
             del self._heads[next(iter(self._heads))]
+        self._heads.pop(sender, None)
         self._heads[sender] = (*kept[1 - HEADS_KEPT :], head)
         return effects
 
@@ -110,9 +117,14 @@ class Witness:
         return effects
 
     def told(self, turn: int) -> tuple[tuple[SignedStatement, ...], tuple[Equivocation, ...]]:
-        """What the exchange of number `turn` tells: the newest statement of some members, and some proofs, in turn."""
-        heads = [kept[-1] for kept in _some(list(self._heads.values()), MAX_TABLE_HEADS, turn)]
-        return tuple(heads), tuple(_some(self.standing(), MAX_TABLE_PROOFS, turn)) if self.proofs else ()
+        """What the exchange of number `turn` tells: some members' newest statements, some liars' first proofs."""
+        given = list(self._heads.values())
+        told = [*given[-FRESH_HEADS:], *_some(given[:-FRESH_HEADS], MAX_TABLE_HEADS - FRESH_HEADS, turn)]
+        heads = [kept[-1] for kept in told]
+        if not self.proofs:
+            return tuple(heads), ()
+        first = {proof.member: proof for proof in reversed(self.standing())}  # one is enough to convict
+        return tuple(heads), tuple(_some(list(first.values()), MAX_TABLE_PROOFS, turn))
 
     def pardoned(self, member: NodeId, newest_seq: int) -> list[Effect]:
         """The operator clears what stands against `member`, whose newest update here has that number."""

@@ -204,7 +204,7 @@ def test_a_table_is_refused_for_what_is_wrong_in_it() -> None:
     one, proof = (len(p).to_bytes(2, "little") + p for p in (PROOF.one.signed, ENCODED))
     end = b"\0\0"
     assert table_refusal(end + one * 9) is Reason.OVERSIZE
-    assert table_refusal(end * 2 + proof * 5) is Reason.OVERSIZE
+    assert table_refusal(end * 2 + proof * 9) is Reason.OVERSIZE
     assert table_refusal(end * 2 + (2049).to_bytes(2, "little") + bytes(2049)) is Reason.OVERSIZE
     for wrong in (end, end * 2, end + one + end, end * 2 + proof + end, end * 2 + one):
         assert table_refusal(wrong) is Reason.MALFORMED

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from p2pfed.core import wire
+from p2pfed.core import record, wire
 from p2pfed.core.identity import Identity
-from p2pfed.core.messages import Heartbeat, HeartbeatTable
+from p2pfed.core.messages import Equivocation, Heartbeat, HeartbeatTable, SignedStatement
 from p2pfed.core.types import Reason
 from p2pfed.net import limits
 from p2pfed.net.tls import client_context
@@ -181,6 +182,25 @@ async def test_a_long_table_costs_more_than_a_short_one(node):
     assert head.startswith(b"HTTP/1.1 429")
     assert answers < limits.REQUEST_BURST / 4
     writer.close()
+
+
+async def test_a_false_proof_costs_who_hands_it_over_and_not_whom_it_names(node):
+    manifest, victim = node.handler.trusted.manifest, node.handler.me.identity
+    true, liar = (
+        wire.seal_update(
+            signer, manifest=manifest, instance="ab", seq=seq, previous="", round=1, rows=8,
+            vector=np.full(manifest.model.schema().size, seq, np.float32),
+        ).head
+        for signer, seq in ((victim, 7), (node.a.identity, 8))
+    )  # fmt: skip
+    body = record.canonical(replace(true.statement, rows=16))
+    false = SignedStatement(replace(true.statement, rows=16), liar.signed[:64] + body, hashlib.sha256(body).hexdigest())
+    proof = Equivocation(*sorted((true, false), key=lambda head: head.digest))
+    table = wire.encode_table(HeartbeatTable((), (), (proof,)))
+    answer = await node.say(request(f"Content-Length: {len(table)}\r\n", table, "POST", "heartbeats"))
+    assert answer.startswith(b"HTTP/1.1 4")
+    [(peer, fault)] = node.handler.faults
+    assert (peer, fault.reason, fault.signer) == (node.a.id, Reason.FORGED_SIGNATURE, None)
 
 
 async def test_one_update_of_a_member_is_received_at_a_time(node):
