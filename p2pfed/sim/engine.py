@@ -46,6 +46,7 @@ from p2pfed.sim.history import (
     Standing,
     consensus_distance,
     digest,
+    quarantines,
 )
 from p2pfed.sim.host import Host
 from p2pfed.sim.interpreter import Interpreter
@@ -253,7 +254,8 @@ class Engine:
 
     def _standing_changed(self, time: float, host: Host, event: StandingChanged) -> None:
         looks = int(event.numbers.get("looks", 0))
-        self._standing.append(Standing(time, host.index, self._numbers[event.member], event.after, looks))
+        number = self._recorder.rounds[host.index] + 1
+        self._standing.append(Standing(time, host.index, self._numbers[event.member], event.after, looks, number))
 
     def _problem_raised(self, time: float, host: Host, event: ProblemRaised) -> None:
         self._problems.setdefault(host.index, {})[event.code, event.subject] = event
@@ -339,6 +341,7 @@ class Engine:
                 versions=versions(),
                 options=self._scenario.model_dump(mode="json"),
                 nodes=tuple(self._node_run(host) for host in self._hosts),
+                quarantines=tuple(quarantines(self._standing, self._scenario.names, self._attackers)),
                 history=tuple(self._recorder.run_points()),
             ),
             points=points,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from p2pfed.core.events import Metrics, RoundCompleted, UpdateAccepted
 from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector
-from p2pfed.results import NodeHistory, RunFile
+from p2pfed.results import NodeHistory, Quarantine, Quarantines, RunFile
 from p2pfed.sim.host import Host
 
 CHUNK = 256
@@ -83,6 +83,19 @@ class Standing:
     what: str
     exchange: int
     """How many of the subject's models it had judged by then."""
+    round: int
+    """The observer's, from 1."""
+
+
+def quarantines(told: Iterable[Standing], names: Sequence[str], attackers: Container[int]) -> Iterator[Quarantine]:
+    """What honest observers told, as the run file has it; `names` of all nodes."""
+    each: dict[int, Quarantines] = {}
+    for standing in told:
+        if standing.observer not in attackers:
+            observer = each.setdefault(standing.observer, Quarantines(names[standing.observer]))
+            observer.changed(names[standing.subject], standing.what, standing.round, standing.exchange)
+    for _, observer in sorted(each.items()):
+        yield from observer.told()
 
 
 @dataclass(frozen=True)

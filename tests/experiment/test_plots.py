@@ -115,9 +115,9 @@ def test_many_banks_share_the_cells_of_a_map(history):
 
 
 def test_quarantine_shows_the_share_of_the_honest_banks(history):
-    told = [Standing(2.0 + observer, observer, 1, "quarantined", 4) for observer in (0, 2, 3, 4, 5)]
-    told += [Standing(3.0, 0, 4, "quarantined", 4), Standing(6.0, 0, 4, "suspect", 14)]
-    told += [Standing(3.0, 1, 0, "quarantined", 4)]
+    told = [Standing(2.0 + observer, observer, 1, "quarantined", 4, 5) for observer in (0, 2, 3, 4, 5)]
+    told += [Standing(3.0, 0, 4, "quarantined", 4, 5), Standing(6.0, 0, 4, "suspect", 14, 9)]
+    told += [Standing(3.0, 1, 0, "quarantined", 4, 5)]
     axes, _bar = plots.quarantine(story(replace(history, standing=told, virtual_seconds=10.0))).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["bank-2 (attacker)", "bank-5 (honest)"]
     shown = axes.get_images()[0].get_array()

@@ -35,6 +35,8 @@ def test_whatever_attackers_do_everybody_does_its_rounds(kind: str) -> None:
     assert bool(proven) == (kind == "equivocation")  # whoever makes a model for each asker never reuses a number
     judged = {line.split(" takes ")[1].split()[0] for line in history.transcript if "for quarantined" in line}
     assert judged <= {"bank-2", "bank-5"}
+    assert judged >= {q.subject for q in history.run.quarantines}
+    assert {q.observer for q in history.run.quarantines}.isdisjoint({"bank-2", "bank-5"})
 
 
 def test_equivocators_are_convicted_by_every_honest_bank() -> None:

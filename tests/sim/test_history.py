@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from p2pfed.sim.history import CHUNK, Point, SpreadLog, consensus_distance
+from p2pfed.results import Quarantine
+from p2pfed.sim.history import CHUNK, Point, SpreadLog, Standing, consensus_distance, quarantines
 
 
 def test_the_consensus_distance_is_the_root_mean_square_to_the_mean():
@@ -33,3 +34,17 @@ def test_models_are_compared_once_half_of_those_up_have_done_a_round_of_the_sche
     assert (first.time, first.round, first.mean_auprc, first.worst_auprc) == (5.0, 2, pytest.approx(0.6), 0.5)
     assert first.consensus_distance == pytest.approx(np.sqrt(3 / 4))
     assert (second.round, second.mean_auprc, second.worst_auprc) == (4, None, None)
+
+
+def test_quarantines_of_the_run_file_are_those_of_honest_observers():
+    told = [
+        Standing(1.0, 2, 0, "suspect", 2, 2),
+        Standing(2.0, 2, 0, "quarantined", 4, 4),
+        Standing(3.0, 1, 0, "quarantined", 5, 6),
+        Standing(4.0, 0, 1, "quarantined", 4, 4),
+        Standing(9.0, 2, 0, "suspect", 14, 12),
+    ]
+    assert list(quarantines(told, ["a", "b", "c"], {0})) == [
+        Quarantine("b", "a", 6, 5, None),
+        Quarantine("c", "a", 4, 4, 12),
+    ]
