@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -124,8 +124,6 @@ async def running(
 
 
 def quick(n: int) -> Consortium:
-    from dataclasses import replace
-
     return consortium(n, gossip=replace(GOSSIP, heartbeat_seconds=0.1, adoption_seconds=0.5))
 
 
@@ -162,6 +160,9 @@ async def test_a_full_disk_ends_the_driver_before_anything_leaves_the_node() -> 
 async def test_a_push_is_answered_only_when_it_is_durable() -> None:
     slow = SlowStore()
     members = quick(3)
+    first, pusher, third = members.manifest.members
+    only_dials_out = replace(pusher, endpoints=())  # who can be asked may not push
+    members = replace(members, manifest=replace(members.manifest, members=(first, only_dials_out, third)))
     async with running(members, slow) as (banks, _):
         banks[0].trainer.held = True
         frame = wire.seal_update(
