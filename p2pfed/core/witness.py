@@ -40,8 +40,10 @@ T = TypeVar("T")
 HEADS_KEPT = 4
 """Statements kept of a member: two nodes that pull at different moments must have some number in common."""
 FRESH_HEADS = 6
-"""Of the statements told so many are those given last, a round's pulls; the others are told in turn. Among 40 banks, 10 of
-them liars (3 seeds), that found a contradiction after 2.8 periods, at most 9; all of them in turn after 3.4, at most 14."""
+"""Of the statements told so many are those given last, a round's pulls; the others are told in turn.
+
+Among 40 banks, 10 of them liars (3 seeds), that found a contradiction after 2.8 heartbeat periods, 9 at most; telling
+all of them in turn after 3.4, 14 at most."""
 MOST_PROOFS = 2
 """Standing proofs kept of one member."""
 
