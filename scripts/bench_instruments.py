@@ -175,7 +175,6 @@ class Call:
     begin: tuple[float, float]
     jobs: int
     training: tuple[float, float]
-    passes: tuple[float, float] = (0.0, 0.0)
 
 
 def clock() -> tuple[float, float]:
@@ -191,20 +190,15 @@ def since(begin: tuple[float, float]) -> tuple[float, float]:
 class Timed:
     """A ManyLearner with a stop watch; what a simulation does between its calls is handling."""
 
-    def __init__(self, learner: ManyLearner, beside: Callable[[Sequence[TrainJob]], None] | None = None) -> None:
-        """`beside` is done after each training, and timed by itself."""
-        self._learner, self._beside = learner, beside
+    def __init__(self, learner: ManyLearner) -> None:
+        self._learner = learner
         self.calls: list[Call] = []
         self.evaluating = 0.0
 
     def train(self, jobs: Sequence[TrainJob]) -> list[TrainResult]:
         begin = clock()
         results = self._learner.train(jobs)
-        training = since(begin)
-        passing = clock()
-        if self._beside is not None:
-            self._beside(jobs)
-        self.calls.append(Call(begin, len(jobs), training, since(passing)))
+        self.calls.append(Call(begin, len(jobs), since(begin)))
         return results
 
     def evaluate(self, jobs: Sequence[EvaluateJob]) -> list[Evaluation]:
@@ -225,7 +219,6 @@ class Pace:
     cpu: list[float]
     training: float
     """Mean wall seconds a round, as the others."""
-    passes: float
     handling: float
 
 
@@ -236,9 +229,9 @@ def pace(calls: Sequence[Call], nodes: int) -> Pace:
     wall, cpu = (np.diff(np.interp(marks, before, [call.begin[i] for call in calls])).tolist() for i in (0, 1))
     whole = calls[1:-1]
     rounds = sum(call.jobs for call in whole) / nodes
-    training, passes = sum(c.training[0] for c in whole) / rounds, sum(c.passes[0] for c in whole) / rounds
+    training = sum(c.training[0] for c in whole) / rounds
     between = (calls[-1].begin[0] - calls[1].begin[0]) / rounds
-    return Pace(wall, cpu, training, passes, between - training - passes)
+    return Pace(wall, cpu, training, between - training)
 
 
 def stacked(population: Population) -> ManyLearner:

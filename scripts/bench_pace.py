@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bench_instruments import (
-    HELD_OUT,
     Bar,
     Measured,
     Pace,
@@ -27,16 +27,11 @@ from bench_instruments import (
 )
 from threadpoolctl import threadpool_limits
 
-from p2pfed.core import forward
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.weights import Vector
 from p2pfed.learning.learner import EvaluateJob, Evaluation, TrainJob, TrainResult
 from p2pfed.sim.engine import Engine
 from p2pfed.sim.population import Population
-
-OWN_FRAUDS, PEERS = 64, 6
-"""What a reputation will look at, besides `HELD_OUT` rows of its node: through the models of so many peers a round."""
-
 
 # --- rounds -----------------------------------------------------------------------------------------------------------
 
@@ -47,22 +42,26 @@ def rounds(quick: bool) -> Measured:
 
 
 def _rounds(nodes: int, count: int, repeats: int) -> Measured:
-    scenario, population = made_up(nodes, count, 2000)
+    made = {
+        said: made_up(nodes, count, 2000, gossip={"reputation": judging})
+        for said, judging in (("simulator", False), ("simulator with reputation", True))
+    }
+    _, population = made["simulator"]
     learner = stacked(population)
     manifest = population.manifest
     keras_loop = keras_round(manifest.model, manifest.training, population.banks)
     rivals = {"Keras fit, node after node": keras_loop, "numpy, node after node": numpy_loop(population)}
-    paces: dict[str, list[Pace]] = {"simulator": [], "simulator with a reputation's forward passes": []}
+    paces: dict[str, list[Pace]] = {name: [] for name in made}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in rivals}
     evaluating = []
     for rival in rivals.values():
         rival()  # traces, allocates
     for _ in range(repeats):
-        for name, beside in zip(paces, (None, peer_passes(population)), strict=True):
+        for name, (scenario, same) in made.items():
             for bank in range(nodes):
                 learner.forget(bank)
-            watched = Timed(learner, beside)
-            Engine(population, scenario, watched, Teller(name)).run()
+            watched = Timed(learner)
+            Engine(same, scenario, watched, Teller(name)).run()
             paces[name].append(pace(watched.calls, nodes))
             evaluating.append(watched.evaluating)
         for name, rival in rivals.items():
@@ -75,7 +74,7 @@ def _rounds(nodes: int, count: int, repeats: int) -> Measured:
     for name, found in paces.items():
         figures[f"{name}: s a round"] = statistics.median(s for p in found for s in p.wall)
         figures[f"{name}: CPU s a round"] = statistics.median(s for p in found for s in p.cpu)
-        for part in ("training", "passes", "handling"):
+        for part in ("training", "handling"):
             figures[f"{name}: of which {part}"] = min(getattr(p, part) for p in found)
     figures["evaluation of every node, once at the end: s"] = min(evaluating)
     for name, each in times.items():
@@ -83,21 +82,8 @@ def _rounds(nodes: int, count: int, repeats: int) -> Measured:
         figures[f"{name}: CPU s a round, training only"] = statistics.median(cpu for _, cpu in each)
     bare, judged = (figures[f"{name}: s a round"] for name in paces)
     bars = [Bar(f"{nodes} nodes, s a round with merging", bare, 0.3)]
-    bars.append(Bar(f"{nodes} nodes, s a round with the forward passes a reputation would make", judged, 0.5))
+    bars.append(Bar(f"{nodes} nodes, s a round with reputation", judged, 0.5))
     return Measured(figures, bars)
-
-
-def peer_passes(population: Population) -> Callable[[Sequence[TrainJob]], None]:
-    """What a reputation will add to a round of each node: 6 peers' models on its own rows."""
-    spec, rows = population.manifest.model, HELD_OUT + OWN_FRAUDS
-
-    def look(jobs: Sequence[TrainJob]) -> None:
-        for i, job in enumerate(jobs):
-            own = population.banks[job.bank].rows.train.features[:rows]
-            for peer in range(1, PEERS + 1):
-                forward.scores(spec, jobs[(i + peer) % len(jobs)].vector, own)
-
-    return look
 
 
 def numpy_loop(population: Population) -> Callable[[], None]:
@@ -147,9 +133,9 @@ def protocol(quick: bool) -> Measured:
     """Inputs a second without training: pulls of six, merges, signatures, a heartbeat a round as in local clusters."""
     measured = Measured()
     for nodes, count, repeats in ((20, 10, 1),) if quick else ((100, 40, 3), (1000, 6, 1)):
-        for model, hidden in MODELS.items():
-            runs = [fresh(protocol_run, nodes, count, hidden) for _ in range(repeats)]
-            said = f"{nodes:,} nodes, {model}"
+        for (model, hidden), judging in product(MODELS.items(), (False, True)):
+            runs = [fresh(protocol_run, nodes, count, hidden, judging) for _ in range(repeats)]
+            said = f"{nodes:,} nodes, {model}, {'with' if judging else 'without'} reputation"
             for name in runs[0]:
                 measured.figures[f"{said}: {name}"] = statistics.median(run[name] for run in runs)
             rate = measured.figures[f"{said}: inputs a CPU second"]
@@ -157,9 +143,12 @@ def protocol(quick: bool) -> Measured:
     return measured
 
 
-def protocol_run(nodes: int, count: int, hidden: Sequence[int]) -> dict[str, float]:
+def protocol_run(nodes: int, count: int, hidden: Sequence[int], judging: bool) -> dict[str, float]:
     """One simulation of `count` rounds, a second each."""
-    local = {"gossip": {"heartbeat_seconds": 1.0}, "compute": {"seconds_per_step": 0.5, "load_seconds": 1.0}}
+    local = {
+        "gossip": {"heartbeat_seconds": 1.0, "reputation": judging},
+        "compute": {"seconds_per_step": 0.5, "load_seconds": 1.0},
+    }
     scenario, population = made_up(nodes, count, 512, hidden=hidden, **local)
     engine = Engine(population, scenario, Instant(population.manifest.model))
     begin = clock()

@@ -4,7 +4,7 @@
     scripts/bench_simulator.py [--only rounds,thousand,swift,scale,protocol,fidelity] [--quick] [--json OUT]
 
 rounds    100 nodes of 2,000 rows, an epoch a round, random-6: seconds a round, beside a loop of Keras `fit` and one in
-          numpy over the same nodes; and the same with the forward passes that a reputation would make, added here
+          numpy over the same nodes; without reputation and with
 thousand  node_config/scenarios/thousand_banks.yaml as it is: time and peak memory
 swift     node_config/scenarios/swift_11000.yaml to the end: time and peak memory
 scale     seconds a round from 10 to 10,000 nodes, and by parameters, with the exponent of growth (linear is 1)
