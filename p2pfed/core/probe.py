@@ -14,7 +14,7 @@ from p2pfed.core.model import ModelSpec
 from p2pfed.core.rows import BankRows
 from p2pfed.core.weights import Vector
 
-HELD_OUT, FRAUDS = 200, 64
+HELD_OUT, FRAUDS = 100, 32
 """Rows that models are looked at with, at most: a forward pass of so many takes a fraction of a millisecond."""
 FEW_FRAUDS, SUSPICIOUS = 3, 8
 """With fewer frauds than the first, as many held-out rows as the second stand in for them: those scored highest."""
