@@ -36,7 +36,7 @@ class NodeSection(Section):
     """Keys, database and model live here; one daemon at a time. Relative paths start at the configuration file."""
     journal_dir: Path | None = None
     """Each start of the daemon records its inputs here, for `p2pfed replay`: models and no key, but some of this bank's
-    payments, scaled (at most 400 held-out ones and 64 frauds). As private as the payments themselves.
+    payments, scaled (at most 100 held-out ones and 32 frauds). As private as the payments themselves.
 
     It only grows: by three times the model a round, and by what is received. `null` records nothing."""
 

@@ -6,7 +6,7 @@
 Measures every rule of the registry on three kinds of peers: `honest` (each elsewhere, near enough that all pairs are
 compared), `copies` (all the same model) and `hostile` (numbers as large as float32 allows). Prints milliseconds of the
 rule alone and of a node's whole merge, with its momentum before and after the rule, and what the reputation takes to
-judge as many new models with 464 rows. The bar is held against the default rule's whole merge and the judgement
+judge as many new models with 132 rows. The bar is held against the default rule's whole merge and the judgement
 together, in CPU time, which a busy machine does not stretch much; the wall clock stands beside it.
 """
 
