@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from p2pfed import errors
+from p2pfed.core import probe
 from p2pfed.core.effects import StartEvaluation, StartTraining
 from p2pfed.core.inputs import EvaluationFinished, Input, TrainerLost, TrainerReady, TrainingFinished
-from p2pfed.core.probe import FRAUDS
 from p2pfed.runtime import trainer as module
 from p2pfed.runtime.trainer import Loaded, Trainer, TrainerState
 from tests.runtime.bank import FRAUDS, ROWS, config, manifest, write_bank
@@ -91,7 +91,7 @@ async def test_rows_to_look_at_other_models_with_come_along(tmp_path: Path) -> N
     async with Watched(tmp_path) as bank:
         ready = await bank.next(TrainerReady)
         assert ready.probe is not None
-        frauds = min(ready.train_frauds, FRAUDS)
+        frauds = min(ready.train_frauds, probe.FRAUDS)
         assert len(ready.probe.held_out) == 3 * 90 and len(ready.probe.frauds) == 3 * frauds
         assert len(ready.probe.labels) == 90 and 0 < ready.probe.labels.sum() < 90
         said = ready.probe.scores(bank.manifest.model, [bank.start_vector])[0]
