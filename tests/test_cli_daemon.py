@@ -119,7 +119,8 @@ async def test_the_operators_word_on_a_peer(admin, p2pfed, verb):
     assert json.loads(out)["detail"].startswith("bank-b ")
     code, _, err = await p2pfed("peer", verb, "bank x/../status")
     assert code == 2
-    assert err == "p2pfed: 'bank x/../status' is not a member; `p2pfed members` lists the members\n"
+    # whatever else the daemon logs in this process
+    assert err.splitlines()[-1] == "p2pfed: 'bank x/../status' is not a member; `p2pfed members` lists the members"
 
 
 async def test_events_since_an_id(admin, p2pfed):

@@ -95,7 +95,8 @@ def test_the_command_line_offers_every_option_of_a_cluster(options):
     from p2pfed.cli import cluster
 
     offered = inspect.signature(cluster.run).parameters.keys()
-    assert {f.name for f in dataclasses.fields(ClusterOptions)} == set(offered)
+    called = {"attacks": "attack", "reputation": "no_reputation"}
+    assert {called.get(f.name, f.name) for f in dataclasses.fields(ClusterOptions)} == set(offered)
 
 
 @pytest.mark.parametrize(

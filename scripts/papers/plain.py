@@ -36,6 +36,7 @@ class FreshMean(Mean):
 def scenario(topology: str, rule: str = PLAIN, **sections: Any) -> Scenario:
     """Nodes that all begin at once and train for equally long; every bank publishes, however few its frauds."""
     gossip = {"rule": rule, "topology": topology, "adoption_seconds": 0, "publish_min_frauds": 0}
+    gossip["reputation"] = rule != PLAIN
     usual = {"version": 1, "gossip": gossip, "compute": {"load_seconds": 0, "jitter": 0}, "min_rows": 20}
     return scenario_from(usual | sections)
 
