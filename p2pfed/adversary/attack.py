@@ -6,6 +6,7 @@ asks for it. All it knows came over the protocol, to it or to those it colludes 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -96,7 +97,7 @@ class Attack:
         return frame
 
 
-class Tailored(Attack):
+class Tailored(Attack, ABC):
     """Gives each asker a model made for it, in one chain of sequence numbers: none of them is used twice."""
 
     def answer(self, attacker: Attacker, asking: NodeId, member: NodeId, frame: bytes) -> bytes:
@@ -106,9 +107,9 @@ class Tailored(Attack):
             return frame
         return attacker.sign_next(self.tailor(view, view.asker)).frame
 
+    @abstractmethod
     def tailor(self, view: View, asker: Vector) -> Vector:
         """The model, float32 [d], for the member whose newest one is `asker`."""
-        raise NotImplementedError
 
 
 def largest(fits: Callable[[float], bool], most: float) -> float:
