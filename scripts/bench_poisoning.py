@@ -28,6 +28,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import bench_quality
 from rich.console import Console
 from rich.table import Table
 
@@ -37,36 +38,28 @@ from p2pfed.sim.history import History
 from p2pfed.sim.population import Population, load, populate
 from p2pfed.sim.scenario import Scenario, scenario_from
 
-HERE = Path(__file__).resolve().parent
-DATA = Path(os.environ.get("P2PFED_TEST_DATA", HERE.parent.parent / "shared" / "data"))
+HANDBOOK = bench_quality.SETS["handbook"]
 
 SETS: dict[str, dict[str, Any]] = {
     "ulb": {
         "rounds": 60,
-        "data": {"file": str(DATA / "ulb_creditcard.parquet"), "label": "Class", "drop": ["Time"]},
+        "data": {"file": str(bench_quality.DATA / "ulb_creditcard.parquet"), "label": "Class", "drop": ["Time"]},
         "training": {"local_steps": 20},
     },
     "handbook": {
         "rounds": 60,
         "data": {
-            "file": str(DATA / "handbook_cards.parquet"),
-            "label": "TX_FRAUD",
-            "drop": [
-                "TRANSACTION_ID",
-                "TX_DATETIME",
-                "CUSTOMER_ID",
-                "TERMINAL_ID",
-                "TX_TIME_DAYS",
-                "TX_FRAUD_SCENARIO",
-            ],
-            "time": "TX_TIME_SECONDS",
-            "split": "time",
-            "test_share": 0.2257,
-            "gap_days": 7,
+            "file": str(HANDBOOK["data"]),
+            "label": HANDBOOK["label"],
+            "drop": list(HANDBOOK["drop"]),
+            "time": HANDBOOK["time"],
+            "split": HANDBOOK["split"],
+            "test_share": HANDBOOK["test_share"],
+            "gap_days": HANDBOOK["gap_days"],
         },
         # as in bench_quality.py, where they were chosen on validation rows
-        "model": {"dropout": 0.1},
-        "training": {"local_steps": 50, "learning_rate": 1e-2, "imbalance": "none"},
+        "model": {"dropout": HANDBOOK["dropout"]},
+        "training": {"local_steps": 50, **{name: HANDBOOK[name] for name in ("learning_rate", "imbalance")}},
     },
 }
 RULES: dict[str, dict[str, Any]] = {
