@@ -364,7 +364,7 @@ class Rounds:
     def _close(self, now: float) -> list[Effect]:
         """Merge without training while others still publish: who is done first must not end with the least learned.
 
-        At most as many merges as a slot lasts, so that every member's last model is in the last of them.
+        At most as many merges as a slot lasts: in a small consortium every member's last model is in the last of them.
         """
         effects: list[Effect] = []
         if self.merging.something_new:
