@@ -17,11 +17,12 @@ from p2pfed.cluster.running import RunningCluster
 from p2pfed.errors import UsageError
 from p2pfed.experiment.shards import deal
 
-BANKS = 4
+BANKS, ROUNDS = 4, 60
+"""Rounds enough for daemons that start one after the other on a busy machine to meet each other's models often."""
 
 
 def founded(folder: Path, *attacks: tuple[str, int], **changes: object) -> tuple[ClusterOptions, LocalCluster]:
-    options = ClusterOptions(nodes=BANKS, rounds=12, attacks=attacks, **changes)
+    options = ClusterOptions(nodes=BANKS, rounds=ROUNDS, attacks=attacks, **changes)
     return options, found(options, deal(options, folder / "data"), folder)
 
 
