@@ -9,9 +9,8 @@ from unittest.mock import ANY
 import pytest
 
 from p2pfed.cli import run
-from p2pfed.core import record
 from p2pfed.core.effects import Save
-from p2pfed.core.reputation import PeerRecord
+from p2pfed.core.peer_record import PeerRecord
 from p2pfed.core.types import NodeId
 from p2pfed.runtime import enrolment
 from p2pfed.store import disk
@@ -61,10 +60,9 @@ async def test_what_is_remembered_of_peers_is_read(config, capsys, monkeypatch):
     monkeypatch.setattr(enrolment, "trusted_chain", lambda _: [banks.signed(0, 1)])
     monkeypatch.setattr(enrolment, "check_member", lambda *_: None)
     store = SqliteStore(StateDir(config.parent / "state"))
-    bad, good = (record.canonical(PeerRecord(standing)) for standing in ("quarantined", "trusted"))
-    await store.save(Save(peers={A: bad, B: good}))
+    await store.save(Save(peers={A: PeerRecord("quarantined"), B: PeerRecord()}))
     assert check(config, capsys)[1]["reputation"]["message"] == "2 members judged, 1 quarantined"
-    await store.save(Save(peers={B: b'{"score":"high"}'}))
+    await store.save(Save(peers={B: PeerRecord(score="high")}))
     code, found = check(config, capsys)
     assert code == 65 and "remembered reputation is unreadable" in found["reputation"]["message"]
     store.close()

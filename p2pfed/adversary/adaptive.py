@@ -49,8 +49,8 @@ class AdaptiveMax(Attack):
         """The victim that has trained as the attacker did and judged what is new of others."""
         if self._victim is None:
             self._victim = Reputation(view.manifest.model, len(view.manifest.members), 0)
-        self._victim.probe = view.probe
-        self._victim.note_training(view.begun, view.honest)
+        self._victim.yardstick.probe = view.probe
+        self._victim.yardstick.note_training(view.begun, view.honest)
         new = {member: vector for member, vector in view.peers.items() if self._judged.get(member) is not vector}
         self._judged |= new
         self._victim.judge(view.honest, [Candidate(member, vector, 1, 0) for member, vector in new.items()])

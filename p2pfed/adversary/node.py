@@ -72,7 +72,7 @@ class AttackingNode(GossipNode):
             self._attack_rng,
             self._coalition.honest(),
             self._coalition.others(self.me),
-            self.reputation.probe,
+            self.reputation.yardstick.probe,
             None if asking is None else self._coalition.model(asking),
         )
 

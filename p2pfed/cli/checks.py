@@ -98,13 +98,11 @@ def _history(state: StateDir) -> tuple[str, bool]:
 
 def _reputation(state: StateDir, manifest: Manifest) -> tuple[str, bool]:
     from p2pfed.cli.terminal import plural
-    from p2pfed.core.reputation import Reputation
     from p2pfed.store.sqlite import read_reputation
 
-    reputation = Reputation(manifest.model, len(manifest.members), seed=0)
-    peers, scales = read_reputation(state)
-    reputation.restore(scales, peers)
-    text = f"{plural(len(reputation.peers), 'member')} judged, {len(reputation.quarantine)} quarantined"
+    peers, _ = read_reputation(state)
+    quarantined = sum(record.standing == "quarantined" for record in peers.values())
+    text = f"{plural(len(peers), 'member')} judged, {quarantined} quarantined"
     return text if manifest.gossip.reputation else f"{text}; the manifest turns reputation off", True
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from p2pfed.core.events import Event, Metrics
 from p2pfed.core.messages import HeartbeatTable
+from p2pfed.core.peer_record import PeerRecord, Scales
 from p2pfed.core.types import Address, NodeId
 from p2pfed.core.weights import Vector
 
@@ -54,10 +55,10 @@ class Save:
     """Highest admitted (seq, statement digest) of members, where it rose: the replay window."""
     frames: dict[NodeId, bytes] = field(default_factory=dict)
     """Frames of others that a push was acknowledged for."""
-    peers: dict[NodeId, bytes] = field(default_factory=dict)
-    """`reputation.PeerRecord` of members, as JSON, where it changed."""
-    scales: bytes = b""
-    """What reputation is measured in (`Reputation.state`), if it changed."""
+    peers: dict[NodeId, PeerRecord] = field(default_factory=dict)
+    """What is remembered of members, where it changed."""
+    scales: Scales | None = None
+    """What they are measured in, if it changed."""
     proofs: dict[str, KeptProof] = field(default_factory=dict)
     """Proofs of equivocation under their digests, new or cleared."""
 

@@ -32,7 +32,7 @@ class Merging:
         self._updates, self._reputation, self._problems = updates, reputation, problems
         self.rule: AggregationRule = rule_from_name(manifest.gossip.rule)
         if isinstance(self.rule, SeesLoss):
-            self.rule.see(lambda vector: reputation.probe.loss(manifest.model, vector))
+            self.rule.see(lambda vector: reputation.yardstick.probe.loss(manifest.model, vector))
         self._judging = manifest.gossip.reputation
         self._momentum = Momentum()
         self.count = 0
@@ -45,7 +45,7 @@ class Merging:
         """Learn how far a round of local training moves this node."""
         self.rule.note_training(begun, trained)
         if self._judging:
-            self._reputation.note_training(begun, trained)
+            self._reputation.yardstick.note_training(begun, trained)
 
     def end_round(self, begun: Vector, trained: Vector, rows: int) -> Merge:
         """Merge into what a round made of `begun`, and let half the usual movement go on."""

@@ -154,7 +154,7 @@ class Rounds:
         """The bank's rows are loaded: begin, or go on after a trainer was lost."""
         self.train_rows, self.train_frauds = got.train_rows, got.train_frauds
         if got.probe is not None:
-            self._reputation.probe = got.probe
+            self._reputation.yardstick.probe = got.probe
         restarted, self._trainer_ready = self._trainer_ready, True
         self._hand_over = bool(self.optimiser)
         self._evaluating.clear()  # whatever was asked of the trainer before is lost
@@ -305,7 +305,7 @@ class Rounds:
     def _save(self) -> Save:
         reputation = self._reputation
         marks = self._updates.inbox.risen_marks()
-        return Save(self._checkpoint(), marks, peers=reputation.changed_records(), scales=reputation.state())
+        return Save(self._checkpoint(), marks, peers=reputation.changed_records(), scales=reputation.yardstick.scales)
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(

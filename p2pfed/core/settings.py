@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from p2pfed.core.effects import Checkpoint, KeptProof
 from p2pfed.core.messages import ModelUpdate
+from p2pfed.core.peer_record import PeerRecord, Scales
 from p2pfed.core.types import NodeId
 
 
@@ -33,9 +34,9 @@ class Memory:
     marks: dict[NodeId, tuple[int, str]] = field(default_factory=dict)
     updates: tuple[ModelUpdate, ...] = ()
     """Others' updates that a push was acknowledged for, verified again."""
-    peers: dict[NodeId, bytes] = field(default_factory=dict)
+    peers: dict[NodeId, PeerRecord] = field(default_factory=dict)
     """The newest `Save.peers` of every member."""
-    scales: bytes = b""
+    scales: Scales | None = None
     """The newest `Save.scales`."""
     proofs: dict[str, KeptProof] = field(default_factory=dict)
     """Every `Save.proofs`."""

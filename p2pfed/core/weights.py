@@ -48,9 +48,16 @@ class ModelSchema:
         """The tensors as views into `vector` [size], in order; raises ValueError on another length."""
         if vector.shape != (self.size,):
             raise ValueError(f"expected a vector of {self.size} numbers, got shape {vector.shape}")
+        return self.split_each(vector)
+
+    def split_each(self, vectors: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """The tensors of all `vectors` [..., size] as views, each with those axes in front; raises ValueError."""
+        *many, length = vectors.shape
+        if length != self.size:
+            raise ValueError(f"expected a vector of {self.size} numbers each, got shape {vectors.shape}")
         tensors, start = [], 0
         for spec in self.tensors:
-            tensors.append(vector[start : start + spec.size].reshape(spec.shape))
+            tensors.append(vectors[..., start : start + spec.size].reshape((*many, *spec.shape)))
             start += spec.size
         return tensors
 

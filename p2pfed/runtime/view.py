@@ -27,7 +27,7 @@ from p2pfed.api.summary import Summary
 from p2pfed.core.evidence import encode_proof
 from p2pfed.core.inputs import Pardoned
 from p2pfed.core.messages import PROTOCOL_MAX, PROTOCOL_MIN
-from p2pfed.core.reputation import PeerRecord
+from p2pfed.core.peer_record import PeerRecord
 from p2pfed.core.rounds import Phase
 from p2pfed.core.types import DAY, NodeId, PeerState
 from p2pfed.errors import UsageError
@@ -105,7 +105,7 @@ class DaemonView:
         node, peer = self._driver.node, self._other(member)
         reputation = node.reputation
         record = reputation.peers.get(peer, PeerRecord())
-        distance, disagreement = reputation.fine()
+        distance, disagreement = reputation.yardstick.fine
         return ReputationReply(
             name=node.name_of(peer),
             id=peer,
@@ -126,7 +126,7 @@ class DaemonView:
             disagreement_fine=disagreement,
             recognition=record.recognition,
             agreement=record.agreement,
-            agreement_fine=4**-reputation.RECOGNITION_OFFSET,
+            agreement_fine=4**-reputation.yardstick.RECOGNITION_OFFSET,
             idle=record.idle,
             idle_at=reputation.IDLE_TIMES,
             looks=record.looks,

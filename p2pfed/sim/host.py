@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from p2pfed.core.effects import Checkpoint, KeptProof, Save
 from p2pfed.core.identity import Identity
 from p2pfed.core.node import GossipNode
+from p2pfed.core.peer_record import PeerRecord, Scales
 from p2pfed.core.probe import Probe
 from p2pfed.core.rounds import Rounds
 from p2pfed.core.types import NodeId
@@ -33,8 +34,8 @@ class Disk:
     checkpoint: Checkpoint | None = None
     marks: dict[NodeId, tuple[int, str]] = field(default_factory=dict)
     frames: dict[NodeId, bytes] = field(default_factory=dict)
-    peers: dict[NodeId, bytes] = field(default_factory=dict)
-    scales: bytes = b""
+    peers: dict[NodeId, PeerRecord] = field(default_factory=dict)
+    scales: Scales | None = None
     proofs: dict[str, KeptProof] = field(default_factory=dict)
 
     def save(self, saved: Save) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from p2pfed.core.effects import Checkpoint, KeptProof, Save
+from p2pfed.core.peer_record import PeerRecord, Scales
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt
 
@@ -48,10 +49,10 @@ class Restored:
     marks: Marks
     frames: dict[NodeId, bytes]
     """Newest acknowledged pushed frame per member."""
-    peers: dict[NodeId, bytes]
+    peers: dict[NodeId, PeerRecord]
     """Newest `Save.peers` per member: what the reputation knows of it."""
-    scales: bytes
-    """Newest `Save.scales`; empty before the first."""
+    scales: Scales | None
+    """Newest `Save.scales`; None before the first."""
     proofs: dict[str, KeptProof]
     """Newest `Save.proofs` per digest, in the order in which they were first saved."""
     manifests: tuple[bytes, ...]
@@ -161,8 +162,8 @@ class MemoryDisk:
     checkpoint: Checkpoint | None = None
     marks: Marks = field(default_factory=dict)
     frames: dict[NodeId, bytes] = field(default_factory=dict)
-    peers: dict[NodeId, bytes] = field(default_factory=dict)
-    scales: bytes = b""
+    peers: dict[NodeId, PeerRecord] = field(default_factory=dict)
+    scales: Scales | None = None
     proofs: dict[str, KeptProof] = field(default_factory=dict)
     manifests: dict[int, bytes] = field(default_factory=dict)
     events: list[tuple[StoredEvent, bytes]] = field(default_factory=list)

@@ -17,6 +17,8 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 from p2pfed.core.effects import Checkpoint, KeptProof, Save
+from p2pfed.core.peer_record import PeerRecord, Scales
+from p2pfed.core.record import RecordError, canonical, parse
 from p2pfed.core.types import NodeId
 from p2pfed.errors import DiskFault, LocalFault, StateCorrupt, StateLocked
 from p2pfed.store.base import (
@@ -39,6 +41,8 @@ _WAY_OUT = (
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Reputed = tuple[dict[NodeId, PeerRecord], Scales | None]
+"""`Restored.peers` and `.scales`."""
 
 _CHECKPOINT = "round, seq, statement_digest, vector, optimiser, aggregation, published, threshold, model"
 _ROUNDS = f"""
@@ -187,6 +191,7 @@ class SqliteStore:
             raise
 
     def _save(self, save: Save) -> None:
+        peers = [(member, canonical(record)) for member, record in save.peers.items()]
         with self._transaction():
             if save.checkpoint is not None:
                 self._write_checkpoint(save.checkpoint)
@@ -198,17 +203,16 @@ class SqliteStore:
             self._db.executemany("INSERT OR REPLACE INTO frames VALUES (?, ?)", list(save.frames.items()))
             self._db.executemany(
                 "INSERT OR REPLACE INTO reputation VALUES (?, ?, ?)",
-                [(member, record, _content_hash((member, record))) for member, record in save.peers.items()],
+                [(member, record, _content_hash((member, record))) for member, record in peers],
             )
             self._db.executemany(
                 "INSERT INTO proofs VALUES (?, ?, ?, ?) ON CONFLICT (digest)"
                 " DO UPDATE SET proof = excluded.proof, cleared = excluded.cleared, sha256 = excluded.sha256",
                 [(d, k.proof, k.cleared, _content_hash((d, k.proof, k.cleared))) for d, k in save.proofs.items()],
             )
-            if save.scales:
-                self._db.execute(
-                    "INSERT OR REPLACE INTO scales VALUES (1, ?, ?)", (save.scales, _content_hash((save.scales,)))
-                )
+            if save.scales is not None:
+                scales = canonical(save.scales)
+                self._db.execute("INSERT OR REPLACE INTO scales VALUES (1, ?, ?)", (scales, _content_hash((scales,))))
 
     def _write_checkpoint(self, new: Checkpoint) -> None:
         before = self._db.execute("SELECT seq, statement_digest FROM checkpoint").fetchone()
@@ -252,13 +256,13 @@ def verify_history(state: StateDir) -> int:
         return 0 if db is None else _verify(db)
 
 
-def read_reputation(state: StateDir) -> tuple[dict[NodeId, bytes], bytes]:
+def read_reputation(state: StateDir) -> Reputed:
     """`Restored.peers` and `.scales` as they are stored now; beside a running daemon, and without a write.
 
     Raises StateCorrupt as `verify_history` does.
     """
     with _read_only(state) as db:
-        return ({}, b"") if db is None else _reputation(db, state.database)
+        return ({}, None) if db is None else _reputation(db, state.database)
 
 
 @contextlib.contextmanager
@@ -318,18 +322,25 @@ def _proofs(db: sqlite3.Connection, path: Path) -> dict[str, KeptProof]:
     return proofs
 
 
-def _reputation(db: sqlite3.Connection, path: Path) -> tuple[dict[NodeId, bytes], bytes]:
+def _reputation(db: sqlite3.Connection, path: Path) -> Reputed:
     if db.execute("PRAGMA user_version").fetchone()[0] < REPUTATION_SINCE:
-        return {}, b""  # only looked at: who opens it migrates it
+        return {}, None  # only looked at: who opens it migrates it
     peers = {}
     for member, record, stored in db.execute("SELECT member, record, sha256 FROM reputation ORDER BY member"):
         if _content_hash((member, record)) != stored:
             raise _corrupt(path, f"what it remembers of member {member[:7]} does not have the hash it was saved with")
-        peers[NodeId(member)] = record
+        peers[NodeId(member)] = _remembered(PeerRecord, record, path)
     row = db.execute("SELECT state, sha256 FROM scales").fetchone()
     if row is not None and _content_hash(row[:1]) != row[1]:
         raise _corrupt(path, "the scales of reputation do not have the hash they were saved with")
-    return peers, row[0] if row else b""
+    return peers, _remembered(Scales, row[0], path) if row else None
+
+
+def _remembered(kind: type[T], stored: bytes, path: Path) -> T:
+    try:
+        return parse(kind, stored)
+    except RecordError as error:
+        raise _corrupt(path, f"the remembered reputation is unreadable: {error}") from None
 
 
 def _make_private(path: Path) -> None:

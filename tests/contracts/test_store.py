@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from p2pfed.core.effects import Checkpoint, KeptProof, Save
+from p2pfed.core.peer_record import PeerRecord, Scales
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt
 from p2pfed.store.base import PRUNE_BLOCK, MemoryDisk, MemoryStore, Store, StoredEvent
@@ -56,7 +57,7 @@ def assert_same(found: Checkpoint | None, expected: Checkpoint) -> None:
 def test_a_new_state_is_empty_and_has_an_identity_of_its_own(open_store, tmp_path):
     found = open_store().restore()
     assert (found.epoch, found.checkpoint, found.marks, found.frames) == (1, None, {}, {})
-    assert (found.peers, found.scales, found.manifests, found.last_event) == ({}, b"", (), 0)
+    assert (found.peers, found.scales, found.manifests, found.last_event) == ({}, None, (), 0)
     assert len(bytes.fromhex(found.instance)) == 16
     assert MemoryStore().restore().instance != found.instance
 
@@ -92,11 +93,11 @@ async def test_a_frame_replaces_the_members_older_one(open_store):
 
 async def test_what_is_thought_of_a_member_replaces_what_was_and_stays_otherwise(open_store):
     store = open_store()
-    await store.save(Save(peers={A: b'{"score":1}', B: b"{}"}, scales=b'{"moved":1.5}'))
-    await store.save(Save(peers={A: b'{"score":2}'}))
+    await store.save(Save(peers={A: PeerRecord(score=1.0), B: PeerRecord()}, scales=Scales(1.5)))
+    await store.save(Save(peers={A: PeerRecord(score=2.0)}))
     await store.save(Save(checkpoint(1)))
     found = open_store().restore()
-    assert (found.peers, found.scales) == ({A: b'{"score":2}', B: b"{}"}, b'{"moved":1.5}')
+    assert (found.peers, found.scales) == ({A: PeerRecord(score=2.0), B: PeerRecord()}, Scales(1.5))
 
 
 async def test_a_proof_is_kept_once_and_can_be_cleared(open_store):
@@ -126,10 +127,10 @@ async def test_a_sequence_number_never_goes_back_nor_stands_for_two_statements(o
     with pytest.raises(StateCorrupt, match="after 5"):
         await store.save(Save(checkpoint(4), {A: (1, "a1")}))
     with pytest.raises(StateCorrupt, match="second statement"):
-        await store.save(Save(checkpoint(5, digest="x"), {A: (1, "a1")}, peers={A: b"{}"}, scales=b"{}"))
+        await store.save(Save(checkpoint(5, digest="x"), {A: (1, "a1")}, peers={A: PeerRecord()}, scales=Scales()))
     found = open_store().restore()
     assert_same(found.checkpoint, checkpoint(5))
-    assert (found.marks, found.peers, found.scales) == ({}, {}, b""), "a refused save must leave nothing behind"
+    assert (found.marks, found.peers, found.scales) == ({}, {}, None), "a refused save must leave nothing behind"
 
 
 async def test_a_listener_saves_rounds_without_ever_signing(open_store):

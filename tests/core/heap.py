@@ -48,6 +48,7 @@ from p2pfed.core.inputs import (
 from p2pfed.core.messages import ModelUpdate
 from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.node import GossipNode
+from p2pfed.core.peer_record import PeerRecord, Scales
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector
@@ -112,8 +113,8 @@ class Disk:
     checkpoint: Checkpoint | None = None
     marks: dict[NodeId, tuple[int, str]] = field(default_factory=dict)
     frames: dict[NodeId, bytes] = field(default_factory=dict)
-    peers: dict[NodeId, bytes] = field(default_factory=dict)
-    scales: bytes = b""
+    peers: dict[NodeId, PeerRecord] = field(default_factory=dict)
+    scales: Scales | None = None
     proofs: dict[str, KeptProof] = field(default_factory=dict)
 
 

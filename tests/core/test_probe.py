@@ -67,6 +67,6 @@ def test_a_rule_that_asks_for_losses_sees_those_of_the_rows_that_the_trainer_sen
     rng, width = np.random.default_rng(0), manifest.model.inputs
     vector = manifest.model.initial_weights(0).vector
     before = merging.rule.loss(vector)
-    reputation.probe = Probe(*rng.normal(0, 1, (2, 8 * width)).astype(np.float32), np.ones(8, np.float32))
+    reputation.yardstick.probe = Probe(*rng.normal(0, 1, (2, 8 * width)).astype(np.float32), np.ones(8, np.float32))
     assert before == 0.0
-    assert merging.rule.loss(vector) == reputation.probe.loss(manifest.model, vector) > 0
+    assert merging.rule.loss(vector) == reputation.yardstick.probe.loss(manifest.model, vector) > 0

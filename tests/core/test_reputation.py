@@ -10,11 +10,11 @@ import pytest
 from p2pfed.core.aggregation import Candidate
 from p2pfed.core.events import StandingChanged
 from p2pfed.core.model import ModelSpec
+from p2pfed.core.peer_record import PeerRecord
 from p2pfed.core.probe import Probe
 from p2pfed.core.reputation import Reputation
 from p2pfed.core.types import NodeId, Reason
 from p2pfed.core.weights import Vector
-from p2pfed.errors import StateCorrupt
 
 SPEC = ModelSpec("mlp", 4, (8,), 0.0)
 SIZE = SPEC.schema().size
@@ -31,7 +31,7 @@ class Bank:
         self.peers = peers
         self.reputation = Reputation(SPEC, members, 1)
         if probe is not None:
-            self.reputation.probe = probe
+            self.reputation.yardstick.probe = probe
         self.own = OWN
         self.changes: list[StandingChanged] = []
 
@@ -43,7 +43,7 @@ class Bank:
     def round(self, bad: Vector | None = None, who: Sequence[NodeId] = (BAD,)) -> dict[NodeId, float]:
         """Train, receive everybody's new model and judge; `bad` instead of an honest one from `who`. Answers trust."""
         before, self.own = self.own, self.own + self.step()
-        self.reputation.note_training(before, self.own)
+        self.reputation.yardstick.note_training(before, self.own)
         models = {m: bad if bad is not None and m in who else self.own + self.step(0.15) for m in self.peers}
         for member, vector in models.items():
             self.reputation.arrived(member, vector)
@@ -153,7 +153,7 @@ def test_if_most_look_bad_it_is_this_node_that_is_odd() -> None:
     bank = Bank()
     for _ in range(10):
         before, bank.own = bank.own, bank.own + bank.step()
-        bank.reputation.note_training(before, bank.own)
+        bank.reputation.yardstick.note_training(before, bank.own)
         judged = bank.reputation.judge(bank.own, [Candidate(m, -OWN, 100, 0) for m in PEERS])
         assert judged.odd
         assert judged.changes == []
@@ -197,7 +197,7 @@ def knowing(value: float) -> Vector:
 
 def test_predictions_betray_who_stays_near(probe: Probe) -> None:
     bank = Bank(probe=probe)
-    bank.reputation.DISTANCE_OFFSET = 30.0  # type: ignore[misc]  # distance says nothing here
+    bank.reputation.yardstick.DISTANCE_OFFSET = 30.0  # type: ignore[misc]  # distance says nothing here
     bank.round()
     assert bank.until_quarantined(knowing(0.99)) in range(4, 8)
 
@@ -211,8 +211,8 @@ def test_who_does_not_know_frauds_that_others_know_loses_weight_and_then_its_pla
         return knows | ({BAD: knowing(0.001)} if blind else {})
 
     bank.own = knowing(0.9)
-    bank.reputation.note_training(OWN, bank.own)
-    bank.reputation.OPINION_OFFSET = 30.0  # type: ignore[misc]
+    bank.reputation.yardstick.note_training(OWN, bank.own)
+    bank.reputation.yardstick.OPINION_OFFSET = 30.0  # type: ignore[misc]
     for _ in range(4):
         assert not bank.reputation.quarantined(BAD)
         found = bank.reputation.judge(bank.own, [Candidate(m, v, 1, 0) for m, v in models(blind=True).items()])
@@ -223,9 +223,9 @@ def test_who_does_not_know_frauds_that_others_know_loses_weight_and_then_its_pla
 
 def test_frauds_that_nobody_else_knows_are_held_against_nobody(probe: Probe) -> None:
     bank = Bank(probe=probe)
-    bank.reputation.OPINION_OFFSET = 30.0  # type: ignore[misc]
+    bank.reputation.yardstick.OPINION_OFFSET = 30.0  # type: ignore[misc]
     bank.own = knowing(0.95)
-    bank.reputation.note_training(OWN, bank.own)
+    bank.reputation.yardstick.note_training(OWN, bank.own)
     for _ in range(20):
         found = bank.reputation.judge(bank.own, [Candidate(m, knowing(0.05), 1, 0) for m in PEERS])
         assert found.changes == []
@@ -242,13 +242,12 @@ def test_broken_rules_quarantine_too_and_a_pardon_clears_them() -> None:
 
 
 def test_it_goes_on_after_a_restart_where_it_was() -> None:
-    bank, saved = Bank(), dict[NodeId, bytes]()
+    bank, saved = Bank(), dict[NodeId, PeerRecord]()
     for i in range(6):
         bank.round(-OWN if i % 2 else None)
         saved |= bank.reputation.changed_records()
     again = Reputation(SPEC, 7, 1)
-    again.restore(bank.reputation.state(), saved)
-    assert again.state() == bank.reputation.state()
+    again.restore(bank.reputation.yardstick.scales, saved)
     assert again.peers == bank.reputation.peers
     candidates = [Candidate(m, bank.own + bank.step(0.15), 100, 0) for m in PEERS]
     for candidate in candidates:
@@ -256,12 +255,6 @@ def test_it_goes_on_after_a_restart_where_it_was() -> None:
         bank.reputation.arrived(candidate.member, candidate.vector)
     assert again.judge(bank.own, candidates).changes == bank.reputation.judge(bank.own, candidates).changes
     assert again.changed_records() == bank.reputation.changed_records()
-
-
-@pytest.mark.parametrize("records", [{BAD: b"{}"}, {BAD: b"nonsense"}])
-def test_what_cannot_be_read_again_is_said(records: dict[NodeId, bytes]) -> None:
-    with pytest.raises(StateCorrupt, match="reputation is unreadable"):
-        Reputation(SPEC, 7, 1).restore(b"", records)
 
 
 def test_models_too_large_to_compute_with_are_the_worst_and_hurt_nothing(probe: Probe) -> None:

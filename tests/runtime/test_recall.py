@@ -8,6 +8,7 @@ from p2pfed.core.aggregation import Candidate
 from p2pfed.core.effects import Save
 from p2pfed.core.identity import node_id
 from p2pfed.core.node import GossipNode
+from p2pfed.core.peer_record import PeerRecord
 from p2pfed.core.settings import NodeSettings
 from p2pfed.core.types import NodeId, Reason
 from p2pfed.runtime.recall import recall
@@ -29,7 +30,7 @@ def judge(node: GossipNode, rng: np.random.Generator) -> None:
     """One round of a node whose first peer sends the opposite of its model, and whose last one breaks a rule."""
     own = node.rounds.vector
     trained = own + np.float32(0.01) * rng.standard_normal(own.size, np.float32)
-    node.reputation.note_training(own, trained)
+    node.reputation.yardstick.note_training(own, trained)
     models = {peer: trained + np.float32(0.01) * rng.standard_normal(own.size, np.float32) for peer in PEERS}
     models[PEERS[0]] = -10 * trained
     for peer, vector in models.items():
@@ -39,14 +40,14 @@ def judge(node: GossipNode, rng: np.random.Generator) -> None:
 
 
 def saved(node: GossipNode) -> Save:
-    return Save(peers=node.reputation.changed_records(), scales=node.reputation.state())
+    return Save(peers=node.reputation.changed_records(), scales=node.reputation.yardstick.scales)
 
 
 async def test_what_is_thought_of_peers_survives_a_restart_byte_for_byte(tmp_path):
     state, rng = StateDir(tmp_path), np.random.default_rng(1)
     store = SqliteStore(state)
     node = started(store)
-    written: dict[NodeId, bytes] = {}
+    written: dict[NodeId, PeerRecord] = {}
     for _ in range(6):
         judge(node, rng)
         save = saved(node)
@@ -57,8 +58,8 @@ async def test_what_is_thought_of_peers_survives_a_restart_byte_for_byte(tmp_pat
 
     store = SqliteStore(state)
     again = started(store)
-    assert store.restore().peers == written and store.restore().scales == node.reputation.state()
-    assert again.reputation.state() == node.reputation.state()
+    assert store.restore().peers == written and store.restore().scales == node.reputation.yardstick.scales
+    assert again.reputation.yardstick.scales == node.reputation.yardstick.scales
     assert again.reputation.peers == node.reputation.peers
     assert again.reputation.quarantine == node.reputation.quarantine
     for one in (node, again):  # and both go on alike, but for the echoes of models trained before the restart

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from p2pfed.core.effects import Checkpoint, KeptProof, Save
+from p2pfed.core.peer_record import PeerRecord, Scales
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt, StateLocked
 from p2pfed.store import sqlite
@@ -35,7 +36,7 @@ def checkpoint(seq: int, size: int = 2000) -> Checkpoint:
 async def filled(state: StateDir) -> None:
     """A closed store with a checkpoint and ten events."""
     store = SqliteStore(state)
-    await store.save(Save(checkpoint(1), {A: (1, "a1")}, {A: b"frame"}, {A: b'{"score":1.5}'}, b'{"moved":2.5}'))
+    await store.save(Save(checkpoint(1), {A: (1, "a1")}, {A: b"frame"}, {A: PeerRecord(score=1.5)}, Scales(2.5)))
     await store.append([StoredEvent(i, float(i), "node_started", json.dumps({"n": i})) for i in range(1, 11)])
     store.close()
 
@@ -104,7 +105,7 @@ async def test_a_checkpoint_changed_on_disk_is_refused(state):
 )
 async def test_a_reputation_changed_on_disk_is_refused(state, statement, said):
     await filled(state)
-    assert read_reputation(state) == ({A: b'{"score":1.5}'}, b'{"moved":2.5}')
+    assert read_reputation(state) == ({A: PeerRecord(score=1.5)}, Scales(2.5))
     change(state, statement)
     for reading in (SqliteStore, read_reputation):
         with pytest.raises(StateCorrupt, match=said):
@@ -199,11 +200,11 @@ async def test_a_file_of_the_first_version_has_no_reputation_and_gets_one(state,
     monkeypatch.setattr(SqliteStore, "_open_epoch", lambda store: None)
     SqliteStore(state).close()
     monkeypatch.undo()
-    assert read_reputation(state) == ({}, b"")
+    assert read_reputation(state) == ({}, None)
     store = SqliteStore(state)
-    assert (store.restore().peers, store.restore().scales) == ({}, b"")
-    await store.save(Save(peers={A: b"{}"}, scales=b"{}"))
-    assert read_reputation(state) == ({A: b"{}"}, b"{}")
+    assert (store.restore().peers, store.restore().scales) == ({}, None)
+    await store.save(Save(peers={A: PeerRecord()}, scales=Scales()))
+    assert read_reputation(state) == ({A: PeerRecord()}, Scales())
     store.close()
 
 
@@ -300,6 +301,7 @@ WRITER = """
 import asyncio, hashlib, os, pathlib, sys
 import numpy as np
 from p2pfed.core.effects import Checkpoint, Save
+from p2pfed.core.peer_record import PeerRecord, Scales
 from p2pfed.store.base import StoredEvent
 from p2pfed.store.sqlite import SqliteStore, verify_history
 from p2pfed.store.state_dir import StateDir
@@ -316,7 +318,8 @@ async def main():
         published = os.urandom(30_000)  # another content, so another hash, each time this runs
         digest = hashlib.sha256(published).hexdigest()
         checkpoint = Checkpoint(seq, seq, digest, vector, b"o" * 90_000, b"{}", published, 0.5, "m")
-        await store.save(Save(checkpoint, {"A" * 56: (seq, "m")}, {}, {"A" * 56: b"%d" % seq}, b"%d" % seq))
+        peers, scales = {"A" * 56: PeerRecord(score=float(seq))}, Scales(float(seq))
+        await store.save(Save(checkpoint, {"A" * 56: (seq, "m")}, {}, peers, scales))
         print("seq", seq, digest, flush=True)
         await store.append([StoredEvent(event, float(event), "round_completed", '{"round":%d}' % seq)])
         print("event", event, flush=True)
@@ -352,7 +355,7 @@ async def test_kill_9_at_any_moment_loses_nothing_acknowledged(state):
         assert signed.get(found.checkpoint.seq, found.checkpoint.statement_digest) == found.checkpoint.statement_digest
         assert np.all(found.checkpoint.vector == found.checkpoint.seq)
         assert found.marks == {A: (found.checkpoint.seq, "m")}
-        assert found.peers == {A: found.scales} and int(found.scales) == found.checkpoint.seq
+        assert found.peers == {A: PeerRecord(score=found.scales.moved)} and found.scales.moved == found.checkpoint.seq
         assert int(found.frames.get(NodeId("B" * 56), b"0")) >= acknowledged["frame"]
         assert found.last_event >= acknowledged["event"]
         assert await store.verify_chain() == found.last_event

@@ -1,0 +1,66 @@
+"""What a node remembers of each peer, and what it measures peers in: the memory that reputation restarts with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2pfed.core.types import Standing
+
+
+@dataclass(slots=True)
+class PeerRecord:
+    """What is kept of one peer; it survives restarts and absences."""
+
+    standing: Standing = "trusted"
+    score: float = 0.0
+    """CUSUM of the evidence."""
+    bursts: float = 0.0
+    """CUSUM of gross evidence alone, which forgives slowly: it finds who attacks now and then."""
+    proven: bool = False
+    """It signed two different updates with one number: quarantined, beyond what may be, until the operator's pardon."""
+    faults: float = 0.0
+    """Broken rules of the protocol; a tenth is forgiven with every model."""
+    strikes: int = 0
+    """How often it was quarantined; halved after `Reputation.STRIKE_LOOKS` models."""
+    looks: int = 0
+    """Models judged so far."""
+    struck: int = 0
+    """Models judged when it was quarantined, or when its strikes were halved, last."""
+    clean: int = 0
+    """Clean models in a row since it was quarantined."""
+    idle: int = 0
+    """Models in a row that brought nothing: the one before again, or this node's own."""
+    distance: float = 0.0
+    """Of its newest model, in own scales."""
+    disagreement: float = 0.0
+    """Of its newest model about held-out rows, in units of what own training changes there."""
+    recognition: float = 1.0
+    """Mean fraud probability that its newest model gives this bank's frauds."""
+    agreement: float = 1.0
+    """Factor on its weight: the square of its recognition beside what is usual, at most 1."""
+    evidence: float = 0.0
+    """Of its newest model: above 0 is bad."""
+    sketch: str = ""
+    """Its newest model as it arrived, projected: float32 [yardstick.SKETCH], little-endian, hex."""
+
+    @property
+    def suspicion(self) -> float:
+        """The worst of what speaks against it; 4 quarantines."""
+        return max(self.score, self.bursts, self.faults**2 / 4)
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """What stands behind a decision about it."""
+        names = ("score", "bursts", "faults", "distance", "disagreement", "recognition", "evidence", "strikes", "looks")
+        return {name: float(getattr(self, name)) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """What evidence is measured in: own training's moving averages, and what was seen of peers in recent merges."""
+
+    moved: float | None = None
+    changed: float | None = None
+    distances: tuple[tuple[float, ...], ...] = ()
+    disagreements: tuple[tuple[float, ...], ...] = ()
+    recognitions: tuple[tuple[float, ...], ...] = ()

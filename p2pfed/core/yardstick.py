@@ -1,0 +1,146 @@
+"""How far a peer's model is and how it judges own rows, in units of what own training does: evidence for reputation.
+
+Odd is not bad: evidence begins well beyond what banks with other customers show.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import chain
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfed.core.model import ModelSpec
+from p2pfed.core.peer_record import PeerRecord, Scales
+from p2pfed.core.probe import Probe, Scores
+from p2pfed.core.weights import Vector
+
+SKETCH = 16
+"""Numbers that a model is projected to at random: enough to see whether the next one is new."""
+
+
+class Yardstick:
+    """Measures models of others by own training and own rows."""
+
+    MEMORY = 0.8  # of the moving averages of own training
+    SCALE_FLOOR = 1e-3  # the own scale is at least this share of the model's norm
+    OPINION_FLOOR = 0.03  # own training is taken to change predictions by at least this
+    WINDOW = 8  # merges whose peers are remembered for what is usual
+    DISTANCE_PRIOR, OPINION_PRIOR, PRIOR_COUNT = 1.6, 1.5, 6  # pseudo-values that steady the medians
+    DISTANCE_LIMITS, OPINION_LIMITS = (2.0, 4.0), (1.0, 6.0)  # of what counts as usual
+    # Doublings beyond the usual that are still fine. A bank with a few hundred rows moves three times as far as others.
+    DISTANCE_OFFSET, OPINION_OFFSET, RECOGNITION_OFFSET = 2.0, 1.75, 2.0
+    RECOGNITION_FLOOR = 0.05  # added to fraud probabilities before they are compared
+    EVIDENCE = (-0.5, 1.0)  # limits of one model's evidence
+    NEAR = 0.3  # own scales within which a model is taken for this node's own
+    NOVELTY = 0.02  # own scales within which it is taken for the sender's last
+
+    def __init__(self, spec: ModelSpec, seed: int) -> None:
+        """`seed` of the projection."""
+        self._spec, self._seed = spec, seed
+        self.probe = Probe(np.zeros(0, np.float32), np.zeros(0, np.float32))
+        self.scales = Scales()
+        self._signs: NDArray[np.float32] | None = None
+        self._own_scores: tuple[Vector, Scores] | None = None
+        self._trained = np.zeros((0, SKETCH), np.float32)
+        """Sketches of this node's own newest models: who hands one of them back brings nothing."""
+
+    @property
+    def fine(self) -> tuple[float, float]:
+        """Distance and disagreement up to which a model is no evidence, by what peers were like in recent merges."""
+        far = self._usual(self.scales.distances, self.DISTANCE_PRIOR, self.DISTANCE_LIMITS)
+        other = self._usual(self.scales.disagreements, self.OPINION_PRIOR, self.OPINION_LIMITS)
+        return far * 2**self.DISTANCE_OFFSET, other * 2**self.OPINION_OFFSET
+
+    def note_training(self, before: Vector, after: Vector) -> None:
+        """Learn what a round of own training moves and changes: the units of all evidence about others."""
+        moved = _distance(after, before)
+        was = self.probe.scores(self._spec, [before])
+        changed = float(self.probe.disagreements(self._spec, self._scores(after), was)[0])
+        scales = self.scales
+        moved, changed = self._average(scales.moved, moved), self._average(scales.changed, changed)
+        self._trained = np.concatenate([self._trained[1 - self.WINDOW :], self._sketch(after)[None]])
+        self.scales = replace(scales, moved=moved, changed=changed)
+
+    def brings_nothing(self, record: PeerRecord, vector: Vector) -> bool:
+        """Whether a new version is, as it came, the one before again or one that this node trained."""
+        scale = self.scales.moved or 0.0
+        sketch = self._sketch(vector)
+        before, record.sketch = bytes.fromhex(record.sketch), sketch.astype("<f4").tobytes().hex()
+        if len(before) == sketch.nbytes and _distance(sketch, np.frombuffer(before, "<f4")) < self.NOVELTY * scale:
+            return True
+        apart = self._trained - sketch
+        return bool((np.vecdot(apart, apart) < (self.NEAR * scale) ** 2).any())
+
+    def measure(self, own: Vector, models: Sequence[Vector], records: Sequence[PeerRecord]) -> None:
+        """Note in `records` how new `models`, float32 [d] and one a record, compare with `own`, and what follows."""
+        scale = max(self.scales.moved or 0.0, self.SCALE_FLOOR * _distance(own, np.float32(0)), 1e-12)
+        opinion_scale = max(self.scales.changed or 0.0, self.OPINION_FLOOR)
+        mine, theirs = self._scores(own), self.probe.scores(self._spec, models)
+        disagreements = self.probe.disagreements(self._spec, mine, theirs) / opinion_scale
+        recognised, recognitions = self.probe.recognitions(self._spec, mine, theirs)
+        for i, (record, model) in enumerate(zip(records, models, strict=True)):
+            record.distance = min(_distance(model, own) / scale, 1e9)
+            record.disagreement, record.recognition = float(disagreements[i]), float(recognitions[i])
+        active = [record for record in records if record.standing != "quarantined"]
+        self.scales = replace(
+            self.scales,
+            # near copies of this node's model must not make honest peers look far
+            distances=self._remember(self.scales.distances, [r.distance for r in active if r.distance >= self.NEAR]),
+            disagreements=self._remember(self.scales.disagreements, [r.disagreement for r in active]),
+            recognitions=self._remember(self.scales.recognitions, [r.recognition for r in active]),
+        )
+        # a bank that knows frauds which nobody else has met must not distrust everybody for that
+        known = min(recognised, median([recognised, *chain.from_iterable(self.scales.recognitions)]))
+        far, other = self.fine
+        for record in records:
+            self._weigh(record, far, other, known)
+
+    def _weigh(self, record: PeerRecord, far: float, other: float, known: float) -> None:
+        """Its evidence is the worst of three, in doublings beyond what is fine."""
+        missed = (known + self.RECOGNITION_FLOOR) / (record.recognition + self.RECOGNITION_FLOOR)
+        record.agreement = min(1.0, 1 / missed) ** 2
+        worst = max(
+            math.log2(max(record.distance, 1e-9) / far),
+            math.log2(max(record.disagreement, 1e-9) / other),
+            math.log2(missed) - self.RECOGNITION_OFFSET,
+        )
+        record.evidence = min(max(worst, self.EVIDENCE[0]), self.EVIDENCE[1])
+
+    def _remember(self, seen: tuple[tuple[float, ...], ...], new: list[float]) -> tuple[tuple[float, ...], ...]:
+        return (*seen[1 - self.WINDOW :], tuple(new))
+
+    def _scores(self, own: Vector) -> Scores:
+        """Of a model of this node's own, which is asked about twice a round."""
+        if self._own_scores is None or self._own_scores[0] is not own:
+            self._own_scores = own, self.probe.scores(self._spec, [own])[0]
+        return self._own_scores[1]
+
+    def _average(self, before: float | None, new: float) -> float:
+        return new if before is None else self.MEMORY * before + (1 - self.MEMORY) * new
+
+    def _sketch(self, vector: Vector) -> NDArray[np.float32]:
+        """`vector` with random signs, every 16th number in one sum."""
+        if self._signs is None:
+            self._signs = np.random.default_rng(self._seed).choice(np.array([-1, 1], np.float32), len(vector))
+        even = len(vector) - len(vector) % SKETCH
+        signed = self._signs * vector
+        sums = signed[:even].reshape(-1, SKETCH).sum(axis=0, dtype=np.float64)
+        sums[: len(vector) - even] += signed[even:]
+        sketch: NDArray[np.float32] = sums.clip(-1e15, 1e15).astype(np.float32)
+        return sketch
+
+    def _usual(self, seen: Iterable[tuple[float, ...]], prior: float, limits: tuple[float, float]) -> float:
+        found = median([*chain.from_iterable(seen), *[prior] * self.PRIOR_COUNT])
+        return min(max(found, limits[0]), limits[1])
+
+
+def _distance(one: Vector, other: Vector | np.float32) -> float:
+    """Euclidean, at most 1e18; `np.linalg.norm` spends more on finding out that it is one vector."""
+    with np.errstate(over="ignore"):
+        apart = one - other
+        return min(math.sqrt(apart.dot(apart)), 1e18)
