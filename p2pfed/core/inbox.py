@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from p2pfed.core.messages import ModelUpdate
 from p2pfed.core.types import NodeId, Reason, Verdict
@@ -63,9 +64,9 @@ class Inbox:
         self._lost.discard(sender)
         return Verdict.ACCEPT, None
 
-    def fresh(self, allowed: Callable[[NodeId], bool]) -> list[Slot]:
-        """The slots of `allowed` members, those that arrived last first."""
-        return [slot for member, slot in reversed(self._slots.items()) if allowed(member)]
+    def fresh(self, allowed: Callable[[NodeId], bool], most: int | None = None) -> list[Slot]:
+        """The slots of `allowed` members, those that arrived last first; the first `most` of them."""
+        return list(islice((slot for member, slot in reversed(self._slots.items()) if allowed(member)), most))
 
     def expire(self, now_merge: int) -> list[NodeId]:
         """Forget the slots of so many merges ago, and answer whose they were."""

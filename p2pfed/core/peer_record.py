@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 
 from p2pfed.core.types import Standing
 
@@ -41,18 +42,25 @@ class PeerRecord:
     evidence: float = 0.0
     """Of its newest model: above 0 is bad."""
     sketch: str = ""
-    """Its newest model as it arrived, projected: float32 [yardstick.SKETCH], little-endian, hex."""
+    """Some weights of its newest model as it arrived: float32 [yardstick.SKETCH], little-endian, hex."""
 
     @property
     def suspicion(self) -> float:
         """The worst of what speaks against it; 4 quarantines."""
         return max(self.score, self.bursts, self.faults**2 / 4)
 
+    def copied(self) -> PeerRecord:
+        """Another record that says the same; `copy.copy` takes ten times as long."""
+        return PeerRecord(*_values(self))
+
     @property
     def numbers(self) -> dict[str, float]:
         """What stands behind a decision about it."""
         names = ("score", "bursts", "faults", "distance", "disagreement", "recognition", "evidence", "strikes", "looks")
         return {name: float(getattr(self, name)) for name in names}
+
+
+_values = attrgetter(*(field.name for field in fields(PeerRecord)))
 
 
 @dataclass(frozen=True, slots=True)

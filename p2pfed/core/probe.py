@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +41,16 @@ class Probe:
         held_out, labels = (_spread(of, HELD_OUT) for of in (rows.validation.features, rows.validation.labels))
         return cls(held_out.ravel(), _spread(frauds, FRAUDS).ravel(), labels)
 
+    @cached_property
+    def _rows(self) -> Vector:
+        return np.concatenate([self.held_out, self.frauds])
+
     def scores(self, spec: ModelSpec, vectors: Sequence[Vector]) -> Scores:
         """What k models say of the held-out rows and, behind them, of the frauds; float64 [k, n + m].
 
         Where weights are too large to compute with, a model says the opposite of anybody: infinity.
         """
-        rows = np.concatenate([self.held_out, self.frauds]).reshape(-1, spec.inputs)
+        rows = self._rows.reshape(-1, spec.inputs)
         models = np.concatenate([rows[:0].ravel(), *vectors]).reshape(len(vectors), spec.schema().size)
         said = forward.scores_of_each(spec, models, rows).astype(np.float64)
         said[~np.isfinite(said)] = np.inf

@@ -8,9 +8,9 @@ what banks with other customers show, and is measured in units of what own train
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from copy import copy
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from p2pfed.core.aggregation import Candidate
 from p2pfed.core.events import StandingChanged
@@ -42,6 +42,7 @@ class Reputation:
     FAULTS_KEPT = 0.9
     RELEASE = 10  # clean models in a row; twice as many with every strike
     STRIKE_LOOKS = 1000
+    VOICES = 32  # so many peers judged last tell whether it is they who are odd
     IDLE_TIMES = 3  # so often in a row a model may bring nothing
 
     def __init__(self, spec: ModelSpec, members: int, seed: int) -> None:
@@ -50,6 +51,8 @@ class Reputation:
         self.yardstick = Yardstick(spec, seed)
         self.peers: dict[NodeId, PeerRecord] = {}
         self._changed: set[NodeId] = set()
+        self._voices: dict[NodeId, bool] = {}
+        """Whether the newest model was bad, of those judged last."""
         self._held: set[NodeId] = set()
         """Who is quarantined."""
 
@@ -112,6 +115,7 @@ class Reputation:
         """The operator's word: everything against `member` is forgotten but its strikes."""
         before = self._record(member)
         self._held.discard(member)
+        self._voices.pop(member, None)
         self.peers[member] = PeerRecord(strikes=before.strikes, looks=before.looks, sketch=before.sketch)
         if before.standing == "trusted":
             return []
@@ -128,14 +132,22 @@ class Reputation:
         self.yardstick.measure(own, [c.vector for c in fresh.values()], records)
         for record in records:
             record.looks += 1
-        # the newest evidence of every peer, not of this merge's few: by chance most of these are attackers
-        voices = [r.evidence > 0 for m, r in self.peers.items() if r.looks and not self.quarantined(m)]
-        odd = len(voices) >= 3 and 2 * sum(voices) > len(voices)
+        odd = self._odd(fresh)
         changes = []
         for member in sorted(fresh, key=lambda m: (-self.peers[m].suspicion, m)):
             changes += self._count(member, odd)
         trusted = [c._replace(trust=trust) for c in candidates if (trust := self.trust(c.member)) > 0]
         return Judged(trusted, changes, odd)
+
+    def _odd(self, fresh: Iterable[NodeId]) -> bool:
+        """Whether most peers look bad: by the newest evidence of many, for of one merge's few most may be attackers."""
+        for member in fresh:
+            self._voices.pop(member, None)
+            self._voices[member] = self.peers[member].evidence > 0
+        for member in list(islice(self._voices, max(len(self._voices) - self.VOICES, 0))):
+            del self._voices[member]
+        voices = [bad for member, bad in self._voices.items() if not self.quarantined(member)]
+        return len(voices) >= 3 and 2 * sum(voices) > len(voices)
 
     # --- standing -----------------------------------------------------------------------------------------------------
 
@@ -207,10 +219,11 @@ class Reputation:
     def changed_records(self) -> dict[NodeId, PeerRecord]:
         """Copies of the records that have changed since they were last asked for: what `Save` makes durable."""
         changed, self._changed = self._changed, set()
-        return {member: copy(self.peers[member]) for member in sorted(changed)}
+        return {member: self.peers[member].copied() for member in sorted(changed)}
 
     def restore(self, scales: Scales | None, records: Mapping[NodeId, PeerRecord]) -> None:
         """Go on from the yardstick's scales and all `changed_records()` of earlier processes."""
         self.yardstick.scales = scales or Scales()
-        self.peers = {member: copy(record) for member, record in records.items()}
+        self.peers = {member: record.copied() for member, record in records.items()}
         self._held = {m for m, r in self.peers.items() if r.standing == "quarantined"}
+        self._voices = {m: r.evidence > 0 for m, r in self.peers.items() if r.looks}

@@ -123,10 +123,16 @@ class Updates:
             effects.append(Emit(UpdateAccepted(sender, statement.seq, got.via, len(got.update.frame))))
         return effects
 
-    def slots(self) -> list[Slot]:
-        """The updates of the last 8 merges of members who are neither blocked by the operator nor proven liars."""
-        slots, proven = self.inbox.fresh(self._peers.welcome), self._reputation.proven
-        return [slot for slot in slots if not proven(slot.update.statement.sender)]
+    def slots(self, most: int | None = None) -> list[Slot]:
+        """The updates of the last 8 merges of members who are neither blocked by the operator nor proven liars.
+
+        Those that arrived last come first; `most` of them are answered.
+        """
+
+        def allowed(member: NodeId) -> bool:
+            return self._peers.welcome(member) and not self._reputation.proven(member)
+
+        return self.inbox.fresh(allowed, most)
 
     def expire(self, merges: int) -> list[Effect]:
         """Stop serving what this node merges no more: others would take over models that are too old."""
@@ -144,6 +150,6 @@ class Updates:
 
     def candidates(self, merges: int) -> list[Candidate]:
         """What the next merge uses: what arrived last."""
-        newest = self.slots()[: FRESHEST * self._fanout]
+        newest = self.slots(FRESHEST * self._fanout)
         found = [(s.update.statement, s.update.vector, merges - s.arrived_merge) for s in newest]
         return [Candidate(st.sender, vector, st.rows, waited) for st, vector, waited in found]

@@ -12,15 +12,14 @@ from itertools import chain
 from statistics import median
 
 import numpy as np
-from numpy.typing import NDArray
 
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.peer_record import PeerRecord, Scales
 from p2pfed.core.probe import Probe, Scores
 from p2pfed.core.weights import Vector
 
-SKETCH = 16
-"""Numbers that a model is projected to at random: enough to see whether the next one is new."""
+SKETCH = 32
+"""Weights, drawn at random and known to nobody else, by which a model is told from another one."""
 
 
 class Yardstick:
@@ -40,11 +39,11 @@ class Yardstick:
     NOVELTY = 0.02  # own scales within which it is taken for the sender's last
 
     def __init__(self, spec: ModelSpec, seed: int) -> None:
-        """`seed` of the projection."""
-        self._spec, self._seed = spec, seed
+        """`seed` of the draw of weights to tell models by."""
+        self._spec = spec
+        self._drawn = np.sort(np.random.default_rng(seed).integers(spec.schema().size, size=SKETCH))
         self.probe = Probe(np.zeros(0, np.float32), np.zeros(0, np.float32))
         self.scales = Scales()
-        self._signs: NDArray[np.float32] | None = None
         self._own_scores: tuple[Vector, Scores] | None = None
         self._trained = np.zeros((0, SKETCH), np.float32)
         """Sketches of this node's own newest models: who hands one of them back brings nothing."""
@@ -59,8 +58,9 @@ class Yardstick:
     def note_training(self, before: Vector, after: Vector) -> None:
         """Learn what a round of own training moves and changes: the units of all evidence about others."""
         moved = _distance(after, before)
-        was = self.probe.scores(self._spec, [before])
-        changed = float(self.probe.disagreements(self._spec, self._scores(after), was)[0])
+        was, now = self.probe.scores(self._spec, [before, after])
+        self._own_scores = after, now
+        changed = float(self.probe.disagreements(self._spec, now, was[None])[0])
         scales = self.scales
         moved, changed = self._average(scales.moved, moved), self._average(scales.changed, changed)
         self._trained = np.concatenate([self._trained[1 - self.WINDOW :], self._sketch(after)[None]])
@@ -115,7 +115,7 @@ class Yardstick:
         return (*seen[1 - self.WINDOW :], tuple(new))
 
     def _scores(self, own: Vector) -> Scores:
-        """Of a model of this node's own, which is asked about twice a round."""
+        """Of this node's own model, which is mostly the one that training ended with."""
         if self._own_scores is None or self._own_scores[0] is not own:
             self._own_scores = own, self.probe.scores(self._spec, [own])[0]
         return self._own_scores[1]
@@ -123,16 +123,9 @@ class Yardstick:
     def _average(self, before: float | None, new: float) -> float:
         return new if before is None else self.MEMORY * before + (1 - self.MEMORY) * new
 
-    def _sketch(self, vector: Vector) -> NDArray[np.float32]:
-        """`vector` with random signs, every 16th number in one sum."""
-        if self._signs is None:
-            self._signs = np.random.default_rng(self._seed).choice(np.array([-1, 1], np.float32), len(vector))
-        even = len(vector) - len(vector) % SKETCH
-        signed = self._signs * vector
-        sums = signed[:even].reshape(-1, SKETCH).sum(axis=0, dtype=np.float64)
-        sums[: len(vector) - even] += signed[even:]
-        sketch: NDArray[np.float32] = sums.clip(-1e15, 1e15).astype(np.float32)
-        return sketch
+    def _sketch(self, vector: Vector) -> Vector:
+        """The drawn weights, so many as to have the length of the whole."""
+        return vector[self._drawn].clip(-1e15, 1e15) * np.float32(math.sqrt(len(vector) / SKETCH))
 
     def _usual(self, seen: Iterable[tuple[float, ...]], prior: float, limits: tuple[float, float]) -> float:
         found = median([*chain.from_iterable(seen), *[prior] * self.PRIOR_COUNT])
