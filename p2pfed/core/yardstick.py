@@ -63,18 +63,19 @@ class Yardstick:
         changed = float(self.probe.disagreements(self._spec, now, was[None])[0])
         scales = self.scales
         moved, changed = self._average(scales.moved, moved), self._average(scales.changed, changed)
-        self._trained = np.concatenate([self._trained[1 - self.WINDOW :], self._sketch(after)[None]])
+        self._trained = np.concatenate([self._trained[1 - self.WINDOW :], after[None, self._drawn]])
         self.scales = replace(scales, moved=moved, changed=changed)
 
     def brings_nothing(self, record: PeerRecord, vector: Vector) -> bool:
         """Whether a new version is, as it came, the one before again or one that this node trained."""
-        scale = self.scales.moved or 0.0
-        sketch = self._sketch(vector)
-        before, record.sketch = bytes.fromhex(record.sketch), sketch.astype("<f4").tobytes().hex()
-        if len(before) == sketch.nbytes and _distance(sketch, np.frombuffer(before, "<f4")) < self.NOVELTY * scale:
+        drawn = vector[self._drawn]
+        before, record.sketch = bytes.fromhex(record.sketch), drawn.astype("<f4").tobytes().hex()
+        scale = (self.scales.moved or 0.0) * math.sqrt(SKETCH / len(vector))  # of so many weights
+        if len(before) == drawn.nbytes and _distance(drawn, np.frombuffer(before, "<f4")) < self.NOVELTY * scale:
             return True
-        apart = self._trained - sketch
-        return bool((np.vecdot(apart, apart) < (self.NEAR * scale) ** 2).any())
+        with np.errstate(over="ignore"):
+            apart = self._trained - drawn
+            return bool((np.vecdot(apart, apart) < (self.NEAR * scale) ** 2).any())
 
     def measure(self, own: Vector, models: Sequence[Vector], records: Sequence[PeerRecord]) -> None:
         """Note in `records` how new `models`, float32 [d] and one a record, compare with `own`, and what follows."""
@@ -122,10 +123,6 @@ class Yardstick:
 
     def _average(self, before: float | None, new: float) -> float:
         return new if before is None else self.MEMORY * before + (1 - self.MEMORY) * new
-
-    def _sketch(self, vector: Vector) -> Vector:
-        """The drawn weights, so many as to have the length of the whole."""
-        return vector[self._drawn].clip(-1e15, 1e15) * np.float32(math.sqrt(len(vector) / SKETCH))
 
     def _usual(self, seen: Iterable[tuple[float, ...]], prior: float, limits: tuple[float, float]) -> float:
         found = median([*chain.from_iterable(seen), *[prior] * self.PRIOR_COUNT])
