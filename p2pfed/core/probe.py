@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,8 +17,10 @@ from p2pfed.core.weights import Vector
 
 HELD_OUT, FRAUDS = 100, 32
 """Rows that models are looked at with, at most: a forward pass of so many takes a fraction of a millisecond."""
-FEW_FRAUDS, SUSPICIOUS = 3, 8
-"""With fewer frauds than the first, as many held-out rows as the second stand in for them: those scored highest."""
+FEW_FRAUDS, ENOUGH_FRAUDS = 3, 16
+"""So many say nothing yet; a bank with fewer than the second imagines the others."""
+IMAGINED = 512
+"""Rows made up to find some that could be frauds."""
 LEAST = 1e-7
 """What a model is taken to say at least for what happened: nobody's loss is infinite for one sure mistake."""
 
@@ -33,6 +35,8 @@ class Probe:
     frauds: Vector
     labels: Vector = field(default_factory=lambda: np.zeros(0, np.float32))
     """Of the held-out rows, 1 is fraud, float32 [n]; empty where they are not known."""
+    imagined: Vector = field(default_factory=lambda: np.zeros(0, np.float32))
+    """Rows that could be frauds, for a bank that has few: see `imagining`."""
 
     @classmethod
     def of(cls, rows: BankRows) -> Probe:
@@ -43,10 +47,30 @@ class Probe:
 
     @cached_property
     def _rows(self) -> Vector:
-        return np.concatenate([self.held_out, self.frauds])
+        return np.concatenate([self.held_out, self.frauds, self.imagined])
+
+    def imagining(self, spec: ModelSpec, own: Vector, rng: np.random.Generator) -> Probe:
+        """With imagined frauds where real ones are few: what others say of these shows as well what they know.
+
+        They are held-out rows with some columns changed far, those that `own` (float32 [d]) is in most doubt about:
+        about rows that it is sure of a model without any notion of fraud, which merges all the same, is nearly as sure.
+        There are none while `own` hardly tells rows apart. The idea is of the published audits in function space.
+        """
+        missing = ENOUGH_FRAUDS - len(self.frauds) // spec.inputs
+        if missing <= 0 or len(self.held_out) == 0 or spec.kind != "mlp":
+            return self
+        held_out = self.held_out.reshape(-1, spec.inputs)
+        rows = held_out[rng.integers(len(held_out), size=IMAGINED)]
+        rows = rows + (3 * rng.standard_t(2, rows.shape) * (rng.random(rows.shape) < 0.2)).astype(np.float32)
+        said = forward.scores(spec, own, rows)
+        usual = np.median(forward.scores(spec, own, held_out))
+        doubt = np.abs(said - 0.5)
+        doubtful = np.flatnonzero((doubt < 0.25) & (said > 4 * usual))
+        chosen = doubtful[np.argsort(doubt[doubtful], kind="stable")[:missing]]
+        return replace(self, imagined=rows[chosen].ravel())
 
     def scores(self, spec: ModelSpec, vectors: Sequence[Vector]) -> Scores:
-        """What k models say of the held-out rows and, behind them, of the frauds; float64 [k, n + m].
+        """What k models say of the held-out rows and, behind them, of real and imagined frauds; float64 [k, n + m].
 
         Where weights are too large to compute with, a model says the opposite of anybody: infinity.
         """
@@ -63,7 +87,8 @@ class Probe:
         """
         if len(self.labels) == 0:
             return 0.0
-        said = self.scores(spec, [vector])[0]
+        real = (len(self.held_out) + len(self.frauds)) // spec.inputs
+        said = self.scores(spec, [vector])[0][:real]
         if np.isinf(said).any():
             return math.inf
         fraud = np.concatenate([self.labels == 1, np.ones(len(said) - len(self.labels), bool)])
@@ -85,19 +110,16 @@ class Probe:
         return np.minimum(apart, most)
 
     def recognitions(self, spec: ModelSpec, own: Scores, others: Scores) -> tuple[float, Scores]:
-        """Mean fraud probability that `own` and each of `others` give this bank's frauds, or what stands in for them.
+        """Mean fraud probability that `own` and each of `others` give this bank's frauds, real and imagined ones.
 
-        All 1 of autoencoders, which give no probability, and without any rows.
+        All 1 of autoencoders, which give no probability, and with too few rows.
         """
         n = len(self.held_out) // spec.inputs
-        rows = np.arange(n, len(own))
-        if len(rows) < FEW_FRAUDS:
-            rows = np.argsort(-own[:n], kind="stable")[:SUSPICIOUS]
-        if len(rows) == 0 or spec.kind != "mlp":
+        if len(own) - n < FEW_FRAUDS or spec.kind != "mlp":
             return 1.0, np.ones(len(others))
-        said = others[:, rows]
+        said = others[:, n:].copy()
         said[np.isinf(said)] = 0.0
-        return float(own[rows].mean()), said.mean(axis=1)
+        return float(own[n:].mean()), said.mean(axis=1)
 
 
 def _spread(rows: NDArray[np.float32], most: int) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from statistics import median
 
 from p2pfed.core.aggregation import Candidate
 from p2pfed.core.events import StandingChanged
@@ -129,7 +130,7 @@ class Reputation:
         """
         fresh = {c.member: c for c in candidates if c.waited == 0}
         records = [self._record(member) for member in fresh]
-        self.yardstick.measure(own, [c.vector for c in fresh.values()], records)
+        self.yardstick.measure(own, list(fresh.values()), records, median([c.rows for c in candidates] or [1]))
         for record in records:
             record.looks += 1
         odd = self._odd(fresh)

@@ -13,6 +13,7 @@ from statistics import median
 
 import numpy as np
 
+from p2pfed.core.aggregation import Candidate
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.peer_record import PeerRecord, Scales
 from p2pfed.core.probe import Probe, Scores
@@ -31,17 +32,22 @@ class Yardstick:
     WINDOW = 8  # merges whose peers are remembered for what is usual
     DISTANCE_PRIOR, OPINION_PRIOR, PRIOR_COUNT = 1.6, 1.5, 6  # pseudo-values that steady the medians
     DISTANCE_LIMITS, OPINION_LIMITS = (2.0, 4.0), (1.0, 6.0)  # of what counts as usual
-    # Doublings beyond the usual that are still fine. A bank with a few hundred rows moves three times as far as others.
-    DISTANCE_OFFSET, OPINION_OFFSET, RECOGNITION_OFFSET = 2.0, 1.75, 2.0
+    # Doublings beyond the usual that are still fine. A bank with a few hundred rows moves three times as far as others:
+    # as many more as it has fewer rows, up to a limit. Who claims to have few weighs less.
+    DISTANCE_OFFSET, OPINION_OFFSET, RECOGNITION_OFFSET = 1.0, 1.75, 1.25
+    FEW_ROWS_OFFSET = 2.0
     RECOGNITION_FLOOR = 0.05  # added to fraud probabilities before they are compared
     EVIDENCE = (-0.5, 1.0)  # limits of one model's evidence
     NEAR = 0.3  # own scales within which a model is taken for this node's own
+    IMAGINE_EVERY = 8  # rounds
     NOVELTY = 0.02  # own scales within which it is taken for the sender's last
 
     def __init__(self, spec: ModelSpec, seed: int) -> None:
-        """`seed` of the draw of weights to tell models by."""
+        """`seed` of what nobody else shall know: weights to tell models by, and imagined frauds."""
         self._spec = spec
-        self._drawn = np.sort(np.random.default_rng(seed).integers(spec.schema().size, size=SKETCH))
+        self._rng = np.random.default_rng(seed)
+        self._drawn = np.sort(self._rng.integers(spec.schema().size, size=SKETCH))
+        self._rounds = 0
         self.probe = Probe(np.zeros(0, np.float32), np.zeros(0, np.float32))
         self.scales = Scales()
         self._own_scores: tuple[Vector, Scores] | None = None
@@ -58,6 +64,9 @@ class Yardstick:
     def note_training(self, before: Vector, after: Vector) -> None:
         """Learn what a round of own training moves and changes: the units of all evidence about others."""
         moved = _distance(after, before)
+        if self._rounds % self.IMAGINE_EVERY == 0:
+            self.probe = self.probe.imagining(self._spec, after, self._rng)
+        self._rounds += 1
         was, now = self.probe.scores(self._spec, [before, after])
         self._own_scores = after, now
         changed = float(self.probe.disagreements(self._spec, now, was[None])[0])
@@ -77,8 +86,14 @@ class Yardstick:
             apart = self._trained - drawn
             return bool((np.vecdot(apart, apart) < (self.NEAR * scale) ** 2).any())
 
-    def measure(self, own: Vector, models: Sequence[Vector], records: Sequence[PeerRecord]) -> None:
-        """Note in `records` how new `models`, float32 [d] and one a record, compare with `own`, and what follows."""
+    def measure(
+        self, own: Vector, fresh: Sequence[Candidate], records: Sequence[PeerRecord], usual_rows: float
+    ) -> None:
+        """Note in `records`, one for each of the `fresh` candidates, how they compare with `own`, and what follows.
+
+        `usual_rows` is what a member of the consortium has to train on.
+        """
+        models = [c.vector for c in fresh]
         scale = max(self.scales.moved or 0.0, self.SCALE_FLOOR * _distance(own, np.float32(0)), 1e-12)
         opinion_scale = max(self.scales.changed or 0.0, self.OPINION_FLOOR)
         mine, theirs = self._scores(own), self.probe.scores(self._spec, models)
@@ -98,8 +113,9 @@ class Yardstick:
         # a bank that knows frauds which nobody else has met must not distrust everybody for that
         known = min(recognised, median([recognised, *chain.from_iterable(self.scales.recognitions)]))
         far, other = self.fine
-        for record in records:
-            self._weigh(record, far, other, known)
+        for record, candidate in zip(records, fresh, strict=True):
+            few = math.log2(usual_rows / max(candidate.rows, 1))
+            self._weigh(record, far * 2 ** min(max(few, 0.0), self.FEW_ROWS_OFFSET), other, known)
 
     def _weigh(self, record: PeerRecord, far: float, other: float, known: float) -> None:
         """Its evidence is the worst of three, in doublings beyond what is fine."""
