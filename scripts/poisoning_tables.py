@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -38,6 +38,7 @@ RULES = {
 }
 """What the picture calls them; others by their names."""
 MARKERS = "oXsD^vP*<>"
+TICKS = (0, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
 EXPLAINED = (
     "* counts: plain gossip falls below 0.9. AUPRC of honest banks as a ratio to honest banks alone; mean over seeds "
     "and its 95 % interval (Student's t). Exchanges: models judged since the attack began; pairs that met less often "
@@ -52,12 +53,12 @@ def clean(cells: Sequence[Cell]) -> dict[int, float]:
 
 
 def by_row(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
-    """The cells of each attack and rule, over seeds."""
-    rows: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+    """The cells of each attack and rule, over seeds; attack after attack, both in the order in which they come."""
+    rows: dict[str, dict[str, list[Cell]]] = {}
     for cell in cells:
         if cell["attack"] != HONEST:
-            rows[cell["attack"], cell["rule"]].append(cell)
-    return rows
+            rows.setdefault(cell["attack"], {}).setdefault(cell["rule"], []).append(cell)
+    return {(attack, rule): found for attack, rules in rows.items() for rule, found in rules.items()}
 
 
 def said(where: tuple[Any, ...]) -> str:
@@ -111,7 +112,7 @@ def _standing(found: Sequence[Cell]) -> list[str]:
         timely = f"{good}/{judged} in {bar}" + (f", {less} met less" if less else "")
     lasted, held = releases(found)
     parts = [f"{statistics.median(lasted):.0f}, at most {lasted[-1]} ({len(lasted)})"] if lasted else []
-    parts += [f"never: {held}"] if held else []
+    parts += [f"at the end held: {held}"] if held else []
     return [
         f"{len(at)}/{len(pairs)}" if pairs else "",
         timely,
@@ -153,7 +154,7 @@ def _panel(axes: Axes, cells: Sequence[Cell], rules: Sequence[str]) -> None:
     counting = hurt(cells, cleans)
     for x, attack in enumerate(attacks):
         if attack in counting:
-            axes.axvspan(x - 0.5, x + 0.5, color="#F3E6D8", linewidth=0, zorder=0)
+            axes.axvspan(x - 0.48, x + 0.48, color="#F3E6D8", linewidth=0, zorder=0)
     axes.axhline(0.9, color="black", linestyle="--", linewidth=1)
     axes.text(len(attacks) - 0.48, 0.9, "0.9", va="center", fontsize=11)
     axes.axhline(1.0, color=GREY, linewidth=1)
@@ -168,7 +169,10 @@ def _panel(axes: Axes, cells: Sequence[Cell], rules: Sequence[str]) -> None:
     names = [attack.replace("_", " ") for attack in attacks]
     slanted = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if len(names) > 9 else {}
     axes.set_xticks(range(len(attacks)), names, **slanted)
-    axes.set(xlim=(-0.5, len(attacks) - 0.5), ylim=(0, 1.12), ylabel="ratio to honest banks alone")
+    # most rules end between 0.9 and 1, plain gossip anywhere
+    axes.set_yscale("function", functions=(lambda y: y**3, np.cbrt))
+    axes.set_yticks(TICKS)
+    axes.set(xlim=(-0.5, len(attacks) - 0.5), ylim=(0, TICKS[-1]), ylabel="ratio to honest banks alone\n(cubic scale)")
     axes.grid(visible=False, axis="x")
     seeds = f"mean and 95 % interval over {len(cleans)} seeds" if len(cleans) > 1 else "one seed"
     axes.set_title(f"{said(place(cells[0]))}; {seeds}", loc="left", fontsize=11, color=GREY)

@@ -110,7 +110,14 @@ def test_the_table_says_what_the_cells_do(tables):
     # ratios 0.5 and 0.75: deviation 0.1768, t(1) = 12.706
     assert plain == ["signflip *", "mean", "0.625 ± 1.588", "0.312 (0.250)", *[""] * 6]
     assert ours[:4] == ["signflip *", "reputation", "0.950 ± 0.635", "0.475 (0.450)"]
-    assert ours[4:] == ["2/3", "1/2 in 6, 1 met less", "6, at most 8", "1.67 % (2)", "15, at most 15 (1); never: 1", ""]
+    assert ours[4:] == [
+        "2/3",
+        "1/2 in 6, 1 met less",
+        "6, at most 8",
+        "1.67 % (2)",
+        "15, at most 15 (1); at the end held: 1",
+        "",
+    ]
     assert backdoor[0] == "backdoor" and backdoor[4:] == ["", "", "", "0.00 % (0)", "", "25.0%"]
 
 
