@@ -17,7 +17,7 @@ How rows are dealt: ULB has hardly any frauds, and each class is dealt by a Diri
 fraud, and five to seven of 16 with more than 2 %: no bank is like that. Its `BANK` column, customers by region, is
 how a consortium would look; for more than its ten banks the largest is halved, by what its customers usually pay,
 until there are enough (`MEMBER`; the windows of a terminal are still those of the whole bank's payments). Of 16, the
-smallest has 5,400 rows and the largest 38,000, 0.5 to 1.6 % of them fraud, and the frauds of large amounts are at 11
+smallest has 5,400 rows and the largest 38,000, 0.5 to 1.6 % of them fraud, and the frauds of large amounts are at 10
 banks alone. That deal has nothing to do with the seed. Its other one draws sizes alone, lognormal 0.8: 1,700 to
 190,000 rows.
 """
