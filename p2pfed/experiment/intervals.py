@@ -28,13 +28,17 @@ class Interval:
 def paired_interval(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
     """95 % interval (Student's t) of the mean of `ours - theirs`, seed by seed; raises ValueError where they differ in
     number."""
-    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
-    count = len(differences)
+    return mean_interval([a - b for a, b in zip(ours, theirs, strict=True)])
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """95 % interval (Student's t) of the mean of one value a seed; raises ValueError where there is none."""
+    count = len(values)
     if count == 0:
         raise ValueError("no seeds to compare over")
-    mean = math.fsum(differences) / count
+    mean = math.fsum(values) / count
     if count == 1:
         return Interval(mean, math.inf)
-    variance = math.fsum((d - mean) ** 2 for d in differences) / (count - 1)
+    variance = math.fsum((v - mean) ** 2 for v in values) / (count - 1)
     quantile = _T_95[count - 2] if count - 2 < len(_T_95) else 1.96
     return Interval(mean, quantile * math.sqrt(variance / count))

@@ -38,6 +38,7 @@ from p2pfed.sim.churn import Churn, clocks, timetable
 from p2pfed.sim.history import (
     DONE,
     STOPPED,
+    Encounters,
     History,
     Progress,
     Recorder,
@@ -91,6 +92,7 @@ class Engine:
         self._attackers = {
             node: (section.campaign(), coalitions[id(section)]) for node, section in population.roles.attackers.items()
         }
+        self._encounters = Encounters({node: campaign.start for node, (campaign, _) in self._attackers.items()})
         self._lines: list[str] | None = [] if transcript else None
         self._sample = self._drawn_sample()
         self._open = {host.index for host in self._hosts}
@@ -240,11 +242,14 @@ class Engine:
 
     def _update_accepted(self, time: float, host: Host, event: UpdateAccepted) -> None:
         self._recorder.accepted(host.index, event)
+        if (number := self._numbers[event.member]) in self._attackers and host.node is not None:
+            trained = host.node.updates.age(event.member) or 0
+            self._encounters.accepted(host.index, number, trained, host.judged(event.member))
 
     def _round_completed(self, time: float, host: Host, event: RoundCompleted) -> None:
         self._recorder.completed(time, host.index, event)
         if self._spread.completed(host.index, event.round, self._honest_up):
-            self._spread.take(time, event.round, self._honest_models())
+            self._spread.take(time, event.round, self.honest_models())
 
     def _model_evaluated(self, time: float, host: Host, event: ModelEvaluated) -> None:
         self._recorder.evaluated(host.index, event.round, event.metrics)
@@ -253,9 +258,9 @@ class Engine:
         self._no_more_waiting(host)
 
     def _standing_changed(self, time: float, host: Host, event: StandingChanged) -> None:
-        looks = int(event.numbers.get("looks", 0))
-        number = self._recorder.rounds[host.index] + 1
-        self._standing.append(Standing(time, host.index, self._numbers[event.member], event.after, looks, number))
+        me, subject, judged = host.index, self._numbers[event.member], host.judged(event.member)
+        since, number = self._encounters.since(me, subject, judged), self._recorder.rounds[me] + 1
+        self._standing.append(Standing(time, me, subject, event.after, judged, number, since))
 
     def _problem_raised(self, time: float, host: Host, event: ProblemRaised) -> None:
         self._problems.setdefault(host.index, {})[event.code, event.subject] = event
@@ -318,7 +323,7 @@ class Engine:
             if not isinstance(result, P2PFedError):
                 self._recorder.evaluated(host.index, kept.round, result.metrics)
 
-    def _honest_models(self) -> list[Vector]:
+    def honest_models(self) -> list[Vector]:
         """Of those that learn together: who has left or is down, or has trained nothing yet, says nothing of that."""
         done = self._recorder.rounds
         return [h.node.rounds.vector for h in self._honest if h.node is not None and done[h.index]]
@@ -328,7 +333,7 @@ class Engine:
         reached = [auprc for auprc in known if auprc is not None]
         mean = sum(reached) / len(reached) if reached else None
         rounds = max(self._recorder.rounds)
-        return Spread(at, rounds, consensus_distance(self._honest_models()), mean, min(reached, default=None))
+        return Spread(at, rounds, consensus_distance(self.honest_models()), mean, min(reached, default=None))
 
     def _history(self, wall_seconds: float) -> History:
         points, end = self._recorder.points(), self._interpreter.now
@@ -348,6 +353,7 @@ class Engine:
             spread=[*self._spread.rows(points), self._last_spread(end)],
             pulls=self._recorder.pulls(),
             standing=self._standing,
+            since_attack=self._encounters.all(lambda who, whom: self._hosts[who].judged(self._hosts[whom].id)),
             transcript=self._lines or [],
             digest=digest(self._hosts),
             inputs_handled=self._interpreter.inputs,

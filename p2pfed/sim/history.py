@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,6 +85,8 @@ class Standing:
     """How many of the subject's models it had judged by then."""
     round: int
     """The observer's, from 1."""
+    since_attack: int = 0
+    """How many of the models it had judged by then came since the subject's attack began; 0 before, and of others."""
 
 
 def quarantines(told: Iterable[Standing], names: Sequence[str], attackers: Container[int]) -> Iterator[Quarantine]:
@@ -109,6 +111,8 @@ class History:
     pulls: dict[tuple[int, int], int]
     """How many updates the first node got of the second."""
     standing: list[Standing]
+    since_attack: dict[tuple[int, int], int]
+    """How many models of the second node, an attacker, the first has judged since that one's attack began."""
     transcript: list[str]
     """Readable lines, if they were asked for."""
     digest: str
@@ -170,6 +174,34 @@ class Recorder:
     def pulls(self) -> dict[tuple[int, int], int]:
         """How many updates each node got of each other."""
         return {divmod(pair, len(self._nodes)): count for pair, count in self._pulls.items()}
+
+
+class Encounters:
+    """How many models of each attacker every node has judged since the attack began, not since the two met.
+
+    An attack begins with the first accepted update of the campaign's first round or later; honest rounds after that
+    count like poisoned ones. A node that merges on the arrival of that very update, as one that was away does when it
+    catches up, does not count it.
+    """
+
+    def __init__(self, starts: Mapping[int, int]) -> None:
+        """`starts` are the attackers' first poisoned rounds."""
+        self._starts = starts
+        self._before: dict[tuple[int, int], int] = {}
+        """Judged when the first update of the attack came, which no merge had seen."""
+
+    def accepted(self, observer: int, subject: int, round_number: int, judged: int) -> None:
+        """`observer` got the model of the subject's round; `judged` are those that it had judged before."""
+        if subject in self._starts and round_number >= self._starts[subject]:
+            self._before.setdefault((observer, subject), judged)
+
+    def since(self, observer: int, subject: int, judged: int) -> int:
+        """How many of all `judged` models came since the attack began."""
+        return judged - self._before.get((observer, subject), judged)
+
+    def all(self, judged: Callable[[int, int], int]) -> dict[tuple[int, int], int]:
+        """The same for every pair that an attack has begun for; `judged` tells of a pair how many it has had in all."""
+        return {pair: judged(*pair) - before for pair, before in sorted(self._before.items())}
 
 
 @dataclass

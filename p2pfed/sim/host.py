@@ -80,6 +80,11 @@ class Host:
         """Where its model, round and sequence number are: in the running node, or on its disk, if anything is there."""
         return self.node.rounds if self.node is not None else self.disk.checkpoint
 
+    def judged(self, member: NodeId) -> int:
+        """How many models of `member` its reputation has judged so far."""
+        record = (self.disk.peers if self.node is None else self.node.reputation.peers).get(member)
+        return record.looks if record else 0
+
     def read_clock(self, virtual: float) -> float:
         """What the node takes for the present at `virtual` seconds."""
         reading = self.clock.offset + self.clock.rate * virtual

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from p2pfed.experiment.intervals import paired_interval
+from p2pfed.experiment.intervals import mean_interval, paired_interval
 
 
 def test_five_seeds_by_hand():
@@ -30,3 +30,8 @@ def test_one_seed_says_nothing_about_spread():
 def test_what_does_not_pair_is_refused(ours, theirs):
     with pytest.raises(ValueError):
         paired_interval(ours, theirs)
+
+
+def test_the_mean_of_one_value_a_seed_has_the_same_interval():
+    values = [0.9, 0.95, 0.97]
+    assert mean_interval(values) == paired_interval(values, [0.0] * 3)
