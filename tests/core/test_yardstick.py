@@ -1,0 +1,95 @@
+"""What a model of another bank is measured by: own training, own rows, and frauds that a bank with few imagines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from p2pfed.core import forward
+from p2pfed.core.aggregation import Candidate
+from p2pfed.core.model import ModelSpec
+from p2pfed.core.peer_record import PeerRecord
+from p2pfed.core.probe import ENOUGH_FRAUDS, Probe
+from p2pfed.core.types import NodeId
+from p2pfed.core.weights import Vector
+from p2pfed.core.yardstick import Yardstick
+
+SPEC = ModelSpec("mlp", 4, (8,), 0.0)
+PEER = NodeId("peer")
+
+
+def knowing(slope: float) -> Vector:
+    """A model that takes rows with a large first column for fraud; with slope 0 it has no notion of fraud."""
+    tensors = [np.zeros_like(t) for t in SPEC.schema().split(SPEC.initial_weights(0).vector)]
+    tensors[0][0, 0] = 1
+    tensors[2][0, 0] = slope
+    tensors[3][0] = -6
+    return SPEC.schema().join(tensors)
+
+
+def poor(frauds: int = 0) -> Probe:
+    """Legitimate rows, and hardly a fraud."""
+    rng = np.random.default_rng(2)
+    return Probe(rng.normal(0, 0.3, 50 * 4).astype(np.float32), np.full(frauds * 4, 9, np.float32))
+
+
+@pytest.fixture
+def yardstick() -> Yardstick:
+    found = Yardstick(SPEC, 0)
+    found.note_training(knowing(1.9), knowing(2.0))
+    return found
+
+
+def measured(yardstick: Yardstick, vector: Vector, rows: int = 100, usual: float = 100.0) -> PeerRecord:
+    record = PeerRecord()
+    yardstick.measure(knowing(2.0), [Candidate(PEER, vector, rows, 0)], [record], usual)
+    return record
+
+
+def test_a_bank_without_fraud_imagines_rows_that_its_model_is_in_doubt_about() -> None:
+    imagined = poor().imagining(SPEC, knowing(2.0), np.random.default_rng(0)).imagined.reshape(-1, 4)
+    assert 0 < len(imagined) <= ENOUGH_FRAUDS
+    said = forward.scores(SPEC, knowing(2.0), imagined)
+    assert (np.abs(said - 0.5) < 0.25).all()
+
+
+def test_real_frauds_come_first_and_without_a_notion_of_fraud_nothing_is_imagined() -> None:
+    rng = np.random.default_rng(0)
+    assert len(poor(ENOUGH_FRAUDS - 1).imagining(SPEC, knowing(2.0), rng).imagined) == SPEC.inputs
+    assert len(poor(ENOUGH_FRAUDS).imagining(SPEC, knowing(2.0), rng).imagined) == 0
+    assert len(poor().imagining(SPEC, knowing(0.0), rng).imagined) == 0
+    auto = ModelSpec("autoencoder", 4, (2,), 0.0)
+    assert len(poor().imagining(auto, auto.initial_weights(0).vector, rng).imagined) == 0
+
+
+def test_imagined_frauds_tell_who_knows_none_and_are_no_part_of_a_loss() -> None:
+    found = Yardstick(SPEC, 0)
+    found.probe = poor()
+    before = found.probe.loss(SPEC, knowing(2.0))
+    found.note_training(knowing(1.9), knowing(2.0))
+    assert len(found.probe.imagined)
+    assert found.probe.loss(SPEC, knowing(2.0)) == before
+    honest, blind = measured(found, knowing(2.1)), measured(found, knowing(0.0))
+    assert honest.agreement == 1.0 and honest.evidence < 0
+    assert blind.agreement < 0.05 and blind.evidence > 0
+
+
+def test_who_has_fewer_rows_than_usual_may_be_farther_but_only_so_far(yardstick: Yardstick) -> None:
+    fine, _ = yardstick.fine
+    assert yardstick.scales.moved is not None
+
+    def evidence(distance: float, rows: int) -> float:
+        """Of a model that is so many times what is fine away."""
+        step = distance * fine * yardstick.scales.moved / np.sqrt(SPEC.schema().size)
+        return measured(yardstick, knowing(2.0) + np.float32(step), rows).evidence
+
+    assert evidence(2.1, rows=100) == 1.0 and evidence(2.1, rows=25) < 0
+    assert evidence(9, rows=25) == evidence(9, rows=1) == 1.0
+
+
+def test_a_model_is_known_again_and_so_is_an_own_one(yardstick: Yardstick) -> None:
+    record, vector = PeerRecord(), knowing(5.0) + np.float32(0.3)
+    assert not yardstick.brings_nothing(record, vector)
+    assert yardstick.brings_nothing(record, vector)
+    assert yardstick.brings_nothing(record, knowing(2.0))
+    assert not yardstick.brings_nothing(record, vector + np.float32(0.1))
