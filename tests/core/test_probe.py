@@ -80,4 +80,4 @@ def test_an_own_model_that_overflows_is_as_odd_as_can_be_and_gives_no_nan(kind: 
     most = 1.0 if kind == "mlp" else 1e6
     assert probe([]).disagreements(spec, mine, np.stack([mine, fine])).tolist() == [most, most]
     recognised, recognitions = probe([]).recognitions(spec, mine, np.stack([mine, fine]))
-    assert 0 <= recognised <= 1 and ((0 <= recognitions) & (recognitions <= 1)).all()
+    assert 0 <= recognised <= 1 and ((recognitions >= 0) & (recognitions <= 1)).all()
