@@ -90,6 +90,17 @@ class Witness:
         """Tell the operator again of what stands."""
         return [effect for proof in self.standing() for effect in self._alarm(proof)]
 
+    def follow(self, manifest: Manifest) -> list[Effect]:
+        """Who has left troubles nobody any more; who has come back is as guilty as it was."""
+        effects: list[Effect] = []
+        for proof in self.standing():
+            if proof.member not in manifest.by_id:
+                effects += self._problems.clear("EQUIVOCATION", proof.member)
+            elif proof.member != self._me and not self._reputation.proven(proof.member):
+                changes = self._reputation.convict(proof.member)
+                effects += [Save(peers=self._reputation.changed_records()), *map(Emit, changes), *self._alarm(proof)]
+        return effects
+
     def given(self, update: ModelUpdate) -> list[Effect]:
         """Compare another member's update, however it came, with what was given before, and keep its statement."""
         head, sender, seq = update.head, update.statement.sender, update.statement.seq

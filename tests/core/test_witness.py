@@ -10,7 +10,7 @@ import pytest
 from p2pfed.core import evidence, wire
 from p2pfed.core.effects import Effect, Emit, KeptProof, Pull, Save
 from p2pfed.core.events import EquivocationProven, Event, ProblemCleared, ProblemRaised, RoundCompleted, StandingChanged
-from p2pfed.core.inputs import HeartbeatsReceived, Pardoned, UpdateReceived
+from p2pfed.core.inputs import HeartbeatsReceived, ManifestChanged, Pardoned, UpdateReceived
 from p2pfed.core.membership import MAX_WATCHED
 from p2pfed.core.messages import Equivocation, HeartbeatTable, ModelUpdate, SignedStatement
 from p2pfed.core.node import GossipNode
@@ -288,3 +288,19 @@ def test_a_remembered_proof_must_be_one_unless_its_member_was_expelled() -> None
     damaged = {proof.digest: KeptProof(kept[proof.digest].proof[:-1])}
     with pytest.raises(StateCorrupt, match="the remembered proof"):
         Witness(node.me, network.manifest, damaged, reputation, Problems())
+
+
+def test_who_leaves_with_a_proof_against_it_troubles_nobody_and_is_convicted_when_it_comes_back() -> None:
+    network, node = quiet()
+    liar, whole = network.ids[LIAR], network.manifest
+    node.handle(heard(lie(network, 1), via=network.ids[2]), 0.0)
+    assert node.reputation.proven(liar) and "EQUIVOCATION" in node.problems
+    others = tuple(m for i, m in enumerate(whole.members) if i != LIAR)
+    node.handle(ManifestChanged(replace(whole, version=2, members=others)), 1.0)
+    assert not node.reputation.quarantined(liar) and "EQUIVOCATION" not in node.problems
+    effects = node.handle(ManifestChanged(replace(whole, version=3)), 2.0)
+    assert node.reputation.proven(liar) and "EQUIVOCATION" in node.problems
+    [save] = [x for x in effects if isinstance(x, Save)]
+    [told] = emitted(effects, StandingChanged)
+    assert save.peers[liar].proven and (told.member, told.after) == (liar, "quarantined")
+    assert not emitted(node.handle(ManifestChanged(replace(whole, version=4)), 3.0), StandingChanged)
