@@ -121,6 +121,21 @@ def test_who_is_quarantined_for_breaking_the_protocol_still_is_after_a_crash() -
     assert again.reputation.peers[liar] == node.reputation.peers[liar]
 
 
+def test_who_is_found_out_by_a_merge_after_the_last_round_still_is_after_a_crash() -> None:
+    network = started(4, rounds=0)
+    network.run(5)
+    node, liar = network.nodes[network.ids[0]], network.ids[1]
+    node.reputation.peers[liar].score = 3.5
+    update = forged(network, 1, 10**6, np.full_like(node.rounds.vector, 1e6))
+    node.handle(UpdateReceived(update, liar), network.now)
+    node.rounds.phase = Phase.CLOSING
+    for effect in node.handle(TimerFired("close"), network.now):
+        network.carry_out(node.me, effect)
+    assert [x.after for x in network.events[node.me] if isinstance(x, StandingChanged)] == ["quarantined"]
+    network.crash(0)
+    assert network.start(0).reputation.quarantine == [liar]
+
+
 def test_an_offence_that_changes_no_standing_waits_for_the_rounds_commit() -> None:
     network = started(4, rounds=0)
     network.run(5)
