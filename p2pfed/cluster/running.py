@@ -58,14 +58,10 @@ class RunningCluster:
 
     def __enter__(self) -> RunningCluster:
         try:
-            self.processes.start(
-                SPAWNER,
-                ["-m", "p2pfed.runtime.spawner", str(self.cluster.spawner_socket)],
-                self.cluster.log(SPAWNER),
-            )
-            for kind, path in self.cluster.poisoners.items():
-                name = f"{SPAWNER}-{kind}"
-                self.processes.start(name, ["-m", "p2pfed.adversary.spawner", kind, str(path)], self.cluster.log(name))
+            poisoners = [f"{kind}={path}" for kind, path in self.cluster.poisoners.items()]
+            module = "p2pfed.adversary.spawner" if poisoners else "p2pfed.runtime.spawner"
+            command = ["-m", module, str(self.cluster.spawner_socket), *poisoners]
+            self.processes.start(SPAWNER, command, self.cluster.log(SPAWNER))
             self._start_daemons()
         except BaseException:
             self.processes.stop()

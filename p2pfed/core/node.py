@@ -73,6 +73,7 @@ class GossipNode:
         self._rng = rng
         self.reputation = Reputation(manifest.model, len(manifest.members), int(memory.instance[-8:], 16))
         self.reputation.restore(memory.scales, memory.peers)
+        self.reputation.follow(manifest.roster.ids)
         self.witness = Witness(self.me, manifest, memory.proofs, self.reputation, self.problems)
         self.presence = Presence(signer, manifest, settings, memory.epoch, self.peers, self.problems, self.witness, rng)
         self.updates = Updates(self.me, manifest, memory, self.peers, self.reputation, rng)
@@ -206,7 +207,7 @@ class GossipNode:
         blamed = got.signer or got.peer
         effects: list[Effect] = [Emit(UpdateRefused(got.pulled or blamed, blamed, got.reason, got.detail))]
         if got.reason.verdict is Verdict.REJECT:
-            effects += map(Emit, self.reputation.offended(blamed, got.reason))
+            effects += self.updates.blame(blamed, got.reason)
         if blamed == got.peer and got.reason.verdict is Verdict.REJECT:
             effects += self.presence.failed(got.peer, got.reason.sentence, now)
         if got.pulled is not None:
@@ -249,8 +250,8 @@ class GossipNode:
         self.manifest, self.members = new, new.by_id
         self.presence.follow(new)
         self.updates.follow(new)
-        self.reputation.members = len(new.members)
-        effects = self.problems.clear("MANIFEST_REFUSED")
+        self.reputation.follow(new.roster.ids)
+        effects = [*self.witness.follow(new), *self.problems.clear("MANIFEST_REFUSED")]
         if (new.model_digest, new.gossip.rule) == (old.model_digest, old.gossip.rule):
             self.rounds.manifest = new
             return effects

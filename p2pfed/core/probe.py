@@ -100,14 +100,16 @@ class Probe:
     def disagreements(self, spec: ModelSpec, own: Scores, others: Scores) -> Scores:
         """Mean absolute difference of each of `others` [k, n + m] to `own` [n + m] over the held-out rows; float64 [k].
 
-        At most 1; of autoencoders in units of the usual error, and at most a million.
+        At most 1; of autoencoders in units of the usual error, and at most a million. What cannot be computed with
+        disagrees with everything, itself included.
         """
         n = len(self.held_out) // spec.inputs
         if n == 0:
             return np.zeros(len(others))
         unit, most = (1.0, 1.0) if spec.kind == "mlp" else (max(float(np.median(own[:n])), 1e-12), 1e6)
-        apart: Scores = np.abs(others[:, :n] - own[:n]).mean(axis=1) / unit
-        return np.minimum(apart, most)
+        with np.errstate(invalid="ignore"):
+            apart: Scores = np.abs(others[:, :n] - own[:n]).mean(axis=1) / unit
+        return np.fmin(apart, most)
 
     def recognitions(self, spec: ModelSpec, own: Scores, others: Scores) -> tuple[float, Scores]:
         """Mean fraud probability that `own` and each of `others` give this bank's frauds, real and imagined ones.
@@ -117,9 +119,9 @@ class Probe:
         n = len(self.held_out) // spec.inputs
         if len(own) - n < FEW_FRAUDS or spec.kind != "mlp":
             return 1.0, np.ones(len(others))
-        said = others[:, n:].copy()
-        said[np.isinf(said)] = 0.0
-        return float(own[n:].mean()), said.mean(axis=1)
+        said, mine = others[:, n:].copy(), own[n:].copy()
+        said[np.isinf(said)] = mine[np.isinf(mine)] = 0.0
+        return float(mine.mean()), said.mean(axis=1)
 
 
 def _spread(rows: NDArray[np.float32], most: int) -> NDArray[np.float32]:

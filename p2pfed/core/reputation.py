@@ -93,6 +93,15 @@ class Reputation:
 
     # --- told by the node ---------------------------------------------------------------------------------------------
 
+    def follow(self, members: Sequence[NodeId]) -> None:
+        """Forget whoever is not among `members` of the consortium, this node included: its place in quarantine too."""
+        self.members = len(members)
+        for member in set(self.peers).difference(members):
+            del self.peers[member]
+            self._held.discard(member)
+            self._voices.pop(member, None)
+            self._changed.add(member)
+
     def arrived(self, member: NodeId, vector: Vector) -> None:
         """Count in a row the versions of `member` that bring nothing, as they come."""
         record = self._record(member)
@@ -218,9 +227,12 @@ class Reputation:
     # --- memory -------------------------------------------------------------------------------------------------------
 
     def changed_records(self) -> dict[NodeId, PeerRecord]:
-        """Copies of the records that have changed since they were last asked for: what `Save` makes durable."""
+        """Copies of the records that have changed since they were last asked for: what `Save` makes durable.
+
+        A blank one takes the place of a record that was forgotten.
+        """
         changed, self._changed = self._changed, set()
-        return {member: self.peers[member].copied() for member in sorted(changed)}
+        return {member: self.peers.get(member, PeerRecord()).copied() for member in sorted(changed)}
 
     def restore(self, scales: Scales | None, records: Mapping[NodeId, PeerRecord]) -> None:
         """Go on from the yardstick's scales and all `changed_records()` of earlier processes."""

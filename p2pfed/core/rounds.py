@@ -300,7 +300,10 @@ class Rounds:
         """Merge what arrived outside a round."""
         merge = self.merging.outside_rounds(self.vector, self.train_rows)
         self.vector = merge.vector
-        return merge.effects
+        if not any(isinstance(effect, Emit) for effect in merge.effects):
+            return merge.effects
+        reputation = self._reputation
+        return [Save(peers=reputation.changed_records(), scales=reputation.yardstick.scales), *merge.effects]
 
     def _save(self) -> Save:
         reputation = self._reputation

@@ -113,7 +113,7 @@ class Updates:
             blamed = sender if reason in (Reason.EQUIVOCATION, Reason.NOT_FINITE) else got.via
             effects.append(Emit(UpdateRefused(sender, blamed, reason, f"sequence {statement.seq}")))
             if reason.verdict is Verdict.REJECT:
-                effects += map(Emit, self._reputation.offended(blamed, reason))
+                effects += self.blame(blamed, reason)
         if verdict is Verdict.ACCEPT:
             self._reputation.arrived(sender, got.update.vector)
             if got.pushed:
@@ -122,6 +122,14 @@ class Updates:
             effects.append(Publish(sender, statement.seq, got.update.frame))
             effects.append(Emit(UpdateAccepted(sender, statement.seq, got.via, len(got.update.frame))))
         return effects
+
+    def blame(self, member: NodeId, reason: Reason) -> list[Effect]:
+        """Count a broken rule against `member`; what it loses its standing for is durable before it is told.
+
+        Not against who is no member any more, and not against this node.
+        """
+        changes = self._reputation.offended(member, reason) if member in self._peers else []
+        return [Save(peers=self._reputation.changed_records()), *map(Emit, changes)] if changes else []
 
     def slots(self, most: int | None = None) -> list[Slot]:
         """The updates of the last 8 merges of members who are neither blocked by the operator nor proven liars.

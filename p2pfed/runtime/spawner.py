@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from p2pfed.runtime.process import ONE_THREAD, die_with_parent, for_life
 from p2pfed.runtime.trainer_child import learner_class, serve, step_back
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 BACKLOG = 1024
+
+Change: TypeAlias = "Callable[[Rows], Rows] | None"
+"""What is done to a trainer's training rows, as of `trainer_child.serve`."""
 
 
 class Terminated(BaseException):
@@ -43,22 +47,18 @@ def listen(path: Path) -> socket.socket:
     finally:
         os.umask(umask)
     listener.listen(BACKLOG)
-    listener.settimeout(POLL_SECONDS)
+    listener.setblocking(False)
     return listener
 
 
-def serve_forks(listener: socket.socket, change: Callable[[Rows], Rows] | None = None) -> None:
-    """Fork a child for every connection until the parent of this process dies; `change` as of `trainer_child.serve`."""
+def serve_forks(listeners: Mapping[socket.socket, Change]) -> None:
+    """Fork a child for every connection until the parent of this process dies."""
     parent, children = os.getppid(), set[int]()
     try:
         while os.getppid() == parent:
-            try:
-                connection, _ = listener.accept()
-            except TimeoutError:
-                connection = None
-            if connection is not None:
-                children.add(_fork(connection, listener, change))
-                connection.close()
+            for listener in select.select(listeners, [], [], POLL_SECONDS)[0]:
+                with contextlib.suppress(BlockingIOError), listener.accept()[0] as connection:
+                    children.add(_fork(connection, listeners, listeners[listener]))
             children -= _ended(children)
     finally:
         for child in children:
@@ -66,7 +66,7 @@ def serve_forks(listener: socket.socket, change: Callable[[Rows], Rows] | None =
                 os.kill(child, signal.SIGKILL)
 
 
-def _fork(connection: socket.socket, listener: socket.socket, change: Callable[[Rows], Rows] | None) -> int:
+def _fork(connection: socket.socket, listeners: Iterable[socket.socket], change: Change) -> int:
     spawner = os.getpid()
     child = os.fork()
     if child:
@@ -76,7 +76,8 @@ def _fork(connection: socket.socket, listener: socket.socket, change: Callable[[
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         die_with_parent(spawner)
         step_back()
-        listener.close()
+        for listener in listeners:
+            listener.close()
         connection.setblocking(True)
         serve(connection, change)
         code = 0
@@ -92,23 +93,29 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
-def main(arguments: list[str], change: Callable[[Rows], Rows] | None = None) -> None:
-    """Serve on the socket path that is the only argument; `change` as of `trainer_child.serve`."""
+def main(arguments: list[str]) -> None:
+    """Serve on the socket path that is the only argument."""
     if len(arguments) != 1:
         raise SystemExit("usage: python -m p2pfed.runtime.spawner SOCKET")
+    serve_at({Path(arguments[0]): None})
+
+
+def serve_at(changes: Mapping[Path, Change]) -> None:
+    """Be a spawner on these sockets, until SIGTERM or the parent's death."""
     os.environ.update(ONE_THREAD)
     faulthandler.enable()
     signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    path = Path(arguments[0])
     try:
-        with listen(path) as listener:  # first of all: a daemon that connects meanwhile waits in the backlog
+        with contextlib.ExitStack() as stack:  # first of all: a daemon that connects meanwhile waits in the backlog
+            listeners = {stack.enter_context(listen(path)): change for path, change in changes.items()}
             preload()
-            serve_forks(listener, change)
+            serve_forks(listeners)
     except Terminated:
         pass
     finally:
-        path.unlink(missing_ok=True)
+        for path in changes:
+            path.unlink(missing_ok=True)
 
 
 def preload() -> None:

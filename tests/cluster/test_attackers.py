@@ -22,7 +22,7 @@ BANKS, ROUNDS = 4, 60
 
 
 def founded(folder: Path, *attacks: tuple[str, int], **changes: object) -> tuple[ClusterOptions, LocalCluster]:
-    options = ClusterOptions(nodes=BANKS, rounds=ROUNDS, attacks=attacks, **changes)
+    options = ClusterOptions(**({"nodes": BANKS, "rounds": ROUNDS, "attacks": attacks} | changes))
     return options, found(options, deal(options, folder / "data"), folder)
 
 
@@ -79,3 +79,19 @@ def test_an_attacker_is_quarantined_by_every_honest_bank(tmp_path):
         assert json.loads(bank.state.blocklist.read_text()) == []
     finally:
         running.stop()
+
+
+@pytest.mark.e2e
+@pytest.mark.tf
+@pytest.mark.network
+@pytest.mark.slow
+@pytest.mark.parametrize("kinds", [("signflip", "ipm"), ("labelflip", "equivocation")], ids="+".join)
+def test_attackers_of_different_kinds_are_all_quarantined_and_the_run_ends(tmp_path, kinds):
+    options, cluster = founded(tmp_path, *((kind, 1) for kind in kinds), nodes=6, rounds=40, round_interval=0.2)
+    run = launcher.run(options, cluster, Screen())
+    assert all(node.rounds == options.rounds for node in run.nodes)
+    attackers = {bank.name: bank.attack for bank in cluster.banks if bank.attack}
+    assert sorted(attackers.values()) == sorted(kinds)
+    honest = {bank.name for bank in cluster.banks} - set(attackers)
+    caught = {(q.observer, attackers.get(q.subject)) for q in run.quarantines if q.released_round is None}
+    assert caught == {(name, kind) for name in honest for kind in kinds}

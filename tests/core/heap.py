@@ -30,7 +30,7 @@ from p2pfed.core.effects import (
     StartTraining,
     Withdraw,
 )
-from p2pfed.core.events import Event
+from p2pfed.core.events import Event, StandingChanged
 from p2pfed.core.identity import Identity, node_id
 from p2pfed.core.inputs import (
     EvaluationFinished,
@@ -235,6 +235,8 @@ class Network:
                 due = self.timers[(me, name)] = max(at, self.now)
                 heapq.heappush(self.heap, (due, next(self.order), me, self.disks[me].epoch, TimerFired(name)))
             case Emit(event):
+                if isinstance(event, StandingChanged):
+                    assert self.disks[me].peers[event.member].standing == event.after, "durable before it is told"
                 self.events[me].append(event)
             case Halt():
                 self.crash(self.ids.index(me))

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from p2pfed.core.effects import Emit, Publish, Pull, Save, StartTraining
-from p2pfed.core.events import PeerBenched, ProblemCleared, ProblemRaised, RoundCompleted, UpdateRefused
+from p2pfed.core.events import (
+    PeerBenched,
+    ProblemCleared,
+    ProblemRaised,
+    RoundCompleted,
+    StandingChanged,
+    UpdateRefused,
+)
 from p2pfed.core.inputs import (
     BlocklistChanged,
     ManifestChanged,
@@ -23,8 +30,9 @@ from p2pfed.core.inputs import (
     UpdateReceived,
 )
 from p2pfed.core.messages import ModelUpdate
+from p2pfed.core.peer_record import PeerRecord
 from p2pfed.core.rounds import Phase
-from p2pfed.core.types import Reason
+from p2pfed.core.types import NodeId, Reason
 from p2pfed.core.wire import seal_update
 from tests.core.heap import Network, identity, make_manifest, started
 
@@ -94,6 +102,84 @@ def test_bad_content_is_blamed_on_its_signer_and_bad_bytes_on_who_handed_them_ov
     assert refused.blamed == signer and node.peers.dialable(relay, network.now)
     node.handle(Offended(relay, Reason.MALFORMED), network.now)
     assert node.peers.benched(relay, network.now)
+
+
+def test_who_is_quarantined_for_breaking_the_protocol_still_is_after_a_crash() -> None:
+    network = started(4, rounds=0)
+    network.run(5)
+    node, liar = network.nodes[network.ids[0]], network.ids[1]
+    offence = Offended(network.ids[2], Reason.NOT_FINITE, "", signer=liar)
+    effects = node.handle(offence, network.now)
+    kinds = [type(x) if isinstance(x, Save) else type(x.event) for x in effects if isinstance(x, Save | Emit)]
+    assert kinds[kinds.index(Save) :] == [Save, StandingChanged], "durable first, then told"
+    assert node.reputation.quarantine == [liar]
+    for effect in effects:
+        network.carry_out(node.me, effect)
+    network.crash(0)
+    again = network.start(0)
+    assert again.reputation.quarantine == [liar]
+    assert again.reputation.peers[liar] == node.reputation.peers[liar]
+
+
+def test_who_is_found_out_by_a_merge_after_the_last_round_still_is_after_a_crash() -> None:
+    network = started(4, rounds=0)
+    network.run(5)
+    node, liar = network.nodes[network.ids[0]], network.ids[1]
+    node.reputation.peers[liar].score = 3.5
+    update = forged(network, 1, 10**6, np.full_like(node.rounds.vector, 1e6))
+    node.handle(UpdateReceived(update, liar), network.now)
+    node.rounds.phase = Phase.CLOSING
+    for effect in node.handle(TimerFired("close"), network.now):
+        network.carry_out(node.me, effect)
+    assert [x.after for x in network.events[node.me] if isinstance(x, StandingChanged)] == ["quarantined"]
+    network.crash(0)
+    assert network.start(0).reputation.quarantine == [liar]
+
+
+def test_an_offence_that_changes_no_standing_waits_for_the_rounds_commit() -> None:
+    network = started(4, rounds=0)
+    network.run(5)
+    node, peer = network.nodes[network.ids[0]], network.ids[1]
+    effects = node.handle(Offended(peer, Reason.MALFORMED), network.now)
+    assert not any(isinstance(x, Save) for x in effects) and node.reputation.peers[peer].faults == 1
+    effects = node.handle(TrainingFinished(node.rounds.round + 1, node.rounds.vector, b"", 0, 1, 1.0), network.now)
+    [save] = [x for x in effects if isinstance(x, Save)]
+    assert save.peers[peer].faults > 0
+
+
+def test_nobody_is_blamed_who_is_no_member_and_no_node_blames_itself() -> None:
+    network = started(3, rounds=0)
+    network.run(5)
+    node = network.nodes[network.ids[0]]
+    strangers = [node.me, NodeId("f" * 64)]
+    for stranger in strangers:
+        node.handle(Offended(network.ids[1], Reason.NOT_FINITE, "", signer=stranger), network.now)
+    assert not node.reputation.quarantine and not set(strangers) & set(node.reputation.peers)
+
+
+def test_what_was_held_against_a_member_leaves_with_it() -> None:
+    network = started(4, rounds=0)
+    network.run(5)
+    node, left = network.nodes[network.ids[0]], network.ids[3]
+    for effect in node.handle(Offended(left, Reason.NOT_FINITE), network.now):
+        network.carry_out(node.me, effect)
+    assert network.disks[node.me].peers[left].standing == "quarantined"
+    whole = network.manifest
+    smaller = dataclasses.replace(whole, version=2, members=whole.members[:3])
+    node.handle(ManifestChanged(smaller), network.now)
+    assert left not in node.reputation.peers and not node.reputation.quarantine
+    node.handle(Offended(network.ids[1], Reason.NOT_FINITE), network.now)
+    assert node.reputation.quarantine == [network.ids[1]], "its place is free"
+    network.manifest = smaller
+    network.crash(0)
+    again = network.start(0)
+    assert left not in again.reputation.peers and again.reputation.members == 3, "a restart finds nothing of it either"
+    for effect in again.handle(Offended(network.ids[1], Reason.NOT_FINITE), network.now):
+        network.carry_out(again.me, effect)
+    assert network.disks[node.me].peers[left] == PeerRecord()
+    network.manifest = dataclasses.replace(whole, version=3)
+    network.crash(0)
+    assert left not in network.start(0).reputation.quarantine, "who is let in again begins anew"
 
 
 def test_one_huge_update_moves_the_model_no_further_than_the_clip() -> None:

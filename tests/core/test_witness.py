@@ -10,7 +10,7 @@ import pytest
 from p2pfed.core import evidence, wire
 from p2pfed.core.effects import Effect, Emit, KeptProof, Pull, Save
 from p2pfed.core.events import EquivocationProven, Event, ProblemCleared, ProblemRaised, RoundCompleted, StandingChanged
-from p2pfed.core.inputs import HeartbeatsReceived, Pardoned, UpdateReceived
+from p2pfed.core.inputs import HeartbeatsReceived, Input, ManifestChanged, Pardoned, TrainerReady, UpdateReceived
 from p2pfed.core.membership import MAX_WATCHED
 from p2pfed.core.messages import Equivocation, HeartbeatTable, ModelUpdate, SignedStatement
 from p2pfed.core.node import GossipNode
@@ -106,6 +106,35 @@ def test_every_honest_node_convicts_an_equivocator_within_a_few_periods(n: int, 
         assert since and all(network.ids[LIAR] not in e.merged for e in since)
         for proof, _ in node.witness.proofs.values():
             assert evidence.open_proof(evidence.encode_proof(proof), network.manifest) == proof
+
+
+class Untrained(Network):
+    """A network whose members only exchange heartbeats."""
+
+    def push(self, node: NodeId, delay: float, given: Input) -> None:
+        if not isinstance(given, TrainerReady):
+            super().push(node, delay, given)
+
+
+@pytest.mark.parametrize(("n", "convicted"), [(16, 0), (80, 0), (80, 24)])
+def test_a_proof_reaches_everybody_within_ten_periods_however_many_stand_convicted(n: int, convicted: int) -> None:
+    network = Untrained(make_manifest(n), rounds=0)
+    for i in range(n):
+        network.start(i)
+    network.run(8)
+
+    def show(member: NodeId, proof: Equivocation) -> None:
+        for effect in network.nodes[member].handle(heard(proof, via=network.ids[2]), network.now):
+            network.carry_out(member, effect)
+
+    known = [lie(network, 1, by=i) for i in range(n - convicted, n)]
+    for member in network.ids:
+        for proof in known:
+            show(member, proof)
+    show(network.ids[HONEST], lie(network, 1))
+    network.run(network.now + 10 * network.manifest.gossip.heartbeat_seconds)
+    liar = network.ids[LIAR]
+    assert all(node.reputation.proven(liar) for member, node in network.nodes.items() if member != liar)
 
 
 def test_an_honest_network_with_restarts_convicts_nobody() -> None:
@@ -288,3 +317,19 @@ def test_a_remembered_proof_must_be_one_unless_its_member_was_expelled() -> None
     damaged = {proof.digest: KeptProof(kept[proof.digest].proof[:-1])}
     with pytest.raises(StateCorrupt, match="the remembered proof"):
         Witness(node.me, network.manifest, damaged, reputation, Problems())
+
+
+def test_who_leaves_with_a_proof_against_it_troubles_nobody_and_is_convicted_when_it_comes_back() -> None:
+    network, node = quiet()
+    liar, whole = network.ids[LIAR], network.manifest
+    node.handle(heard(lie(network, 1), via=network.ids[2]), 0.0)
+    assert node.reputation.proven(liar) and "EQUIVOCATION" in node.problems
+    others = tuple(m for i, m in enumerate(whole.members) if i != LIAR)
+    node.handle(ManifestChanged(replace(whole, version=2, members=others)), 1.0)
+    assert not node.reputation.quarantined(liar) and "EQUIVOCATION" not in node.problems
+    effects = node.handle(ManifestChanged(replace(whole, version=3)), 2.0)
+    assert node.reputation.proven(liar) and "EQUIVOCATION" in node.problems
+    [save] = [x for x in effects if isinstance(x, Save)]
+    [told] = emitted(effects, StandingChanged)
+    assert save.peers[liar].proven and (told.member, told.after) == (liar, "quarantined")
+    assert not emitted(node.handle(ManifestChanged(replace(whole, version=4)), 3.0), StandingChanged)

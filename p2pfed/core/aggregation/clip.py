@@ -97,7 +97,8 @@ class Clip:
         weights /= copies(moves, distances, self.COPY * reference)
         weights /= 1 + k
         # The node itself keeps at least the share that a plain average would give it.
-        return np.asarray(weights * min(1.0, k / (1 + k) / weights.sum()))
+        most, total = k / (1 + k), weights.sum()
+        return weights if total <= most else np.asarray(weights * (most / total))
 
 
 class Clipped(Memoryless):
