@@ -19,8 +19,8 @@ HELD_OUT, FRAUDS = 100, 32
 """Rows that models are looked at with, at most: a forward pass of so many takes a fraction of a millisecond."""
 FEW_FRAUDS, ENOUGH_FRAUDS = 3, 16
 """So many say nothing yet; a bank with fewer than the second imagines the others."""
-IMAGINED = 512
-"""Rows made up to find some that could be frauds."""
+IMAGINED, HALVINGS = 512, 6
+"""Rows made up to find some that could be frauds, and steps to where the doubt begins."""
 LEAST = 1e-7
 """What a model is taken to say at least for what happened: nobody's loss is infinite for one sure mistake."""
 
@@ -52,22 +52,28 @@ class Probe:
     def imagining(self, spec: ModelSpec, own: Vector, rng: np.random.Generator) -> Probe:
         """With imagined frauds where real ones are few: what others say of these shows as well what they know.
 
-        They are held-out rows with some columns changed far, those that `own` (float32 [d]) is in most doubt about:
-        about rows that it is sure of a model without any notion of fraud, which merges all the same, is nearly as sure.
-        There are none while `own` hardly tells rows apart. The idea is of the published audits in function space.
+        They are held-out rows with some columns changed so far that `own` (float32 [d]) begins to take them for fraud:
+        of rows beyond doubt a model without any notion of fraud, which merges all the same, is nearly as sure. There
+        are none while `own` hardly tells rows apart.
         """
         missing = ENOUGH_FRAUDS - len(self.frauds) // spec.inputs
         if missing <= 0 or len(self.held_out) == 0 or spec.kind != "mlp":
             return self
         held_out = self.held_out.reshape(-1, spec.inputs)
-        rows = held_out[rng.integers(len(held_out), size=IMAGINED)]
-        rows = rows + (3 * rng.standard_t(2, rows.shape) * (rng.random(rows.shape) < 0.2)).astype(np.float32)
-        said = forward.scores(spec, own, rows)
-        usual = np.median(forward.scores(spec, own, held_out))
-        doubt = np.abs(said - 0.5)
-        doubtful = np.flatnonzero((doubt < 0.25) & (said > 4 * usual))
-        chosen = doubtful[np.argsort(doubt[doubtful], kind="stable")[:missing]]
-        return replace(self, imagined=rows[chosen].ravel())
+        said = forward.scores(spec, own, held_out)
+        if np.median(said) > 0.125:
+            return replace(self, imagined=held_out[:0].ravel())
+        drawn = rng.integers(len(held_out), size=IMAGINED)
+        near = held_out[drawn]
+        changes = 3 * rng.standard_t(2, near.shape) * (rng.random(near.shape) < 0.5)
+        far = near + changes.astype(np.float32)
+        crossed = np.flatnonzero((said[drawn] < 0.5) & (forward.scores(spec, own, far) >= 0.5))[:missing]
+        near, far = near[crossed], far[crossed]
+        for _ in range(HALVINGS):
+            middle = near + (far - near) / 2
+            fraud = forward.scores(spec, own, middle)[:, None] >= 0.5
+            near, far = np.where(fraud, near, middle), np.where(fraud, middle, far)
+        return replace(self, imagined=far.ravel())
 
     def scores(self, spec: ModelSpec, vectors: Sequence[Vector]) -> Scores:
         """What k models say of the held-out rows and, behind them, of real and imagined frauds; float64 [k, n + m].
