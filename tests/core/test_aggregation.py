@@ -291,3 +291,10 @@ def test_a_minority_cannot_drag_the_median_outside_the_honest_range(honest: list
     median = coordinate_median([*honest, *minority])
     assert np.all(np.min(honest, axis=0) <= median)
     assert np.all(median <= np.max(honest, axis=0))
+
+
+@pytest.mark.parametrize("apart", [0.5, 1.0, 2.0])
+def test_near_copies_as_far_away_as_can_be_are_counted_without_overflow(apart: float) -> None:
+    moves = np.array([[REACH, 0], [-REACH, 0], [REACH, 0]], np.float32)
+    near = copies(moves, np.full(3, REACH), apart * REACH)
+    assert near.tolist() == ([3, 3, 3] if apart == 2.0 else [2, 1, 2])

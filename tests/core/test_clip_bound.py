@@ -104,7 +104,7 @@ class Watched(Clip):
             candidates = [c._replace(trust=c.trust * 10.0 ** -self.rng.uniform(0, 300)) for c in candidates]
         merged = super().merge(own, rows, candidates)
         moves = np.stack([c.vector for c in candidates]).astype(np.float64) - own
-        distances = np.minimum(np.linalg.norm(moves, axis=1), 2.0**63)
+        distances = np.minimum(np.linalg.norm(moves, axis=1), 2.0**60)
         scale = max(self.usual or 0.0, 1e-3 * length(own), 1e-12)
         # at the edge float32 may count one that float64 does not; without it the median is no smaller
         near = 0.3 * (1 + 1e-5)

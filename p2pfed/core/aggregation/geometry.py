@@ -18,8 +18,9 @@ ROUNDING = 1000 * float(np.finfo(np.float32).eps)
 LARGEST = np.finfo(np.float32).max
 FEW = 12
 """Of so few models BLAS makes all products up to three times as fast one after the other."""
-REACH = 2.0**63
-"""A model that is further away is taken to be so far in its direction: float32 can square and add such distances."""
+REACH = 2.0**60
+"""A model that is further away is taken to be so far in its direction: float32 can square and add such distances, and
+those between two such models."""
 
 
 def coordinate_median(vectors: Sequence[Vector]) -> Vector:
