@@ -7,6 +7,9 @@ from operator import attrgetter
 
 from p2pfed.core.types import Standing
 
+IDLE_TIMES = 3
+"""So often in a row a model may bring nothing."""
+
 
 @dataclass(slots=True)
 class PeerRecord:
@@ -43,6 +46,11 @@ class PeerRecord:
     """Of its newest model: above 0 is bad."""
     sketch: str = ""
     """Some weights of its newest model as it arrived: float32 [yardstick.SKETCH], little-endian, hex."""
+
+    @property
+    def idles(self) -> bool:
+        """Whether it weighs nothing for bringing nothing, and tells nothing of what is usual."""
+        return self.idle >= IDLE_TIMES
 
     @property
     def suspicion(self) -> float:

@@ -70,7 +70,7 @@ class Probe:
         crossed = np.flatnonzero((said[drawn] < 0.5) & (forward.scores(spec, own, far) >= 0.5))[:missing]
         near, far = near[crossed], far[crossed]
         for _ in range(HALVINGS):
-            middle = near + (far - near) / 2
+            middle = np.float32(0.5) * (near + far)
             fraud = forward.scores(spec, own, middle)[:, None] >= 0.5
             near, far = np.where(fraud, near, middle), np.where(fraud, middle, far)
         return replace(self, imagined=far.ravel())

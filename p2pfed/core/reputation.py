@@ -44,7 +44,6 @@ class Reputation:
     RELEASE = 10  # clean models in a row; twice as many with every strike
     STRIKE_LOOKS = 1000
     VOICES = 32  # so many peers judged last tell whether it is they who are odd
-    IDLE_TIMES = 3  # so often in a row a model may bring nothing
 
     def __init__(self, spec: ModelSpec, members: int, seed: int) -> None:
         """`members` of the consortium, this node included; `seed` of the projection."""
@@ -82,7 +81,7 @@ class Reputation:
         record = self.peers.get(member)
         if record is None:
             return 1.0
-        if self.quarantined(member) or record.idle >= self.IDLE_TIMES:
+        if self.quarantined(member) or record.idles:
             return 0.0
         return max(0.0, 1 - record.suspicion / self.THRESHOLD) * record.agreement
 

@@ -34,7 +34,7 @@ class Yardstick:
     DISTANCE_LIMITS, OPINION_LIMITS = (2.0, 4.0), (1.0, 6.0)  # of what counts as usual
     # Doublings beyond the usual that are still fine. A bank with a few hundred rows moves three times as far as others:
     # as many more as it has fewer rows, up to a limit. Who claims to have few weighs less.
-    DISTANCE_OFFSET, OPINION_OFFSET, RECOGNITION_OFFSET = 1.0, 1.75, 1.25
+    DISTANCE_OFFSET, OPINION_OFFSET, RECOGNITION_OFFSET = 1.0, 1.75, 1.5
     FEW_ROWS_OFFSET = 2.0
     RECOGNITION_FLOOR = 0.05  # added to fraud probabilities before they are compared
     EVIDENCE = (-0.5, 1.0)  # limits of one model's evidence
@@ -102,7 +102,8 @@ class Yardstick:
         for i, (record, model) in enumerate(zip(records, models, strict=True)):
             record.distance = min(_distance(model, own) / scale, 1e9)
             record.disagreement, record.recognition = float(disagreements[i]), float(recognitions[i])
-        active = [record for record in records if record.standing != "quarantined"]
+        # of echoes and stale models, too, honest peers would look far
+        active = [record for record in records if record.standing != "quarantined" and not record.idles]
         self.scales = replace(
             self.scales,
             # near copies of this node's model must not make honest peers look far

@@ -27,7 +27,7 @@ from p2pfed.api.summary import Summary
 from p2pfed.core.evidence import encode_proof
 from p2pfed.core.inputs import Pardoned
 from p2pfed.core.messages import PROTOCOL_MAX, PROTOCOL_MIN
-from p2pfed.core.peer_record import PeerRecord
+from p2pfed.core.peer_record import IDLE_TIMES, PeerRecord
 from p2pfed.core.rounds import Phase
 from p2pfed.core.types import DAY, NodeId, PeerState
 from p2pfed.errors import UsageError
@@ -128,7 +128,7 @@ class DaemonView:
             agreement=record.agreement,
             agreement_fine=4**-reputation.yardstick.RECOGNITION_OFFSET,
             idle=record.idle,
-            idle_at=reputation.IDLE_TIMES,
+            idle_at=IDLE_TIMES,
             looks=record.looks,
             strikes=record.strikes,
             clean=record.clean,

@@ -8,7 +8,7 @@ import pytest
 from p2pfed.core import forward
 from p2pfed.core.aggregation import Candidate
 from p2pfed.core.model import ModelSpec
-from p2pfed.core.peer_record import PeerRecord
+from p2pfed.core.peer_record import IDLE_TIMES, PeerRecord
 from p2pfed.core.probe import ENOUGH_FRAUDS, Probe
 from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector
@@ -93,3 +93,12 @@ def test_a_model_is_known_again_and_so_is_an_own_one(yardstick: Yardstick) -> No
     assert yardstick.brings_nothing(record, vector)
     assert yardstick.brings_nothing(record, knowing(2.0))
     assert not yardstick.brings_nothing(record, vector + np.float32(0.1))
+
+
+def test_who_brings_nothing_tells_nothing_of_what_is_usual(yardstick: Yardstick) -> None:
+    honest, idle = PeerRecord(), PeerRecord(idle=IDLE_TIMES)
+    new = [Candidate(PEER, knowing(2.0) + np.float32(step), 100, 0) for step in (0.4, 0.3)]
+    yardstick.measure(knowing(2.0), new, [honest, idle], 100.0)
+    assert idle.distance > yardstick.NEAR
+    assert yardstick.scales.distances[-1] == (honest.distance,)
+    assert yardstick.scales.disagreements[-1] == (honest.disagreement,)
