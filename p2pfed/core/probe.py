@@ -19,7 +19,7 @@ HELD_OUT, FRAUDS = 100, 32
 """Rows that models are looked at with, at most: a forward pass of so many takes a fraction of a millisecond."""
 FEW_FRAUDS, ENOUGH_FRAUDS = 3, 16
 """So many say nothing yet; a bank with fewer than the second imagines the others."""
-IMAGINED, HALVINGS = 512, 6
+IMAGINED, HALVINGS = 1024, 6
 """Rows made up to find some that could be frauds, and steps to where the doubt begins."""
 LEAST = 1e-7
 """What a model is taken to say at least for what happened: nobody's loss is infinite for one sure mistake."""
@@ -54,7 +54,7 @@ class Probe:
 
         They are held-out rows with some columns changed so far that `own` (float32 [d]) begins to take them for fraud:
         of rows beyond doubt a model without any notion of fraud, which merges all the same, is nearly as sure. There
-        are none while `own` hardly tells rows apart.
+        are none while `own` hardly tells rows apart, nor if half of those wanted are not found.
         """
         missing = ENOUGH_FRAUDS - len(self.frauds) // spec.inputs
         if missing <= 0 or len(self.held_out) == 0 or spec.kind != "mlp":
@@ -68,6 +68,8 @@ class Probe:
         changes = 3 * rng.standard_t(2, near.shape) * (rng.random(near.shape) < 0.5)
         far = near + changes.astype(np.float32)
         crossed = np.flatnonzero((said[drawn] < 0.5) & (forward.scores(spec, own, far) >= 0.5))[:missing]
+        if len(crossed) < missing / 2:  # a few rows may happen to be some that honest banks disagree about
+            return replace(self, imagined=held_out[:0].ravel())
         near, far = near[crossed], far[crossed]
         for _ in range(HALVINGS):
             middle = np.float32(0.5) * (near + far)
