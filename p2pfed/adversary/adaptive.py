@@ -93,5 +93,5 @@ def _directions(view: View) -> Iterator[Doubles]:
 def _harm(view: View, vector: Vector) -> float:
     """How much higher the model rates the attacker's held-out rows than its frauds, on average."""
     n = len(view.probe.held_out) // view.manifest.model.inputs
-    said = view.probe.scores(view.manifest.model, [vector])[0]
+    said = view.probe.scores(view.manifest.model, vector[None])[0]
     return float(said[:n].mean() - said[n:].mean()) if 0 < n < len(said) else 0.0

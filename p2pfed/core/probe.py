@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -77,14 +76,13 @@ class Probe:
             near, far = np.where(fraud, near, middle), np.where(fraud, middle, far)
         return replace(self, imagined=far.ravel())
 
-    def scores(self, spec: ModelSpec, vectors: Sequence[Vector]) -> Scores:
-        """What k models say of the held-out rows and, behind them, of real and imagined frauds; float64 [k, n + m].
+    def scores(self, spec: ModelSpec, vectors: NDArray[np.float32]) -> Scores:
+        """What k models [k, d] say of held-out rows and, behind them, of real and imagined frauds; float64 [k, n + m].
 
         Where weights are too large to compute with, a model says the opposite of anybody: infinity.
         """
         rows = self._rows.reshape(-1, spec.inputs)
-        models = np.concatenate([rows[:0].ravel(), *vectors]).reshape(len(vectors), spec.schema().size)
-        said = forward.scores_of_each(spec, models, rows).astype(np.float64)
+        said = forward.scores_of_each(spec, vectors, rows).astype(np.float64)
         said[~np.isfinite(said)] = np.inf
         return said
 
@@ -96,7 +94,7 @@ class Probe:
         if len(self.labels) == 0:
             return 0.0
         real = (len(self.held_out) + len(self.frauds)) // spec.inputs
-        said = self.scores(spec, [vector])[0][:real]
+        said = self.scores(spec, vector[None])[0][:real]
         if np.isinf(said).any():
             return math.inf
         fraud = np.concatenate([self.labels == 1, np.ones(len(said) - len(self.labels), bool)])

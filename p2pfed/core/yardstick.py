@@ -12,6 +12,7 @@ from itertools import chain
 from statistics import median
 
 import numpy as np
+from numpy.typing import NDArray
 
 from p2pfed.core.aggregation import Candidate
 from p2pfed.core.model import ModelSpec
@@ -63,11 +64,11 @@ class Yardstick:
 
     def note_training(self, before: Vector, after: Vector) -> None:
         """Learn what a round of own training moves and changes: the units of all evidence about others."""
-        moved = _distance(after, before)
+        moved = float(_distances(after, before))
         if self._rounds % self.IMAGINE_EVERY == 0:
             self.probe = self.probe.imagining(self._spec, after, self._rng)
         self._rounds += 1
-        was, now = self.probe.scores(self._spec, [before, after])
+        was, now = self.probe.scores(self._spec, np.stack([before, after]))
         self._own_scores = after, now
         changed = float(self.probe.disagreements(self._spec, now, was[None])[0])
         scales = self.scales
@@ -80,11 +81,9 @@ class Yardstick:
         drawn = vector[self._drawn]
         before, record.sketch = bytes.fromhex(record.sketch), drawn.astype("<f4").tobytes().hex()
         scale = (self.scales.moved or 0.0) * math.sqrt(SKETCH / len(vector))  # of so many weights
-        if len(before) == drawn.nbytes and _distance(drawn, np.frombuffer(before, "<f4")) < self.NOVELTY * scale:
+        if len(before) == drawn.nbytes and _distances(drawn, np.frombuffer(before, "<f4")) < self.NOVELTY * scale:
             return True
-        with np.errstate(over="ignore"):
-            apart = self._trained - drawn
-            return bool((np.vecdot(apart, apart) < (self.NEAR * scale) ** 2).any())
+        return bool((_distances(self._trained, drawn) < self.NEAR * scale).any())
 
     def measure(
         self, own: Vector, fresh: Sequence[Candidate], records: Sequence[PeerRecord], usual_rows: float
@@ -93,14 +92,15 @@ class Yardstick:
 
         `usual_rows` is what a member of the consortium has to train on.
         """
-        models = [c.vector for c in fresh]
-        scale = max(self.scales.moved or 0.0, self.SCALE_FLOOR * _distance(own, np.float32(0)), 1e-12)
+        models = np.concatenate([own[:0], *(c.vector for c in fresh)]).reshape(len(fresh), len(own))
+        scale = max(self.scales.moved or 0.0, self.SCALE_FLOOR * float(_distances(own, np.float32(0))), 1e-12)
         opinion_scale = max(self.scales.changed or 0.0, self.OPINION_FLOOR)
         mine, theirs = self._scores(own), self.probe.scores(self._spec, models)
         disagreements = self.probe.disagreements(self._spec, mine, theirs) / opinion_scale
         recognised, recognitions = self.probe.recognitions(self._spec, mine, theirs)
-        for i, (record, model) in enumerate(zip(records, models, strict=True)):
-            record.distance = min(_distance(model, own) / scale, 1e9)
+        distances = np.minimum(_distances(models, own) / scale, 1e9)
+        for i, record in enumerate(records):
+            record.distance = float(distances[i])
             record.disagreement, record.recognition = float(disagreements[i]), float(recognitions[i])
         # of echoes and stale models, too, honest peers would look far
         active = [record for record in records if record.standing != "quarantined" and not record.idles]
@@ -135,7 +135,7 @@ class Yardstick:
     def _scores(self, own: Vector) -> Scores:
         """Of this node's own model, which is mostly the one that training ended with."""
         if self._own_scores is None or self._own_scores[0] is not own:
-            self._own_scores = own, self.probe.scores(self._spec, [own])[0]
+            self._own_scores = own, self.probe.scores(self._spec, own[None])[0]
         return self._own_scores[1]
 
     def _average(self, before: float | None, new: float) -> float:
@@ -146,8 +146,9 @@ class Yardstick:
         return min(max(found, limits[0]), limits[1])
 
 
-def _distance(one: Vector, other: Vector | np.float32) -> float:
-    """Euclidean, at most 1e18; `np.linalg.norm` spends more on finding out that it is one vector."""
+def _distances(models: NDArray[np.float32], other: Vector | np.float32) -> NDArray[np.float64]:
+    """Euclidean, of models [..., d] to another one, at most 1e18."""
     with np.errstate(over="ignore"):
-        apart = one - other
-        return min(math.sqrt(apart.dot(apart)), 1e18)
+        apart = models - other
+        lengths: NDArray[np.float64] = np.sqrt(np.vecdot(apart, apart), dtype=np.float64)
+    return np.minimum(lengths, 1e18)

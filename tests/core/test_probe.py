@@ -75,7 +75,7 @@ def test_a_rule_that_asks_for_losses_sees_those_of_the_rows_that_the_trainer_sen
 @pytest.mark.parametrize("kind", ["mlp", "autoencoder"])
 def test_an_own_model_that_overflows_is_as_odd_as_can_be_and_gives_no_nan(kind: str) -> None:
     spec, broken = ModelSpec(kind, 1, (1,), 0.0), np.array([3e38, 0, 0, 0], np.float32)
-    mine, fine = probe([]).scores(spec, [broken, model(2, -5)])
+    mine, fine = probe([]).scores(spec, np.stack([broken, model(2, -5)]))
     assert np.isinf(mine).any() and np.isfinite(fine).all()
     most = 1.0 if kind == "mlp" else 1e6
     assert probe([]).disagreements(spec, mine, np.stack([mine, fine])).tolist() == [most, most]

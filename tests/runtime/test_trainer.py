@@ -94,7 +94,7 @@ async def test_rows_to_look_at_other_models_with_come_along(tmp_path: Path) -> N
         frauds = min(ready.train_frauds, probe.FRAUDS)
         assert len(ready.probe.held_out) == 3 * 90 and len(ready.probe.frauds) == 3 * frauds
         assert len(ready.probe.labels) == 90 and 0 < ready.probe.labels.sum() < 90
-        said = ready.probe.scores(bank.manifest.model, [bank.start_vector])[0]
+        said = ready.probe.scores(bank.manifest.model, bank.start_vector[None])[0]
         assert len(said) == 90 + frauds and np.isfinite(said).all()
 
 
