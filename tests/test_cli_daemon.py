@@ -84,8 +84,8 @@ async def test_a_peer_is_explained_in_plain_words(admin, p2pfed):
         "newest model  is as bad as counts: +1.00 to the score, from -0.5 to +1 a model",
         "distance      40 times what a round of own training moves the model; up to 8 is fine: too much",
         "disagreement  2 times what a round of own training changes on own held-out payments; up to 5 is fine: fine",
-        "own frauds    given a fraud probability of 0.125 on average, less than usual: its models weigh 0.25 for that; "
-        "fine",
+        "frauds        own ones, with imagined ones where they are few, are given 0.125 on average, "
+        "less than usual: its models weigh 0.25 for that; fine",
         "seen          14 models judged, quarantined 1 time",
         "what next     3 of 10 clean models in a row release it; `p2pfed peer pardon bank-b` does so now",
     ]

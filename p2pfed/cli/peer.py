@@ -54,7 +54,7 @@ def _text(reply: dict[str, Any]) -> str:
         ("newest model", _evidence(reply["evidence"])),
         ("distance", _measured(reply, "distance", "a round of own training moves the model")),
         ("disagreement", _measured(reply, "disagreement", "a round of own training changes on own held-out payments")),
-        ("own frauds", _recognition(reply)),
+        ("frauds", _recognition(reply)),
         ("seen", _seen(reply)),
         ("what next", _next(reply)),
     )
@@ -93,7 +93,7 @@ def _measured(reply: dict[str, Any], name: str, unit: str) -> str:
 
 def _recognition(reply: dict[str, Any]) -> str:
     agreement = reply["agreement"]
-    told = f"given a fraud probability of {reply['recognition']:.3f} on average"
+    told = f"own ones, with imagined ones where they are few, are given {reply['recognition']:.3f} on average"
     if agreement >= 1:
         return f"{told}, as is usual or better"
     fine = "fine" if agreement >= reply["agreement_fine"] else "too little"

@@ -7,6 +7,7 @@ from operator import attrgetter
 
 from p2pfed.core.types import Standing
 
+_JUDGED = ("score", "bursts", "faults", "distance", "fine", "disagreement", "recognition", "evidence")
 IDLE_TIMES = 3
 """So often in a row a model may bring nothing."""
 
@@ -36,6 +37,8 @@ class PeerRecord:
     """Models in a row that brought nothing: the one before again, or this node's own."""
     distance: float = 0.0
     """Of its newest model, in own scales."""
+    fine: float = 0.0
+    """Distance up to which that would have been no evidence, for a bank with as many rows as it claims."""
     disagreement: float = 0.0
     """Of its newest model about held-out rows, in units of what own training changes there."""
     recognition: float = 1.0
@@ -64,8 +67,7 @@ class PeerRecord:
     @property
     def numbers(self) -> dict[str, float]:
         """What stands behind a decision about it."""
-        names = ("score", "bursts", "faults", "distance", "disagreement", "recognition", "evidence", "strikes", "looks")
-        return {name: float(getattr(self, name)) for name in names}
+        return {name: float(getattr(self, name)) for name in (*_JUDGED, "strikes", "looks")}
 
 
 _values = attrgetter(*(field.name for field in fields(PeerRecord)))

@@ -116,14 +116,15 @@ class Yardstick:
         far, other = self.fine
         for record, candidate in zip(records, fresh, strict=True):
             few = math.log2(usual_rows / max(candidate.rows, 1))
-            self._weigh(record, far * 2 ** min(max(few, 0.0), self.FEW_ROWS_OFFSET), other, known)
+            record.fine = far * 2 ** min(max(few, 0.0), self.FEW_ROWS_OFFSET)
+            self._weigh(record, other, known)
 
-    def _weigh(self, record: PeerRecord, far: float, other: float, known: float) -> None:
+    def _weigh(self, record: PeerRecord, other: float, known: float) -> None:
         """Its evidence is the worst of three, in doublings beyond what is fine."""
         missed = (known + self.RECOGNITION_FLOOR) / (record.recognition + self.RECOGNITION_FLOOR)
         record.agreement = min(1.0, 1 / missed) ** 2
         worst = max(
-            math.log2(max(record.distance, 1e-9) / far),
+            math.log2(max(record.distance, 1e-9) / record.fine),
             math.log2(max(record.disagreement, 1e-9) / other),
             math.log2(missed) - self.RECOGNITION_OFFSET,
         )

@@ -121,7 +121,7 @@ class DaemonView:
             faults=record.faults,
             evidence=record.evidence,
             distance=record.distance,
-            distance_fine=distance,
+            distance_fine=record.fine or distance,
             disagreement=record.disagreement,
             disagreement_fine=disagreement,
             recognition=record.recognition,
