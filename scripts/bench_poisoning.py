@@ -83,7 +83,8 @@ RULES: dict[str, dict[str, Any]] = {
     "oracle_nna": {"rule": "p2pfed.adversary.oracle:InformedNeighbours", "reputation": False},
 }
 """Those that are more than a rule's name."""
-STANDING = ("none", "signflip", "gaussian", "labelflip", "fraudblind", "alie", "dissensus", "stale", "near_echo")
+STANDING = ("none", "signflip", "gaussian", "ipm", "labelflip", "fraudblind", "dissensus", "drip", "stale")
+STANDING_RULES = ("reputation", "mean", "median", "krum", "balance", "ubar", "oracle_nna")
 
 
 def main() -> None:
@@ -119,7 +120,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=listed, default=["ulb"])
     parser.add_argument("--attacks", type=listed, default=list(STANDING))
-    parser.add_argument("--rules", type=listed, default=["reputation", "mean"])
+    parser.add_argument("--rules", type=listed, default=list(STANDING_RULES))
     parser.add_argument("--partitions", type=listed, help="in the place of each set's own two")
     parser.add_argument("--share", type=float, default=0.3, help="of the publishing banks that attack")
     parser.add_argument("--nodes", type=int, default=16)

@@ -1,6 +1,5 @@
 """What the benchmark of poisoned updates counts, and what it makes of its cells."""
 
-import json
 from importlib import import_module
 from pathlib import Path
 
@@ -35,16 +34,6 @@ def test_a_cell_is_named_by_all_that_makes_another_of_it(cells):
     others = [{"nodes": 8}, {"share": 0.2}, {"rounds": 10}, {"partition": "iid"}, {"seed": 1}, {"rule": "mean"}]
     assert len({cells.key(cell())} | {cells.key(cell() | other) for other in others}) == 7
     assert cells.key(cell(auprc=0.1)) == cells.key(cell())
-
-
-def test_lines_of_an_older_file_are_of_sixteen_banks_and_the_rounds_that_they_tell(cells, tmp_path):
-    old = {"set": "ulb", "alpha": "1.0", "seed": 0, "rule": "mean", "attack": "none", "auprc": 0.85, "worst": 0.8}
-    old |= {"caught": 0, "to_catch": 0, "exchanges_median": None, "merges": 60}
-    path = tmp_path / "cells.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in (old, old | {"merges": 10}, cell())))
-    found = cells.read(path)
-    assert list(found) == [cells.key(c) for c in (cell("none", "mean"), cell("none", "mean", rounds=10), cell())]
-    assert cells.read(tmp_path / "nothing") == {}
 
 
 def told(observer, what, exchange, since):
