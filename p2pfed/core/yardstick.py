@@ -115,7 +115,7 @@ class Yardstick:
         known = min(recognised, median([recognised, *chain.from_iterable(self.scales.recognitions)]))
         far, other = self.fine
         for record, candidate in zip(records, fresh, strict=True):
-            few = math.log2(usual_rows / max(candidate.rows, 1))
+            few = math.log2(max(usual_rows, 1) / max(candidate.rows, 1))
             record.fine = far * 2 ** min(max(few, 0.0), self.FEW_ROWS_OFFSET)
             self._weigh(record, other, known)
 

@@ -84,7 +84,8 @@ def test_who_has_fewer_rows_than_usual_may_be_farther_but_only_so_far(yardstick:
         return measured(yardstick, knowing(2.0) + np.float32(step), rows).evidence
 
     assert evidence(2.1, rows=100) == 1.0 and evidence(2.1, rows=25) < 0
-    assert evidence(9, rows=25) == evidence(9, rows=1) == 1.0
+    assert evidence(9, rows=25) == evidence(9, rows=1) == evidence(9, rows=0) == 1.0
+    assert measured(yardstick, knowing(2.0), rows=0, usual=0).evidence < 0, "a liar may claim nonsense"
 
 
 def test_a_model_is_known_again_and_so_is_an_own_one(yardstick: Yardstick) -> None:
