@@ -99,7 +99,7 @@ def judging(kind: str, count: int, parameters: int, repeats: int) -> dict[str, f
     for _ in range(repeats + 1):
         fresh = own.copy()  # a round has trained it: nothing of it is known
         wall_start, start = time.perf_counter(), time.process_time()
-        reputation.judge(fresh, candidates)
+        reputation.judge(fresh, 2000, candidates)
         cpu.append(1000 * (time.process_time() - start))
         wall.append(1000 * (time.perf_counter() - wall_start))
     return {"cpu_median_ms": statistics.median(cpu[1:]), "wall_median_ms": statistics.median(wall[1:])}

@@ -29,8 +29,9 @@ def key(cell: Cell) -> tuple[Any, ...]:
 
 
 def read(path: Path) -> dict[tuple[Any, ...], Cell]:
-    """The cells in a file, a JSON object a line; none if there is no file."""
-    lines = path.read_text().splitlines() if path.exists() else []
+    """The cells in a file, a JSON object a line; none if there is no file. A line that was not finished is none."""
+    whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
+    lines = whole.splitlines()
     return {key(cell): cell for cell in map(json.loads, lines)}
 
 

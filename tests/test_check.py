@@ -20,7 +20,7 @@ from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir
 from tests.consortia import consortium
 
-A, B = NodeId("A" * 56), NodeId("B" * 56)
+A = NodeId("A" * 56)
 
 
 @pytest.fixture
@@ -60,9 +60,11 @@ async def test_what_is_remembered_of_peers_is_read(config, capsys, monkeypatch):
     monkeypatch.setattr(enrolment, "trusted_chain", lambda _: [banks.signed(0, 1)])
     monkeypatch.setattr(enrolment, "check_member", lambda *_: None)
     store = SqliteStore(StateDir(config.parent / "state"))
-    await store.save(Save(peers={A: PeerRecord("quarantined"), B: PeerRecord()}))
+    bad, good, unknown, *_ = banks.manifest.by_id
+    judged = {bad: PeerRecord("quarantined", looks=1), good: PeerRecord(looks=2)}
+    await store.save(Save(peers=judged | {unknown: PeerRecord(), A: PeerRecord(looks=9)}))  # A is no member any more
     assert check(config, capsys)[1]["reputation"]["message"] == "2 members judged, 1 quarantined"
-    await store.save(Save(peers={B: PeerRecord(score="high")}))
+    await store.save(Save(peers={good: PeerRecord(score="high")}))
     code, found = check(config, capsys)
     assert code == 65 and "remembered reputation is unreadable" in found["reputation"]["message"]
     store.close()

@@ -53,7 +53,7 @@ class AdaptiveMax(Attack):
         self._victim.yardstick.note_training(view.begun, view.honest)
         new = {member: vector for member, vector in view.peers.items() if self._judged.get(member) is not vector}
         self._judged |= new
-        self._victim.judge(view.honest, [Candidate(member, vector, 1, 0) for member, vector in new.items()])
+        self._victim.judge(view.honest, 1, [Candidate(member, vector, 1, 0) for member, vector in new.items()])
         return self._victim
 
     def _farthest(self, victim: Reputation, view: View, centre: Doubles, direction: Doubles) -> Vector:
@@ -72,7 +72,7 @@ class AdaptiveMax(Attack):
 def _judge(victim: Reputation, view: View, vector: Vector) -> None:
     """Let `victim` see a model of the attacker's."""
     victim.arrived(MYSELF, vector)
-    victim.judge(view.honest, [Candidate(MYSELF, vector, 1, 0)])
+    victim.judge(view.honest, 1, [Candidate(MYSELF, vector, 1, 0)])
 
 
 def _directions(view: View) -> Iterator[Doubles]:
@@ -93,5 +93,6 @@ def _directions(view: View) -> Iterator[Doubles]:
 def _harm(view: View, vector: Vector) -> float:
     """How much higher the model rates the attacker's held-out rows than its frauds, on average."""
     n = len(view.probe.held_out) // view.manifest.model.inputs
+    frauds = len(view.probe.frauds) // view.manifest.model.inputs
     said = view.probe.scores(view.manifest.model, vector[None])[0]
-    return float(said[:n].mean() - said[n:].mean()) if 0 < n < len(said) else 0.0
+    return float(said[:n].mean() - said[n : n + frauds].mean()) if n and frauds else 0.0

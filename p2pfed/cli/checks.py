@@ -101,8 +101,9 @@ def _reputation(state: StateDir, manifest: Manifest) -> tuple[str, bool]:
     from p2pfed.store.sqlite import read_reputation
 
     peers, _ = read_reputation(state)
-    quarantined = sum(record.standing == "quarantined" for record in peers.values())
-    text = f"{plural(len(peers), 'member')} judged, {quarantined} quarantined"
+    judged = [record for member, record in peers.items() if member in manifest.by_id and record.looks]
+    quarantined = sum(record.standing == "quarantined" for record in judged)
+    text = f"{plural(len(judged), 'member')} judged, {quarantined} quarantined"
     return text if manifest.gossip.reputation else f"{text}; the manifest turns reputation off", True
 
 

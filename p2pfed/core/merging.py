@@ -68,7 +68,7 @@ class Merging:
             return Merge(own, (), 0.0, [])
         effects: list[Effect] = []
         if self._judging:
-            judged = self._reputation.judge(own, candidates)
+            judged = self._reputation.judge(own, rows, candidates)
             candidates = judged.candidates
             effects = [*map(Emit, judged.changes), *self._doubt(judged.odd)]
         self.count += 1

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from p2pfed.core.types import Standing
 
-_JUDGED = ("score", "bursts", "faults", "distance", "fine", "disagreement", "recognition", "evidence")
+_JUDGED = ("score", "bursts", "faults", "distance", "distance_fine", "disagreement", "recognition", "evidence")
 IDLE_TIMES = 3
 """So often in a row a model may bring nothing."""
 
@@ -37,8 +37,12 @@ class PeerRecord:
     """Models in a row that brought nothing: the one before again, or this node's own."""
     distance: float = 0.0
     """Of its newest model, in own scales."""
-    fine: float = 0.0
-    """Distance up to which that would have been no evidence, for a bank with as many rows as it claims."""
+    distance_fine: float = 0.0
+    """Distance up to which that would have been no evidence, for a bank with so many rows."""
+    nearness: float = 1.0
+    """Factor on its weight: what would be fine for every bank over its distance, at most 1."""
+    rows: int = 0
+    """Most training rows that it ever claimed."""
     disagreement: float = 0.0
     """Of its newest model about held-out rows, in units of what own training changes there."""
     recognition: float = 1.0
@@ -47,8 +51,8 @@ class PeerRecord:
     """Factor on its weight: the square of its recognition beside what is usual, at most 1."""
     evidence: float = 0.0
     """Of its newest model: above 0 is bad."""
-    sketch: str = ""
-    """Some weights of its newest model as it arrived: float32 [yardstick.SKETCH], little-endian, hex."""
+    drawn: str = ""
+    """Some weights of its newest model as it arrived: float32 [yardstick.DRAWN], little-endian, hex."""
 
     @property
     def idles(self) -> bool:

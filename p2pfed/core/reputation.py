@@ -46,7 +46,7 @@ class Reputation:
     VOICES = 32  # so many peers judged last tell whether it is they who are odd
 
     def __init__(self, spec: ModelSpec, members: int, seed: int) -> None:
-        """`members` of the consortium, this node included; `seed` of the projection."""
+        """`members` of the consortium, this node included; `seed` of what nobody else shall know."""
         self.members = members
         self.yardstick = Yardstick(spec, seed)
         self.peers: dict[NodeId, PeerRecord] = {}
@@ -83,7 +83,7 @@ class Reputation:
             return 1.0
         if self.quarantined(member) or record.idles:
             return 0.0
-        return max(0.0, 1 - record.suspicion / self.THRESHOLD) * record.agreement
+        return max(0.0, 1 - record.suspicion / self.THRESHOLD) * record.agreement * record.nearness
 
     def release_after(self, member: NodeId) -> int:
         """Clean models in a row that end the quarantine of `member`."""
@@ -125,20 +125,21 @@ class Reputation:
         before = self._record(member)
         self._held.discard(member)
         self._voices.pop(member, None)
-        self.peers[member] = PeerRecord(strikes=before.strikes, looks=before.looks, sketch=before.sketch)
+        self.peers[member] = PeerRecord(strikes=before.strikes, looks=before.looks, drawn=before.drawn)
         if before.standing == "trusted":
             return []
         return [StandingChanged(member, before.standing, "trusted", "pardoned by the operator", {})]
 
-    def judge(self, own: Vector, candidates: Sequence[Candidate]) -> Judged:
+    def judge(self, own: Vector, rows: int, candidates: Sequence[Candidate]) -> Judged:
         """Take the evidence of the new models among `candidates` for a merge into `own`, and give each its trust.
 
-        Each version counts once, when it is new; vectors are float32 [d] and not written to. Who has no trust left is
-        not among the answered candidates.
+        `own` was trained on `rows`. Each version counts once, when it is new; vectors are float32 [d] and not written
+        to. Who has no trust left is not among the answered candidates.
         """
         fresh = {c.member: c for c in candidates if c.waited == 0}
         records = [self._record(member) for member in fresh]
-        self.yardstick.measure(own, list(fresh.values()), records, median([c.rows for c in candidates] or [1]))
+        usual_rows = median([max(rows, 1), *(max(c.rows, 1) for c in candidates)])
+        self.yardstick.measure(own, list(fresh.values()), records, usual_rows)
         for record in records:
             record.looks += 1
         odd = self._odd(fresh)

@@ -19,6 +19,7 @@ member signs later can.
 
 from __future__ import annotations
 
+import contextlib
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -69,12 +70,14 @@ class Witness:
         """Whose newest came last stands last."""
         self.proofs: dict[str, tuple[Equivocation, int]] = {}
         """Each with the sequence number up to which its member was cleared with it; 0 is a proof that stands."""
+        self._expelled: dict[str, KeptProof] = {}
         for digest, kept in remembered.items():
             try:
                 self.proofs[digest] = open_proof(kept.proof, manifest), kept.cleared
             except RemoteFault as fault:
                 if fault.reason is Reason.NOT_A_MEMBER:
-                    continue  # it has been expelled since
+                    self._expelled[digest] = kept  # it may come back
+                    continue
                 raise StateCorrupt(f"the remembered proof {digest[:12]} is none: {fault}") from None
         for proof in self.standing():
             if proof.member != me:
@@ -97,6 +100,10 @@ class Witness:
     def follow(self, manifest: Manifest) -> list[Effect]:
         """Who has left troubles nobody any more; who has come back is as guilty as it was."""
         effects: list[Effect] = []
+        for digest, kept in list(self._expelled.items()):
+            with contextlib.suppress(RemoteFault):  # still no member
+                self.proofs[digest] = open_proof(kept.proof, manifest), kept.cleared
+                del self._expelled[digest]
         for proof in self.standing():
             if proof.member not in manifest.by_id:
                 effects += self._problems.clear("EQUIVOCATION", proof.member)

@@ -20,7 +20,7 @@ from p2pfed.core.peer_record import PeerRecord, Scales
 from p2pfed.core.probe import Probe, Scores
 from p2pfed.core.weights import Vector
 
-SKETCH = 32
+DRAWN = 32
 """Weights, drawn at random and known to nobody else, by which a model is told from another one."""
 
 
@@ -34,26 +34,28 @@ class Yardstick:
     DISTANCE_PRIOR, OPINION_PRIOR, PRIOR_COUNT = 1.6, 1.5, 6  # pseudo-values that steady the medians
     DISTANCE_LIMITS, OPINION_LIMITS = (2.0, 4.0), (1.0, 6.0)  # of what counts as usual
     # Doublings beyond the usual that are still fine. A bank with a few hundred rows moves three times as far as others:
-    # as many more as it has fewer rows, up to a limit. Who claims to have few weighs less.
+    # as many more as it has fewer rows, up to a limit. Who is farther than everybody may be weighs less by that.
     DISTANCE_OFFSET, OPINION_OFFSET, RECOGNITION_OFFSET = 1.0, 1.75, 1.5
     FEW_ROWS_OFFSET = 2.0
     RECOGNITION_FLOOR = 0.05  # added to fraud probabilities before they are compared
     EVIDENCE = (-0.5, 1.0)  # limits of one model's evidence
     NEAR = 0.3  # own scales within which a model is taken for this node's own
-    IMAGINE_EVERY = 8  # rounds
     NOVELTY = 0.02  # own scales within which it is taken for the sender's last
+    IMAGINE_EVERY = 8  # rounds
 
     def __init__(self, spec: ModelSpec, seed: int) -> None:
         """`seed` of what nobody else shall know: weights to tell models by, and imagined frauds."""
         self._spec = spec
         self._rng = np.random.default_rng(seed)
-        self._drawn = np.sort(self._rng.integers(spec.schema().size, size=SKETCH))
+        self._drawn = np.sort(self._rng.integers(spec.schema().size, size=DRAWN))
         self._rounds = 0
         self.probe = Probe(np.zeros(0, np.float32), np.zeros(0, np.float32))
         self.scales = Scales()
-        self._own_scores: tuple[Vector, Scores] | None = None
-        self._trained = np.zeros((0, SKETCH), np.float32)
-        """Sketches of this node's own newest models: who hands one of them back brings nothing."""
+        self._imagining: Probe | None = None
+        """The probe that frauds were imagined for last."""
+        self._own_scores: tuple[Vector, Probe, Scores] | None = None
+        self._trained = np.zeros((0, DRAWN), np.float32)
+        """The same weights of this node's own newest models: who hands one of them back brings nothing."""
 
     @property
     def fine(self) -> tuple[float, float]:
@@ -65,11 +67,11 @@ class Yardstick:
     def note_training(self, before: Vector, after: Vector) -> None:
         """Learn what a round of own training moves and changes: the units of all evidence about others."""
         moved = float(_distances(after, before))
-        if self._rounds % self.IMAGINE_EVERY == 0:
-            self.probe = self.probe.imagining(self._spec, after, self._rng)
+        if self._rounds % self.IMAGINE_EVERY == 0 or self.probe is not self._imagining:
+            self.probe = self._imagining = self.probe.imagining(self._spec, after, self._rng)
         self._rounds += 1
         was, now = self.probe.scores(self._spec, np.stack([before, after]))
-        self._own_scores = after, now
+        self._own_scores = after, self.probe, now
         changed = float(self.probe.disagreements(self._spec, now, was[None])[0])
         scales = self.scales
         moved, changed = self._average(scales.moved, moved), self._average(scales.changed, changed)
@@ -79,8 +81,8 @@ class Yardstick:
     def brings_nothing(self, record: PeerRecord, vector: Vector) -> bool:
         """Whether a new version is, as it came, the one before again or one that this node trained."""
         drawn = vector[self._drawn]
-        before, record.sketch = bytes.fromhex(record.sketch), drawn.astype("<f4").tobytes().hex()
-        scale = (self.scales.moved or 0.0) * math.sqrt(SKETCH / len(vector))  # of so many weights
+        before, record.drawn = bytes.fromhex(record.drawn), drawn.astype("<f4").tobytes().hex()
+        scale = (self.scales.moved or 0.0) * math.sqrt(DRAWN / len(vector))  # of so many weights
         if len(before) == drawn.nbytes and _distances(drawn, np.frombuffer(before, "<f4")) < self.NOVELTY * scale:
             return True
         return bool((_distances(self._trained, drawn) < self.NEAR * scale).any())
@@ -90,7 +92,7 @@ class Yardstick:
     ) -> None:
         """Note in `records`, one for each of the `fresh` candidates, how they compare with `own`, and what follows.
 
-        `usual_rows` is what a member of the consortium has to train on.
+        `usual_rows` is the median of the rows that this node has and that the candidates claim, at least 1.
         """
         models = np.concatenate([own[:0], *(c.vector for c in fresh)]).reshape(len(fresh), len(own))
         scale = max(self.scales.moved or 0.0, self.SCALE_FLOOR * float(_distances(own, np.float32(0))), 1e-12)
@@ -115,8 +117,10 @@ class Yardstick:
         known = min(recognised, median([recognised, *chain.from_iterable(self.scales.recognitions)]))
         far, other = self.fine
         for record, candidate in zip(records, fresh, strict=True):
-            few = math.log2(max(usual_rows, 1) / max(candidate.rows, 1))
-            record.fine = far * 2 ** min(max(few, 0.0), self.FEW_ROWS_OFFSET)
+            record.rows = max(record.rows, candidate.rows)
+            few = math.log2(usual_rows / max(record.rows, 1))
+            record.distance_fine = far * 2 ** min(max(few, 0.0), self.FEW_ROWS_OFFSET)
+            record.nearness = min(1.0, far / max(record.distance, 1e-9))
             self._weigh(record, other, known)
 
     def _weigh(self, record: PeerRecord, other: float, known: float) -> None:
@@ -124,7 +128,7 @@ class Yardstick:
         missed = (known + self.RECOGNITION_FLOOR) / (record.recognition + self.RECOGNITION_FLOOR)
         record.agreement = min(1.0, 1 / missed) ** 2
         worst = max(
-            math.log2(max(record.distance, 1e-9) / record.fine),
+            math.log2(max(record.distance, 1e-9) / record.distance_fine),
             math.log2(max(record.disagreement, 1e-9) / other),
             math.log2(missed) - self.RECOGNITION_OFFSET,
         )
@@ -135,9 +139,9 @@ class Yardstick:
 
     def _scores(self, own: Vector) -> Scores:
         """Of this node's own model, which is mostly the one that training ended with."""
-        if self._own_scores is None or self._own_scores[0] is not own:
-            self._own_scores = own, self.probe.scores(self._spec, own[None])[0]
-        return self._own_scores[1]
+        if self._own_scores is None or self._own_scores[0] is not own or self._own_scores[1] is not self.probe:
+            self._own_scores = own, self.probe, self.probe.scores(self._spec, own[None])[0]
+        return self._own_scores[2]
 
     def _average(self, before: float | None, new: float) -> float:
         return new if before is None else self.MEMORY * before + (1 - self.MEMORY) * new

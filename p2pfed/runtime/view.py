@@ -121,7 +121,7 @@ class DaemonView:
             faults=record.faults,
             evidence=record.evidence,
             distance=record.distance,
-            distance_fine=record.fine or distance,
+            distance_fine=record.distance_fine or distance,
             disagreement=record.disagreement,
             disagreement_fine=disagreement,
             recognition=record.recognition,

@@ -18,7 +18,7 @@ import numpy as np
 
 from p2pfed.core.effects import Checkpoint, KeptProof, Save
 from p2pfed.core.peer_record import PeerRecord, Scales
-from p2pfed.core.record import RecordError, canonical, parse
+from p2pfed.core.record import RecordError, build, canonical, load, plain
 from p2pfed.core.types import NodeId
 from p2pfed.errors import DiskFault, LocalFault, StateCorrupt, StateLocked
 from p2pfed.store.base import (
@@ -337,9 +337,10 @@ def _reputation(db: sqlite3.Connection, path: Path) -> Reputed:
 
 
 def _remembered(kind: type[T], stored: bytes, path: Path) -> T:
+    """Of an earlier version's record new fields have their defaults."""
     try:
-        return parse(kind, stored)
-    except RecordError as error:
+        return build(kind, plain(kind()) | load(stored))
+    except (RecordError, TypeError) as error:
         raise _corrupt(path, f"the remembered reputation is unreadable: {error}") from None
 
 

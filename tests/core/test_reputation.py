@@ -47,7 +47,7 @@ class Bank:
         models = {m: bad if bad is not None and m in who else self.own + self.step(0.15) for m in self.peers}
         for member, vector in models.items():
             self.reputation.arrived(member, vector)
-        judged = self.reputation.judge(self.own, [Candidate(m, v, 100, 0) for m, v in models.items()])
+        judged = self.reputation.judge(self.own, 100, [Candidate(m, v, 100, 0) for m, v in models.items()])
         self.changes += judged.changes
         return {c.member: c.trust for c in judged.candidates}
 
@@ -154,17 +154,25 @@ def test_if_most_look_bad_it_is_this_node_that_is_odd() -> None:
     for _ in range(10):
         before, bank.own = bank.own, bank.own + bank.step()
         bank.reputation.yardstick.note_training(before, bank.own)
-        judged = bank.reputation.judge(bank.own, [Candidate(m, -OWN, 100, 0) for m in PEERS])
+        judged = bank.reputation.judge(bank.own, 100, [Candidate(m, -OWN, 100, 0) for m in PEERS])
         assert judged.odd
         assert judged.changes == []
     assert len(judged.candidates) == len(PEERS)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_who_claims_to_have_no_rows_crashes_nobody(count: int) -> None:
+    bank = Bank()
+    bank.round()
+    judged = bank.reputation.judge(bank.own, 0, [Candidate(m, bank.own, 0, 0) for m in PEERS[:count]])
+    assert len(judged.candidates) == count
 
 
 def test_a_version_counts_once() -> None:
     bank = Bank()
     bank.round()
     for waited in range(10):
-        bank.reputation.judge(bank.own, [Candidate(BAD, -OWN, 100, waited)])
+        bank.reputation.judge(bank.own, 100, [Candidate(BAD, -OWN, 100, waited)])
     assert bank.reputation.peers[BAD].looks == 2
 
 
@@ -215,7 +223,7 @@ def test_who_does_not_know_frauds_that_others_know_loses_weight_and_then_its_pla
     bank.reputation.yardstick.OPINION_OFFSET = 30.0  # type: ignore[misc]
     for _ in range(4):
         assert not bank.reputation.quarantined(BAD)
-        found = bank.reputation.judge(bank.own, [Candidate(m, v, 1, 0) for m, v in models(blind=True).items()])
+        found = bank.reputation.judge(bank.own, 100, [Candidate(m, v, 1, 0) for m, v in models(blind=True).items()])
         trust = {c.member: c.trust for c in found.candidates}
         assert trust.get(BAD, 0.0) < 0.02 < 0.9 < min(t for m, t in trust.items() if m != BAD)
     assert bank.reputation.quarantined(BAD)
@@ -227,7 +235,7 @@ def test_frauds_that_nobody_else_knows_are_held_against_nobody(probe: Probe) -> 
     bank.own = knowing(0.95)
     bank.reputation.yardstick.note_training(OWN, bank.own)
     for _ in range(20):
-        found = bank.reputation.judge(bank.own, [Candidate(m, knowing(0.05), 1, 0) for m in PEERS])
+        found = bank.reputation.judge(bank.own, 100, [Candidate(m, knowing(0.05), 1, 0) for m in PEERS])
         assert found.changes == []
     assert min(c.trust for c in found.candidates) > 0.9
 
@@ -253,7 +261,7 @@ def test_it_goes_on_after_a_restart_where_it_was() -> None:
     for candidate in candidates:
         again.arrived(candidate.member, candidate.vector)
         bank.reputation.arrived(candidate.member, candidate.vector)
-    assert again.judge(bank.own, candidates).changes == bank.reputation.judge(bank.own, candidates).changes
+    assert again.judge(bank.own, 100, candidates).changes == bank.reputation.judge(bank.own, 100, candidates).changes
     assert again.changed_records() == bank.reputation.changed_records()
 
 

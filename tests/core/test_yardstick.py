@@ -85,7 +85,28 @@ def test_who_has_fewer_rows_than_usual_may_be_farther_but_only_so_far(yardstick:
 
     assert evidence(2.1, rows=100) == 1.0 and evidence(2.1, rows=25) < 0
     assert evidence(9, rows=25) == evidence(9, rows=1) == evidence(9, rows=0) == 1.0
-    assert measured(yardstick, knowing(2.0), rows=0, usual=0).evidence < 0, "a liar may claim nonsense"
+
+
+def test_who_once_claimed_many_rows_is_allowed_no_more_by_claiming_few_and_who_is_far_weighs_less() -> None:
+    found, record = Yardstick(SPEC, 0), PeerRecord()
+    for rows in (100, 1):
+        found.measure(knowing(2.0), [Candidate(PEER, knowing(2.0) + np.float32(9), rows, 0)], [record], 100.0)
+        assert record.distance_fine == pytest.approx(found.fine[0])
+    few = measured(found, knowing(2.0) + np.float32(9), rows=25)
+    assert few.nearness == pytest.approx(found.fine[0] / few.distance, rel=0.1) and few.nearness < 1
+
+
+def test_a_new_probe_is_asked_anew_and_imagined_for() -> None:
+    found = Yardstick(SPEC, 0)
+    found.probe = poor()
+    own = knowing(2.0)
+    found.note_training(knowing(1.9), own)
+    before = measured(found, own)
+    found.probe = poor()
+    record = measured(found, own)
+    assert np.isfinite([before.recognition, record.recognition]).all()
+    found.note_training(own, own)
+    assert len(found.probe.imagined)
 
 
 def test_a_model_is_known_again_and_so_is_an_own_one(yardstick: Yardstick) -> None:

@@ -35,7 +35,7 @@ def judge(node: GossipNode, rng: np.random.Generator) -> None:
     models[PEERS[0]] = -10 * trained
     for peer, vector in models.items():
         node.reputation.arrived(peer, vector)
-    node.reputation.judge(trained, [Candidate(peer, vector, 100, 0) for peer, vector in models.items()])
+    node.reputation.judge(trained, 100, [Candidate(peer, vector, 100, 0) for peer, vector in models.items()])
     node.reputation.offended(PEERS[-1], Reason.NOT_FINITE)
 
 
