@@ -197,7 +197,7 @@ class Encounters:
 
     def since(self, observer: int, subject: int, judged: int) -> int:
         """How many of all `judged` models came since the attack began."""
-        return judged - self._before.get((observer, subject), judged)
+        return max(judged - self._before.get((observer, subject), judged), 0)  # a crash forgets the newest
 
     def all(self, judged: Callable[[int, int], int]) -> dict[tuple[int, int], int]:
         """The same for every pair that an attack has begun for; `judged` tells of a pair how many it has had in all."""

@@ -313,7 +313,10 @@ def test_a_remembered_proof_must_be_one_unless_its_member_was_expelled() -> None
     kept = {proof.digest: KeptProof(evidence.encode_proof(proof))}
     gone = replace(network.manifest, members=tuple(m for i, m in enumerate(network.manifest.members) if i != LIAR))
     reputation = Reputation(MODEL, 4, 0)
-    assert not Witness(node.me, gone, kept, reputation, Problems()).proofs and not reputation.peers
+    without = Witness(node.me, gone, kept, reputation, Problems())
+    assert not without.proofs and not reputation.peers
+    assert without.follow(gone) == [] and not without.proofs
+    assert without.follow(network.manifest) and reputation.proven(network.ids[LIAR]), "let in again, it is as guilty"
     damaged = {proof.digest: KeptProof(kept[proof.digest].proof[:-1])}
     with pytest.raises(StateCorrupt, match="the remembered proof"):
         Witness(node.me, network.manifest, damaged, reputation, Problems())
