@@ -95,7 +95,7 @@ def _recognition(reply: dict[str, Any]) -> str:
     agreement = reply["agreement"]
     told = f"own ones, with imagined ones where they are few, are given {reply['recognition']:.3f} on average"
     if agreement >= 1:
-        return f"{told}, as is usual or better"
+        return f"{told}; its models weigh no less for that"
     fine = "fine" if agreement >= reply["agreement_fine"] else "too little"
     return f"{told}, less than usual: its models weigh {agreement:.2f} for that; {fine}"
 

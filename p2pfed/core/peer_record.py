@@ -48,7 +48,7 @@ class PeerRecord:
     recognition: float = 1.0
     """Mean fraud probability that its newest model gives this bank's frauds."""
     agreement: float = 1.0
-    """Factor on its weight: the square of its recognition beside what is usual, at most 1."""
+    """Factor on its weight: the square of its recognition beside what is usual, at most 1; 1 if frauds are imagined."""
     evidence: float = 0.0
     """Of its newest model: above 0 is bad."""
     drawn: str = ""

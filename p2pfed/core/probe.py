@@ -18,7 +18,7 @@ HELD_OUT, FRAUDS = 100, 32
 """Rows that models are looked at with, at most: a forward pass of so many takes a fraction of a millisecond."""
 FEW_FRAUDS, ENOUGH_FRAUDS = 3, 16
 """So many say nothing yet; a bank with fewer than the second imagines the others."""
-IMAGINED, HALVINGS = 1024, 6
+IMAGINED, HALVINGS = 640, 6
 """Rows made up to find some that could be frauds, and steps to where the doubt begins."""
 LEAST = 1e-7
 """What a model is taken to say at least for what happened: nobody's loss is infinite for one sure mistake."""
@@ -64,8 +64,7 @@ class Probe:
             return replace(self, imagined=held_out[:0].ravel())
         drawn = rng.integers(len(held_out), size=IMAGINED)
         near = held_out[drawn]
-        changes = 3 * rng.standard_t(2, near.shape) * (rng.random(near.shape) < 0.5)
-        far = near + changes.astype(np.float32)
+        far = near + 4 * rng.standard_normal(near.shape, np.float32) * (rng.random(near.shape, np.float32) < 0.5)
         crossed = np.flatnonzero((said[drawn] < 0.5) & (forward.scores(spec, own, far) >= 0.5))[:missing]
         if len(crossed) < missing / 2:  # a few rows may happen to be some that honest banks disagree about
             return replace(self, imagined=held_out[:0].ravel())

@@ -126,7 +126,8 @@ class Yardstick:
     def _weigh(self, record: PeerRecord, other: float, known: float) -> None:
         """Its evidence is the worst of three, in doublings beyond what is fine."""
         missed = (known + self.RECOGNITION_FLOOR) / (record.recognition + self.RECOGNITION_FLOOR)
-        record.agreement = min(1.0, 1 / missed) ** 2
+        # imagined frauds tell who knows none; how much others know of real ones they tell too roughly for weights
+        record.agreement = min(1.0, 1 / missed) ** 2 if not len(self.probe.imagined) else 1.0
         worst = max(
             math.log2(max(record.distance, 1e-9) / record.distance_fine),
             math.log2(max(record.disagreement, 1e-9) / other),

@@ -71,7 +71,7 @@ def test_imagined_frauds_tell_who_knows_none_and_are_no_part_of_a_loss() -> None
     assert found.probe.loss(SPEC, knowing(2.0)) == before
     honest, blind = measured(found, knowing(2.1)), measured(found, knowing(0.0))
     assert honest.agreement == 1.0 and honest.evidence < 0
-    assert blind.agreement < 0.05 and blind.evidence > 0
+    assert blind.recognition < 0.05 and blind.evidence > 0 and blind.agreement == 1.0
 
 
 def test_who_has_fewer_rows_than_usual_may_be_farther_but_only_so_far(yardstick: Yardstick) -> None:
