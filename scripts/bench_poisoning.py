@@ -43,7 +43,7 @@ import bench_quality
 import numpy as np
 import pandas as pd
 import poisoning_tables
-from poisoning_cells import HONEST, Cell, caught, key, place, read, wronged
+from poisoning_cells import HONEST, Cell, caught, key, place, resume, wronged
 from rich.console import Console
 
 from p2pfed.adversary.poisoning import trigger_success
@@ -90,7 +90,7 @@ STANDING_RULES = ("reputation", "mean", "median", "krum", "balance", "ubar", "or
 def main() -> None:
     """Run the cells that are not there yet, then print the tables."""
     asked = _arguments()
-    done = read(asked.out)
+    done = resume(asked.out)
     cells = _cells(asked)
     left = [cell for cell in cells if key(cell) not in done]
     begin = time.monotonic()

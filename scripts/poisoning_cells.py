@@ -28,11 +28,15 @@ def key(cell: Cell) -> tuple[Any, ...]:
     return tuple(cell[name] for name in NAMES)
 
 
-def read(path: Path) -> dict[tuple[Any, ...], Cell]:
-    """The cells in a file, a JSON object a line; none if there is no file. A line that was not finished is none."""
-    whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
-    lines = whole.splitlines()
-    return {key(cell): cell for cell in map(json.loads, lines)}
+def resume(path: Path) -> dict[tuple[Any, ...], Cell]:
+    """The cells in a file, a JSON object a line; none if there is no file. A line that was not finished is cut off."""
+    if not path.exists():
+        return {}
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole)
+    return {key(cell): cell for cell in map(json.loads, whole.splitlines())}
 
 
 def place(cell: Cell) -> tuple[Any, ...]:

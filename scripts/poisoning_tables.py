@@ -100,8 +100,8 @@ def _interval(interval: Interval) -> str:
 
 
 def _standing(found: Sequence[Cell]) -> list[str]:
-    """Five columns about who was quarantined; empty where nobody is judged, or by an older script."""
-    if any(cell.get("pairs") is None for cell in found):
+    """Five columns about who was quarantined; empty where nobody is judged."""
+    if any(cell["pairs"] is None for cell in found):
         return [""] * 5
     pairs = [pair for cell in found for pair in cell["pairs"]]
     at = sorted(exchange for exchange, _ in pairs if exchange is not None)
@@ -124,7 +124,7 @@ def _standing(found: Sequence[Cell]) -> list[str]:
 
 def _trigger(found: Sequence[Cell]) -> str:
     """Beside the backdoor only where nobody attacks: what passes by itself."""
-    passed = [cell["trigger"] for cell in found if cell.get("trigger") is not None]
+    passed = [cell["trigger"] for cell in found if cell["trigger"] is not None]
     return f"{statistics.fmean(passed):.1%}" if passed and found[0]["attack"] in ("none", "backdoor") else ""
 
 

@@ -1,5 +1,6 @@
 """What the benchmark of poisoned updates counts, and what it makes of its cells."""
 
+import json
 from importlib import import_module
 from pathlib import Path
 
@@ -34,6 +35,17 @@ def test_a_cell_is_named_by_all_that_makes_another_of_it(cells):
     others = [{"nodes": 8}, {"share": 0.2}, {"rounds": 10}, {"partition": "iid"}, {"seed": 1}, {"rule": "mean"}]
     assert len({cells.key(cell())} | {cells.key(cell() | other) for other in others}) == 7
     assert cells.key(cell(auprc=0.1)) == cells.key(cell())
+
+
+def test_a_benchmark_that_was_killed_while_it_wrote_goes_on_after_its_last_whole_line(cells, tmp_path):
+    path = tmp_path / "cells.jsonl"
+    assert cells.resume(path) == {}
+    first = json.dumps(cell()) + "\n"
+    path.write_text(first + first[:40])
+    assert cells.resume(path) == {cells.key(cell()): cell()}
+    assert path.read_text() == first
+    path.write_text(first[:40])
+    assert cells.resume(path) == {} and path.read_text() == ""
 
 
 def told(observer, what, exchange, since):
@@ -110,10 +122,10 @@ def test_the_table_says_what_the_cells_do(tables):
     assert backdoor[0] == "backdoor" and backdoor[4:] == ["", "", "", "0.00 % (0)", "", "25.0%"]
 
 
-def test_cells_without_counts_leave_their_columns_empty(tables):
-    old = cell("none", "mean")
-    del old["pairs"], old["wrongs"], old["trigger"]
-    assert rows(tables.table([honest(), old])) == [["none", "mean", "1.000 ± ?", "0.500 (0.500)", *[""] * 6]]
+def test_where_nobody_is_judged_the_columns_of_standing_are_empty(tables):
+    assert rows(tables.table([honest(), cell("none", "mean")])) == [
+        ["none", "mean", "1.000 ± ?", "0.500 (0.500)", *[""] * 6]
+    ]
 
 
 def test_the_picture_has_a_panel_for_each_place(tables, tmp_path):

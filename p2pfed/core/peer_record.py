@@ -46,7 +46,7 @@ class PeerRecord:
     disagreement: float = 0.0
     """Of its newest model about held-out rows, in units of what own training changes there."""
     recognition: float = 1.0
-    """Mean fraud probability that its newest model gives this bank's frauds."""
+    """Mean fraud probability that its newest model gives this bank's frauds, real and imagined ones."""
     agreement: float = 1.0
     """Factor on its weight: the square of its recognition beside what is usual, at most 1; 1 if frauds are imagined."""
     evidence: float = 0.0
@@ -65,7 +65,7 @@ class PeerRecord:
         return max(self.score, self.bursts, self.faults**2 / 4)
 
     def copied(self) -> PeerRecord:
-        """Another record that says the same; `copy.copy` takes ten times as long."""
+        """Another record that says the same, several times as fast as `copy.copy` makes it."""
         return PeerRecord(*_values(self))
 
     @property

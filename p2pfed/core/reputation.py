@@ -235,7 +235,11 @@ class Reputation:
         return {member: self.peers.get(member, PeerRecord()).copied() for member in sorted(changed)}
 
     def restore(self, scales: Scales | None, records: Mapping[NodeId, PeerRecord]) -> None:
-        """Go on from the yardstick's scales and all `changed_records()` of earlier processes."""
+        """Go on from the yardstick's scales and all `changed_records()` of earlier processes.
+
+        Who was judged last is not kept: of more than `VOICES` peers the last of `records` tell whether it is this node
+        that is odd, until others are judged.
+        """
         self.yardstick.scales = scales or Scales()
         self.peers = {member: record.copied() for member, record in records.items()}
         self._held = {m for m, r in self.peers.items() if r.standing == "quarantined"}

@@ -51,7 +51,7 @@ class Yardstick:
         self._rounds = 0
         self.probe = Probe(np.zeros(0, np.float32), np.zeros(0, np.float32))
         self.scales = Scales()
-        self._imagining: Probe | None = None
+        self._imagined_for: Probe | None = None
         """The probe that frauds were imagined for last."""
         self._own_scores: tuple[Vector, Probe, Scores] | None = None
         self._trained = np.zeros((0, DRAWN), np.float32)
@@ -67,8 +67,8 @@ class Yardstick:
     def note_training(self, before: Vector, after: Vector) -> None:
         """Learn what a round of own training moves and changes: the units of all evidence about others."""
         moved = float(_distances(after, before))
-        if self._rounds % self.IMAGINE_EVERY == 0 or self.probe is not self._imagining:
-            self.probe = self._imagining = self.probe.imagining(self._spec, after, self._rng)
+        if self._rounds % self.IMAGINE_EVERY == 0 or self.probe is not self._imagined_for:
+            self.probe = self._imagined_for = self.probe.imagining(self._spec, after, self._rng)
         self._rounds += 1
         was, now = self.probe.scores(self._spec, np.stack([before, after]))
         self._own_scores = after, self.probe, now

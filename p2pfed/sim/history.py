@@ -201,7 +201,7 @@ class Encounters:
 
     def all(self, judged: Callable[[int, int], int]) -> dict[tuple[int, int], int]:
         """The same for every pair that an attack has begun for; `judged` tells of a pair how many it has had in all."""
-        return {pair: judged(*pair) - before for pair, before in sorted(self._before.items())}
+        return {pair: self.since(*pair, judged(*pair)) for pair in sorted(self._before)}
 
 
 @dataclass
