@@ -164,7 +164,9 @@ class Reputation:
     def _record(self, member: NodeId) -> PeerRecord:
         """The record of `member`, about to be changed."""
         self._changed.add(member)
-        return self.peers.setdefault(member, PeerRecord())
+        if (record := self.peers.get(member)) is None:
+            record = self.peers[member] = PeerRecord()
+        return record
 
     def _count(self, member: NodeId, odd: bool) -> list[StandingChanged]:
         """Add a model's evidence to its sender's scores."""

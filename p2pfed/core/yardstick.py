@@ -54,7 +54,7 @@ class Yardstick:
         self._imagined_for: Probe | None = None
         """The probe that frauds were imagined for last."""
         self._own_scores: tuple[Vector, Probe, Scores] | None = None
-        self._trained = np.zeros((0, DRAWN), np.float32)
+        self._trained: tuple[list[float], ...] = ()
         """The same weights of this node's own newest models: who hands one of them back brings nothing."""
 
     @property
@@ -75,17 +75,19 @@ class Yardstick:
         changed = float(self.probe.disagreements(self._spec, now, was[None])[0])
         scales = self.scales
         moved, changed = self._average(scales.moved, moved), self._average(scales.changed, changed)
-        self._trained = np.concatenate([self._trained[1 - self.WINDOW :], after[None, self._drawn]])
+        self._trained = (*self._trained[1 - self.WINDOW :], after[self._drawn].tolist())
         self.scales = replace(scales, moved=moved, changed=changed)
 
     def brings_nothing(self, record: PeerRecord, vector: Vector) -> bool:
         """Whether a new version is, as it came, the one before again or one that this node trained."""
-        drawn = vector[self._drawn]
-        before, record.drawn = bytes.fromhex(record.drawn), drawn.astype("<f4").tobytes().hex()
+        drawn = vector[self._drawn].astype("<f4")
+        before, record.drawn = bytes.fromhex(record.drawn), drawn.tobytes().hex()
+        told: list[float] = drawn.tolist()  # for so few numbers numpy takes several times as long
         scale = (self.scales.moved or 0.0) * math.sqrt(DRAWN / len(vector))  # of so many weights
-        if len(before) == drawn.nbytes and _distances(drawn, np.frombuffer(before, "<f4")) < self.NOVELTY * scale:
-            return True
-        return bool((_distances(self._trained, drawn) < self.NEAR * scale).any())
+        if len(before) == drawn.nbytes:
+            if math.dist(told, np.frombuffer(before, "<f4").tolist()) < self.NOVELTY * scale:
+                return True
+        return any(math.dist(told, own) < self.NEAR * scale for own in self._trained)
 
     def measure(
         self, own: Vector, fresh: Sequence[Candidate], records: Sequence[PeerRecord], usual_rows: float
