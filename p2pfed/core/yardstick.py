@@ -81,12 +81,11 @@ class Yardstick:
     def brings_nothing(self, record: PeerRecord, vector: Vector) -> bool:
         """Whether a new version is, as it came, the one before again or one that this node trained."""
         drawn = vector[self._drawn].astype("<f4")
-        before, record.drawn = bytes.fromhex(record.drawn), drawn.tobytes().hex()
+        before, record.drawn = np.frombuffer(bytes.fromhex(record.drawn), "<f4").tolist(), drawn.tobytes().hex()
         told: list[float] = drawn.tolist()  # for so few numbers numpy takes several times as long
         scale = (self.scales.moved or 0.0) * math.sqrt(DRAWN / len(vector))  # of so many weights
-        if len(before) == drawn.nbytes:
-            if math.dist(told, np.frombuffer(before, "<f4").tolist()) < self.NOVELTY * scale:
-                return True
+        if len(before) == DRAWN and math.dist(told, before) < self.NOVELTY * scale:
+            return True
         return any(math.dist(told, own) < self.NEAR * scale for own in self._trained)
 
     def measure(
