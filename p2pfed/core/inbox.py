@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 
 from p2pfed.core.messages import ModelUpdate
 from p2pfed.core.types import NodeId, Reason, Verdict
@@ -70,7 +70,8 @@ class Inbox:
 
     def expire(self, now_merge: int) -> list[NodeId]:
         """Forget the slots of so many merges ago, and answer whose they were."""
-        expired = [m for m, s in self._slots.items() if now_merge - s.arrived_merge >= self._expiry]
+        oldest_first = self._slots.items()
+        expired = [m for m, _ in takewhile(lambda one: now_merge - one[1].arrived_merge >= self._expiry, oldest_first)]
         for member in expired:
             del self._slots[member]
         return expired

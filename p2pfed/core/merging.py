@@ -61,7 +61,7 @@ class Merging:
     @property
     def something_new(self) -> bool:
         """Whether a model waits that no merge has seen."""
-        return any(c.waited == 0 for c in self._updates.candidates(self.count))
+        return any(slot.arrived_merge == self.count for slot in self._updates.slots(1))
 
     def _merge(self, own: Vector, rows: int, candidates: list[Candidate]) -> Merge:
         if not candidates:
