@@ -48,7 +48,8 @@ class AdaptiveMax(Attack):
     def _look(self, view: View) -> Reputation:
         """The victim that has trained as the attacker did and judged what is new of others."""
         if self._victim is None:
-            self._victim = Reputation(view.manifest.model, len(view.manifest.members), 0)
+            epochs = view.manifest.training.local_steps == 0
+            self._victim = Reputation(view.manifest.model, len(view.manifest.members), 0, epochs=epochs)
         self._victim.yardstick.probe = view.probe
         self._victim.yardstick.note_training(view.begun, view.honest)
         new = {member: vector for member, vector in view.peers.items() if self._judged.get(member) is not vector}

@@ -71,7 +71,12 @@ class GossipNode:
         self.peers = PeerTable(self.me, manifest.roster, manifest.gossip.heartbeat_seconds)
         self.peers.block(settings.blocked)
         self._rng = rng
-        self.reputation = Reputation(manifest.model, len(manifest.members), int(rng.spawn(1)[0].integers(2**63)))
+        self.reputation = Reputation(
+            manifest.model,
+            len(manifest.members),
+            int(rng.spawn(1)[0].integers(2**63)),
+            epochs=manifest.training.local_steps == 0,
+        )
         self.reputation.restore(memory.scales, memory.peers)
         self.reputation.follow(manifest.roster.ids)
         self.witness = Witness(self.me, manifest, memory.proofs, self.reputation, self.problems)

@@ -45,10 +45,13 @@ class Reputation:
     STRIKE_LOOKS = 1000
     VOICES = 32  # so many peers judged last tell whether it is they who are odd
 
-    def __init__(self, spec: ModelSpec, members: int, seed: int) -> None:
-        """`members` of the consortium, this node included; `seed` of what nobody else shall know."""
+    def __init__(self, spec: ModelSpec, members: int, seed: int, *, epochs: bool = False) -> None:
+        """`members` of the consortium, this node included; `seed` of what nobody else shall know.
+
+        `epochs` says that a round is one epoch of each bank's rows, not the same number of steps for all.
+        """
         self.members = members
-        self.yardstick = Yardstick(spec, seed)
+        self.yardstick = Yardstick(spec, seed, epochs=epochs)
         self.peers: dict[NodeId, PeerRecord] = {}
         self._changed: set[NodeId] = set()
         self._voices: dict[NodeId, bool] = {}
@@ -139,7 +142,7 @@ class Reputation:
         fresh = {c.member: c for c in candidates if c.waited == 0}
         records = [self._record(member) for member in fresh]
         usual_rows = median([max(rows, 1), *(max(c.rows, 1) for c in candidates)])
-        self.yardstick.measure(own, list(fresh.values()), records, usual_rows)
+        self.yardstick.measure(own, rows, list(fresh.values()), records, usual_rows)
         for record in records:
             record.looks += 1
         odd = self._odd(fresh)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfed.core.aggregation import Candidate
+from p2pfed.core.aggregation.geometry import within
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.peer_record import PeerRecord, Scales
 from p2pfed.core.probe import Probe, Scores
@@ -43,9 +44,12 @@ class Yardstick:
     NOVELTY = 0.02  # own scales within which it is taken for the sender's last
     IMAGINE_EVERY = 8  # rounds
 
-    def __init__(self, spec: ModelSpec, seed: int) -> None:
-        """`seed` of what nobody else shall know: weights to tell models by, and imagined frauds."""
-        self._spec = spec
+    def __init__(self, spec: ModelSpec, seed: int, *, epochs: bool = False) -> None:
+        """`seed` of what nobody else shall know: weights to tell models by, and imagined frauds.
+
+        Where rounds are `epochs`, who has more rows takes more steps, and moves farther.
+        """
+        self._spec, self._epochs = spec, epochs
         self._rng = np.random.default_rng(seed)
         self._drawn = np.sort(self._rng.integers(spec.schema().size, size=DRAWN))
         self._rounds = 0
@@ -89,14 +93,16 @@ class Yardstick:
         return any(math.dist(told, own) < self.NEAR * scale for own in self._trained)
 
     def measure(
-        self, own: Vector, fresh: Sequence[Candidate], records: Sequence[PeerRecord], usual_rows: float
+        self, own: Vector, rows: int, fresh: Sequence[Candidate], records: Sequence[PeerRecord], usual_rows: float
     ) -> None:
         """Note in `records`, one for each of the `fresh` candidates, how they compare with `own`, and what follows.
 
-        `usual_rows` is the median of the rows that this node has and that the candidates claim, at least 1.
+        `own` was trained on `rows`; `usual_rows` is the median of these and of what the candidates claim, at least 1.
         """
         models = np.concatenate([own[:0], *(c.vector for c in fresh)]).reshape(len(fresh), len(own))
         scale = max(self.scales.moved or 0.0, self.SCALE_FLOOR * float(_distances(own, np.float32(0))), 1e-12)
+        if self._epochs:  # a bank that moves less than others would find everybody far
+            scale *= 2 ** within(math.log2(usual_rows / max(rows, 1)), (0.0, self.FEW_ROWS_OFFSET))
         opinion_scale = max(self.scales.changed or 0.0, self.OPINION_FLOOR)
         mine, theirs = self._scores(own), self.probe.scores(self._spec, models)
         disagreements = self.probe.disagreements(self._spec, mine, theirs) / opinion_scale
@@ -120,7 +126,8 @@ class Yardstick:
         for record, candidate in zip(records, fresh, strict=True):
             record.rows = max(record.rows, candidate.rows)
             few = math.log2(usual_rows / max(record.rows, 1))
-            record.distance_fine = far * 2 ** min(max(few, 0.0), self.FEW_ROWS_OFFSET)
+            unlike = abs(few) if self._epochs else max(few, 0.0)
+            record.distance_fine = far * 2 ** min(unlike, self.FEW_ROWS_OFFSET)
             record.nearness = min(1.0, far / max(record.distance, 1e-9))
             self._weigh(record, other, known)
 

@@ -42,7 +42,7 @@ def yardstick() -> Yardstick:
 
 def measured(yardstick: Yardstick, vector: Vector, rows: int = 100, usual: float = 100.0) -> PeerRecord:
     record = PeerRecord()
-    yardstick.measure(knowing(2.0), [Candidate(PEER, vector, rows, 0)], [record], usual)
+    yardstick.measure(knowing(2.0), 100, [Candidate(PEER, vector, rows, 0)], [record], usual)
     return record
 
 
@@ -87,10 +87,22 @@ def test_who_has_fewer_rows_than_usual_may_be_farther_but_only_so_far(yardstick:
     assert evidence(9, rows=25) == evidence(9, rows=1) == evidence(9, rows=0) == 1.0
 
 
+@pytest.mark.parametrize("epochs", [False, True])
+def test_where_rounds_are_epochs_who_has_more_rows_may_be_farther_and_who_has_few_sees_others_so(epochs) -> None:
+    few, usual = (Yardstick(SPEC, 0, epochs=epochs) for _ in range(2))
+    for one in (few, usual):
+        one.note_training(knowing(1.9), knowing(2.0))
+    far = knowing(2.0) + np.float32(2.1 * usual.fine[0] * usual.scales.moved / np.sqrt(SPEC.schema().size))
+    large, alike = PeerRecord(), PeerRecord()
+    usual.measure(knowing(2.0), 100, [Candidate(PEER, far, 400, 0)], [large], 100.0)
+    few.measure(knowing(2.0), 25, [Candidate(PEER, far, 100, 0)], [alike], 100.0)
+    assert (large.evidence < 0) == (alike.evidence < 0) == epochs
+
+
 def test_who_once_claimed_many_rows_is_allowed_no_more_by_claiming_few_and_who_is_far_weighs_less() -> None:
     found, record = Yardstick(SPEC, 0), PeerRecord()
     for rows in (100, 1):
-        found.measure(knowing(2.0), [Candidate(PEER, knowing(2.0) + np.float32(9), rows, 0)], [record], 100.0)
+        found.measure(knowing(2.0), 100, [Candidate(PEER, knowing(2.0) + np.float32(9), rows, 0)], [record], 100.0)
         assert record.distance_fine == pytest.approx(found.fine[0])
     few = measured(found, knowing(2.0) + np.float32(9), rows=25)
     assert few.nearness == pytest.approx(found.fine[0] / few.distance, rel=0.1) and few.nearness < 1
@@ -120,7 +132,7 @@ def test_a_model_is_known_again_and_so_is_an_own_one(yardstick: Yardstick) -> No
 def test_who_brings_nothing_tells_nothing_of_what_is_usual(yardstick: Yardstick) -> None:
     honest, idle = PeerRecord(), PeerRecord(idle=IDLE_TIMES)
     new = [Candidate(PEER, knowing(2.0) + np.float32(step), 100, 0) for step in (0.4, 0.3)]
-    yardstick.measure(knowing(2.0), new, [honest, idle], 100.0)
+    yardstick.measure(knowing(2.0), 100, new, [honest, idle], 100.0)
     assert idle.distance > yardstick.NEAR
     assert yardstick.scales.distances[-1] == (honest.distance,)
     assert yardstick.scales.disagreements[-1] == (honest.disagreement,)
