@@ -90,11 +90,11 @@ def judging(kind: str, count: int, parameters: int, repeats: int) -> dict[str, f
     rng = np.random.default_rng(0)
     own = spec.initial_weights(0).vector
     reputation = Reputation(spec, count + 1, 0)
-    reputation.probe = Probe(
+    reputation.yardstick.probe = Probe(
         rng.standard_normal(30 * HELD_OUT, np.float32), rng.standard_normal(30 * FRAUDS, np.float32)
     )
     candidates = peers(kind, own, count, rng)
-    reputation.note_training(own * np.float32(0.99), own)
+    reputation.yardstick.note_training(own * np.float32(0.99), own)
     cpu, wall = [], []
     for _ in range(repeats + 1):
         fresh = own.copy()  # a round has trained it: nothing of it is known
