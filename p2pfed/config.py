@@ -78,21 +78,23 @@ class AdminSection(Section):
 
 
 class CsvSource(Section):
-    """A CSV file with a header row."""
+    """A CSV file with a header row, or several."""
 
     kind: Literal["csv"]
     path: Path
-    """Relative paths start at the configuration file."""
+    """A file, a folder (all `*.csv` in it, by name) or a pattern such as `exports/2026-*.csv`; all files have the
+    columns. Relative paths start at the configuration file."""
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     """The character between columns."""
 
 
 class ParquetSource(Section):
-    """A Parquet file (extra `parquet`)."""
+    """A Parquet file, or several (extra `parquet`)."""
 
     kind: Literal["parquet"]
     path: Path
-    """Relative paths start at the configuration file."""
+    """A file, a folder (all `*.parquet` in it, by name) or a pattern such as `exports/2026-*.parquet`; all files have
+    the columns. Relative paths start at the configuration file."""
 
 
 class SqlSource(Section):
@@ -129,7 +131,8 @@ class DataSection(Section):
     missing: Literal["drop", "impute"] = "drop"
     """Rows with missing or infinite features: dropped and counted, or imputed (training median, no level)."""
     split: Literal["time", "stratified"] = "time"
-    """`time` keeps the newest payments for validation and test and needs event_time; `stratified` draws at random."""
+    """`time` keeps the newest payments for validation and test and needs event_time; `stratified` draws by a hash of
+    each row, so that new payments move none from training into validation."""
     validation_share: float = Field(default=0.15, gt=0, lt=1)
     """Share of the rows that chooses threshold and checkpoint."""
     test_share: float = Field(default=0.15, ge=0, lt=1)
@@ -140,6 +143,10 @@ class DataSection(Section):
     """Rows younger than this neither train nor validate, because chargebacks arrive late.
 
     0 trusts every label; banks set 45."""
+    window_days: float = Field(default=0, ge=0)
+    """Only payments of the last so many days are read, the immature ones among them; 0 reads all.
+
+    Needs event_time, and more days than label_maturity_days."""
     leak_alarm: bool = True
     """Stop when one column alone gives AUROC > 0.995 or repeats the label; false accepts it, after a look."""
     pooled_test: Path | None = None
@@ -176,8 +183,8 @@ class ThresholdSection(Section):
 class LearningSection(Section):
     """This node's share of the work; what must be equal everywhere is in the manifest."""
 
-    rounds: int = Field(default=0, ge=0)
-    """Stop training after this many rounds and keep serving; 0 trains for ever."""
+    rounds: int | None = Field(default=None, ge=1)
+    """Stop training after this many rounds, counted over all cycles, and keep serving; `null` is by the calendar."""
     evaluate_every: int = Field(default=1, ge=1)
     """Measure the model every this many rounds; evaluation costs one pass over validation and test rows."""
     threshold: ThresholdSection = ThresholdSection()

@@ -59,6 +59,7 @@ async def test_what_is_remembered_of_peers_is_read(config, capsys, monkeypatch):
     banks = consortium(4)
     monkeypatch.setattr(enrolment, "trusted_chain", lambda _: [banks.signed(0, 1)])
     monkeypatch.setattr(enrolment, "check_member", lambda *_: None)
+    monkeypatch.setattr(enrolment, "check_rounds", lambda *_: None)
     store = SqliteStore(StateDir(config.parent / "state"))
     bad, good, unknown, *_ = banks.manifest.by_id
     judged = {bad: PeerRecord("quarantined", looks=1), good: PeerRecord(looks=2)}

@@ -13,6 +13,8 @@ import p2pfed
 from p2pfed.cli import COMMANDS, run
 from p2pfed.core.consortium import parse_signed
 from p2pfed.core.contract import FeatureContract, Scaler
+from p2pfed.core.joining import open_join_request
+from p2pfed.errors import Unavailable
 from p2pfed.learning.bundle import ModelBundle
 
 BANKS = ("bank-a", "bank-b", "bank-c")
@@ -42,31 +44,6 @@ def configuration(name: str) -> str:
 
 
 @pytest.fixture
-def said(capsys):
-    """Runs a command line that must succeed, and gives what it printed."""
-
-    def call(*arguments: object) -> str:
-        code = run([str(a) for a in arguments])
-        captured = capsys.readouterr()
-        assert code == 0, captured.err
-        return captured.out
-
-    return call
-
-
-@pytest.fixture
-def refused(capsys):
-    """Runs a command line that must fail, and gives exit code and error."""
-
-    def call(*arguments: object) -> tuple[int, str]:
-        code = run([str(a) for a in arguments])
-        assert code != 0
-        return code, capsys.readouterr().err
-
-    return call
-
-
-@pytest.fixture
 def town(tmp_path, monkeypatch, said):
     """Three banks with data and keys, two admins, and a draft contract."""
     monkeypatch.chdir(tmp_path)
@@ -77,7 +54,7 @@ def town(tmp_path, monkeypatch, said):
     said("data", "describe", "bank-a/payments.csv", "--label", "fraud", "--time", "when", "--drop", "payment_id",
          "--contract", "draft.json")  # fmt: skip
     for name in BANKS:
-        said("init", "-c", f"{name}/node.yaml", "--contract", "draft.json")
+        said("init", "-c", f"{name}/node.yaml", "--contract", "draft.json", "--no-measure")
     for admin in ("alice", "bob"):
         said("consortium", "key", admin)
     return tmp_path
@@ -113,7 +90,8 @@ def test_from_keys_to_a_joined_manifest(town, said):
     for name in BANKS:
         assert "3 members" in said("join", "-c", f"{name}/node.yaml", "--manifest", "manifest-1.json",
                                    "--fingerprint", told)  # fmt: skip
-    checks = json.loads(said("check", "-c", "bank-b/node.yaml", "--json"))["checks"]
+    check = ("check", "-c", "bank-b/node.yaml", "--set", "learning.rounds=10", "--json")
+    checks = json.loads(said(*check))["checks"]
     assert " ".join(c["name"] for c in checks) == "configuration state disk history keys manifest reputation ports data"
     assert checks[-1]["train_rows"] == 420
 
@@ -183,6 +161,7 @@ def test_a_new_certificate_of_a_member_is_listed_beside_the_old(town, said):
 
 def test_requests_without_moments_are_refused_unless_scaling_is_local(town, said, refused):
     for name in BANKS[:2]:
+        (town / name / "state/join-request.json").unlink()  # what it says of the data is kept otherwise
         said("init", "-c", f"{name}/node.yaml")
     requests = [a for name in BANKS for a in ("--request", f"{name}/state/join-request.json")]
     draft = ("consortium", "create", "test", *requests, "--admin", "alice.pub", "--threshold", "1",
@@ -206,35 +185,59 @@ def test_a_changed_join_request_is_refused(town, refused):
 # --- init -------------------------------------------------------------------------------------------------------------
 
 
-def test_init_writes_a_sample_that_parses_and_keeps_what_exists(tmp_path, said):
-    config = tmp_path / "new" / "node.yaml"
-    said("init", "-c", config, "--name", "bank-z", "--advertise", "z.example:7443")
-    key = (tmp_path / "new/state/member.key").read_bytes()
-    assert (tmp_path / "new/state/member.key").stat().st_mode & 0o777 == 0o600
-    assert (tmp_path / "new/state/tls.pem").stat().st_mode & 0o777 == 0o600
-    again = json.loads(said("init", "-c", config, "--json"))
-    assert again["name"] == "bank-z"
-    assert (tmp_path / "new/state/member.key").read_bytes() == key
+def test_init_again_keeps_what_the_join_request_says_of_the_data(town, said):
+    path = town / "bank-b/state/join-request.json"
+    before = path.read_bytes()
+    assert "join-request.json\nbank-b" not in said("init", "-c", "bank-b/node.yaml")
+    assert path.read_bytes() == before
+    (town / "bank-b/state/tls.pem").unlink()
+    assert f"wrote anew, send it again: {path}" in said("init", "-c", "bank-b/node.yaml")
+    old, new = open_join_request(before), open_join_request(path.read_bytes())
+    assert new.moments == old.moments is not None
+    assert new.certificate != old.certificate
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ((), "`p2pfed init --name BANK` makes it"),
-        (("--name", "bank-z", "--advertise", "nowhere"), "--advertise: 'nowhere' is not an address"),
-    ],
-)
-def test_init_without_what_it_needs(tmp_path, refused, arguments, expected):
-    code, error = refused("init", "-c", tmp_path / "node.yaml", *arguments)
+def test_init_does_not_replace_what_it_did_not_make(town, said, refused):
+    path = town / "bank-b/state/join-request.json"
+    foreign = (town / "bank-a/state/join-request.json").read_bytes()
+    for text, why in ((b"notes", "this is not a join request"), (foreign, "made with another member key")):
+        path.write_bytes(text)
+        code, error = refused("init", "-c", "bank-b/node.yaml")
+        assert code == 2
+        assert str(path) in error and why in error
+        assert path.read_bytes() == text
+    said("init", "-c", "bank-b/node.yaml", "--force")
+    assert open_join_request(path.read_bytes()).name == "bank-b"
+
+
+def test_init_times_a_round_of_training(town, said, monkeypatch):
+    monkeypatch.setattr("p2pfed.runtime.measuring.measure", lambda node, contract: 14.25)
+    told = json.loads(said("init", "-c", "bank-b/node.yaml", "--contract", "draft.json", "--json"))
+    assert told["seconds_per_round"] == 14.25
+    said("init", "-c", "bank-b/node.yaml", "--contract", "draft.json", "--no-measure")
+    kept = open_join_request((town / "bank-b/state/join-request.json").read_bytes())
+    assert kept.seconds_per_round == 14.25
+
+
+def test_a_round_that_cannot_be_timed_keeps_no_bank_out(town, capsys, monkeypatch):
+    def fails(node, contract):
+        raise Unavailable("TensorFlow is not installed here")
+
+    monkeypatch.setattr("p2pfed.runtime.measuring.measure", fails)
+    assert run(["init", "-c", "bank-b/node.yaml", "--contract", "draft.json", "--json"]) == 0
+    said, told = capsys.readouterr()
+    assert "says nothing of it: TensorFlow is not installed here" in told
+    assert json.loads(said)["seconds_per_round"] is None
+
+
+def test_a_draft_contract_is_not_replaced_unless_forced(town, said, refused):
+    describe = ("data", "describe", "bank-a/payments.csv", "--label", "fraud", "--time", "when", "--drop", "hour",
+                "--contract", "draft.json")  # fmt: skip
+    code, error = refused(*describe)
     assert code == 2
-    assert expected in error
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_admin_key_is_never_overwritten(tmp_path, said, refused):
-    said("consortium", "key", "alice", "--folder", tmp_path)
-    assert (tmp_path / "alice.key").stat().st_mode & 0o777 == 0o600
-    assert refused("consortium", "key", "alice", "--folder", tmp_path)[0] == 2
+    assert "draft.json exists and says something else" in error
+    said(*describe, "--force")
+    assert "hour" not in (town / "draft.json").read_text()
 
 
 # --- check ------------------------------------------------------------------------------------------------------------
@@ -258,7 +261,7 @@ def test_check_refuses_a_blocklist_that_start_would_refuse(town, said, capsys):
     create(said, "--key", "alice.key", "--key", "bob.key")
     told = fingerprint(said, "manifest-1.json")
     said("join", "-c", "bank-a/node.yaml", "--manifest", "manifest-1.json", "--fingerprint", told)
-    check = ("check", "-c", "bank-a/node.yaml", "--no-data", "--set")
+    check = ("check", "-c", "bank-a/node.yaml", "--no-data", "--set", "learning.rounds=10", "--set")
     said(*check, "peers.blocklist=[bank-b]")
     assert run([*check, "peers.blocklist=[bank-z]"]) == 78
     assert "peers.blocklist: 'bank-z' is not a member" in capsys.readouterr().out
@@ -302,7 +305,7 @@ def scoring_bank(town, said):
     contract: FeatureContract = manifest.contract
     scaler = Scaler(contract.moments.means, contract.moments.deviations, contract.moments.means)
     vector = manifest.model.initial_weights(7).vector
-    bundle = ModelBundle(manifest.model, contract, scaler, 0.5, vector, {"round": 3})
+    bundle = ModelBundle(manifest.model, contract, scaler, 0.5, vector, {"cycle": 12, "round": 3})
     (town / "bank-a/state/model.p2pfed").write_bytes(bundle.to_bytes())
     return town
 
@@ -315,7 +318,10 @@ def test_score_writes_a_row_for_each_payment(scoring_bank, said, suffix):
     told = json.loads(said("score", "new.csv", "-o", f"scored.{suffix}", "-c", "bank-a/node.yaml",
                            "--keep", "payment_id", "--json"))  # fmt: skip
     scored = pd.read_csv("scored.csv") if suffix == "csv" else pd.read_parquet("scored.parquet")
-    assert list(scored.columns) == ["row", "payment_id", "score", "alert"]
+    assert list(scored.columns) == ["row", "payment_id", "score", "alert", "model"]
+    weights = ModelBundle.from_bytes((scoring_bank / "bank-a/state/model.p2pfed").read_bytes()).weights_sha256
+    assert set(scored["model"]) == {told["model"]} == {f"12.3-{weights[:8]}"}
+    assert (told["cycle"], told["round"], told["weights_sha256"]) == (12, 3, weights)
     assert list(scored["row"]) == list(range(200))
     assert list(scored["score"].isna().to_numpy().nonzero()[0]) == [3]
     assert told["unscored"] == 1

@@ -7,12 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from p2pfed.api.schemas import DataStatus
 from p2pfed.cli import run
-from p2pfed.core.events import NodeStarted, ProblemRaised, RunFinished
+from p2pfed.core.events import CycleEnded, NodeStarted, ProblemRaised, RunFinished
 from p2pfed.store.lock import StateLock
 from p2pfed.store.state_dir import StateDir
 from tests.api.conftest import Admin
@@ -44,6 +46,66 @@ async def test_status_on_one_screen(admin, p2pfed):
     assert code == 0
     assert out.startswith("bank-a (AAAAAAA) is ok, up 12s, p2pfed 1.2.3\n")
     assert "members     2: 1 alive, 0 suspect, 1 failed, 1 quarantined" in out
+
+
+async def test_a_resting_node_is_well_and_says_what_comes(admin, p2pfed, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    admin.log.emit(CycleEnded(4, 39, 1_800_000_000.0))
+    code, out, _ = await p2pfed("status")
+    monkeypatch.undo()
+    time.tzset()
+    assert code == 0
+    assert "learning    resting until the next cycle, round 0, update 0," in out
+    assert "last cycle  4, 39 rounds trained, ended 20" in out
+    assert (
+        "next        cycle 5 begins 2027-01-15 08:00:00 UTC (17:00:00 here)\n"
+        "            cycle 6 begins 2027-01-16 08:00:00 UTC (17:00:00 here)\n"
+    ) in out
+    assert "serves      the model of cycle 3, round 40, AUPRC 0.7500 on validation rows, since 2027-01-03" in out
+    assert "payments    1,000 rows, 7 frauds, 50 immature, newest 2027-01-14 04:13:20 UTC" in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"state": "training", "round_of_cycle": 7}, "learning    training, round 0,"),
+        ({"state": "training", "round_of_cycle": 7}, "\ncycle       4, round 7 of 40\n"),
+        ({"state": "behind"}, "behind the others: it catches up"),
+        ({"state": "clock_off"}, "not training: this machine's clock is off"),
+        ({"state": "finished", "next_cycles": [], "serves": None}, "learning    finished"),
+    ],
+)
+async def test_what_a_node_is_at_changes_the_words(admin, p2pfed, changes, said):
+    admin.node.calendar |= changes
+    assert said in (await p2pfed("status"))[1]
+
+
+async def test_what_was_read_of_the_payments(admin, p2pfed):
+    code, out, _ = await p2pfed("data", "status")
+    assert code == 0 and out.startswith("1,000 rows, 7 frauds, 50 immature, newest 2027-01-14 04:13:20 UTC")
+    assert "in 12.2 s" in out
+    why = "400 rows were read, the last time 1,000"
+    admin.log.emit(ProblemRaised("READING_REFUSED", "error", why, "mend the source"))
+    admin.log.emit(ProblemRaised("DISK_LOW", "warning", "12 MB are free", "delete something"))
+    code, out, _ = await p2pfed("data", "status")
+    assert code == 1 and f"{why}\nmend the source" in out and "DISK" not in out
+    code, out, _ = await p2pfed("data", "status", "--json")
+    assert json.loads(out)["rows"] == 1000 and json.loads(out)["problems"][0]["code"] == "READING_REFUSED"
+
+
+async def test_before_anything_was_read_that_is_said(admin, p2pfed):
+    nothing = dict.fromkeys(DataStatus.model_fields)
+    admin.node.data = DataStatus(**nothing | {"next_reading": 1_800_000_000.0})
+    said = "not read since this start, read next 2027-01-15 08:00:00 UTC"
+    assert (await p2pfed("data", "status"))[1].startswith(said)
+
+
+@pytest.mark.parametrize(("options", "accept"), [((), "False"), (("--accept",), "True")])
+async def test_the_payments_are_read_anew_by_command(admin, p2pfed, options, accept):
+    code, out, _ = await p2pfed("data", "refresh", *options)
+    assert (code, out) == (0, "the payments are being read anew\n")
+    assert admin.node.told == [("refresh", accept)]
 
 
 async def test_a_degraded_node_ends_status_with_1_and_its_problems(admin, p2pfed):

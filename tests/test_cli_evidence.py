@@ -121,6 +121,10 @@ async def test_what_is_exported_verifies_elsewhere(admin, p2pfed, tmp_path, mani
     code, said, _ = await p2pfed("export", PROOF.digest, "--out", str(out))
     assert code == 0 and str(out) in said
     assert out.read_bytes() == evidence.encode_proof(PROOF) + b"\n"
+    assert (await p2pfed("export", PROOF.digest, "--out", str(out)))[0] == 0, "the same again"
+    out.write_bytes(b"notes")
+    assert (await p2pfed("export", PROOF.digest, "--out", str(out)))[0] == 2
+    assert (await p2pfed("export", PROOF.digest, "--out", str(out), "--force"))[0] == 0
     code, said, _ = await p2pfed("verify", str(out), "--manifest", manifest)
     assert code == 0 and f"{NAME} ({PROOF.member[:7]}) signed two different updates with sequence number 7" in said
 

@@ -57,7 +57,7 @@ def test_all_mistakes_are_reported_at_once_in_order_of_lines(tmp_path):
         "7:10: data.label: should be a valid string, got 7",
         "8:9: data.seed: should be a valid integer, unable to parse string as an integer, got 'x'",
         "11:11: peers.seeds.0: 'nowhere' is not an address: expected host:port, for example bank-b.example:7443",
-        "13:11: learning.rounds: should be greater than or equal to 0, got -1",
+        "13:11: learning.rounds: should be greater than or equal to 1, got -1",
     ]
 
 

@@ -26,7 +26,8 @@ def run(kind: str, config: Path) -> int:
     campaign = campaign_from_name(kind)
 
     def attacking(signer: Signer, birth: Birth) -> GossipNode:
-        return AttackingNode(signer, *birth.parts(), campaign)
+        parts = birth.parts()
+        return AttackingNode(signer, *parts[:4], campaign, force=parts[4])
 
     return daemon.run(configfile.load(config, os.environ, ()), make=attacking)
 

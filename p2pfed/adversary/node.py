@@ -15,8 +15,9 @@ from p2pfed.core.identity import Signer
 from p2pfed.core.inputs import Input, Started, TimerFired, TrainingFinished
 from p2pfed.core.messages import ModelUpdate
 from p2pfed.core.node import GossipNode
-from p2pfed.core.rounds import Phase
+from p2pfed.core.phase import Phase
 from p2pfed.core.settings import Memory, NodeSettings
+from p2pfed.core.succession import InForce
 from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector
 from p2pfed.core.wire import seal_update
@@ -45,9 +46,10 @@ class AttackingNode(GossipNode):
         rng: np.random.Generator,
         campaign: Campaign,
         coalition: Coalition | None = None,
+        force: InForce | None = None,
     ) -> None:
         """`coalition` is what it knows together with others of the same process; without, it is alone."""
-        super().__init__(signer, manifest, settings, memory, rng)
+        super().__init__(signer, manifest, settings, memory, rng, force)
         self.signer, self._instance, self._campaign = signer, memory.instance, campaign
         self._coalition = Coalition() if coalition is None else coalition
         self._coalition.members.add(self.me)
@@ -109,12 +111,12 @@ class AttackingNode(GossipNode):
         """As `GossipNode.serve`, but for what the attack answers."""
         return self._campaign.attack.answer(self, asking, member, frame) if self._on else frame
 
-    def handle(self, given: Input, now: float) -> list[Effect]:
+    def handle(self, given: Input, now: float, wall: float | None = None) -> list[Effect]:
         """As `GossipNode.handle`; what leaves the node carries what the attack makes of it."""
         if given == TimerFired(FLOOD):
             return self._flood(now)
         before, previous = self.rounds.seq, self.rounds.statement_digest
-        effects = super().handle(given, now)
+        effects = super().handle(given, now, wall)
         if isinstance(given, TrainingFinished):
             self._learn(given)
             if self.rounds.seq > before:

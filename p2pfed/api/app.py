@@ -12,12 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from p2pfed.api.guard import Guard, Handler, add_headers
 from p2pfed.api.metrics import NodeMetrics
 from p2pfed.api.openapi import Parameter, Route, document
-from p2pfed.api.schemas import Accepted, EventRow, EvidenceRow, MemberRow, ReputationReply, RoundRow, Status, UpdateRow
+from p2pfed.api.schemas import (
+    Accepted,
+    EventRow,
+    EvidenceRow,
+    MemberRow,
+    RefreshRequest,
+    ReputationReply,
+    RoundRow,
+    Status,
+    UpdateRow,
+)
 from p2pfed.api.stream import EventLog, Subscription
 from p2pfed.api.view import NodeView
 from p2pfed.core.types import Address
@@ -61,6 +71,10 @@ ROUTES = (
     Route(
         "GET", "/api/v1/events", "events", "The history as JSON, or with `Accept: text/event-stream` as it happens",
         EventRow, True, ("application/json", "text/event-stream"), (_SINCE_EVENT, _ROWS),
+    ),
+    Route(
+        "POST", "/api/v1/data/refresh", "refresh", "Read the payments anew, and with `accept` take them as they are",
+        Accepted, writes=True, body=RefreshRequest,
     ),
     Route("POST", "/api/v1/stop", "stop", "Stop gracefully", Accepted, writes=True),
     Route("POST", "/api/v1/reload", "reload", "Read the configuration again", Accepted, writes=True),
@@ -246,6 +260,13 @@ class AdminServer:
             elif news.id > last:
                 await write(_sse(news))
                 last = news.id
+
+    async def _refresh(self, request: web.Request) -> web.Response:
+        try:
+            asked = RefreshRequest.model_validate_json(await request.read() or b"{}")
+        except ValidationError:
+            raise web.HTTPBadRequest(text='the body must be {"accept": true} or {"accept": false}, or empty') from None
+        return _accepted(await self._view.refresh(asked.accept))
 
     async def _stop(self, _: web.Request) -> web.Response:
         self._view.stop()

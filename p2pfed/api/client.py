@@ -27,14 +27,14 @@ class AdminClient:
         """
         return self._request("GET", path)
 
-    def post(self, path: str) -> Any:
-        """The decoded JSON answer to POST `path`, or None if there is none; raises as `get`."""
-        return self._request("POST", path)
+    def post(self, path: str, body: Any = None) -> Any:
+        """The decoded JSON answer to POST `path` with `body` as JSON, or None if there is none; raises as `get`."""
+        return self._request("POST", path, body)
 
     def answers(self) -> bool:
         """Whether a daemon is there."""
         try:
-            connection, _ = self._send("GET", "/livez", {}, TIMEOUT_SECONDS)
+            connection, _ = self._send("GET", "/livez", {}, None, TIMEOUT_SECONDS)
         except Unavailable:
             return False
         connection.close()
@@ -42,7 +42,7 @@ class AdminClient:
 
     def stream(self, path: str) -> Iterator[Any]:
         """Events as they come (server-sent events); ends when the daemon does."""
-        connection, response = self._send("GET", path, {"Accept": "text/event-stream"}, timeout=None)
+        connection, response = self._send("GET", path, {"Accept": "text/event-stream"}, None, timeout=None)
         try:
             for line in response:
                 if line.startswith(b"data:"):
@@ -52,8 +52,8 @@ class AdminClient:
         finally:
             connection.close()
 
-    def _request(self, method: str, path: str) -> Any:
-        connection, response = self._send(method, path, {"Accept": "application/json"}, TIMEOUT_SECONDS)
+    def _request(self, method: str, path: str, body: Any = None) -> Any:
+        connection, response = self._send(method, path, {"Accept": "application/json"}, body, TIMEOUT_SECONDS)
         try:
             body = response.read()
             return json.loads(body) if body else None
@@ -63,11 +63,11 @@ class AdminClient:
             connection.close()
 
     def _send(
-        self, method: str, path: str, headers: dict[str, str], timeout: float | None
+        self, method: str, path: str, headers: dict[str, str], body: Any, timeout: float | None
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         connection = _UnixConnection(self.path, timeout)
         try:
-            connection.request(method, path, headers=headers)
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
         except (FileNotFoundError, ConnectionRefusedError):
             connection.close()

@@ -25,6 +25,8 @@ class Counts:
     round_seconds: float = 0.0
     loss: float = 0.0
     displacement: float = 0.0
+    decisions: Counter[str] = field(default_factory=Counter)
+    """About which model serves, by `promoted` or `held`."""
     auprc: dict[str, float] = field(default_factory=dict)
     """Of the newest evaluated model, by rows."""
 

@@ -43,6 +43,7 @@ class _Counted:
         )
         yield GaugeMetricFamily("p2pfed_train_loss", "Training loss of the newest round", counts.loss)
         yield GaugeMetricFamily("p2pfed_merge_displacement", "Distance the newest merge moved", counts.displacement)
+        yield _counts("p2pfed_model_decisions", "About which model serves, by result", "result", counts.decisions)
         yield _states("p2pfed_auprc", "AUPRC of the newest evaluated model", "rows", counts.auprc)
 
 
@@ -70,6 +71,19 @@ class _Read:
             codes[problem.code] = codes.get(problem.code, 0) + 1
         yield _states("p2pfed_problems", "Open problems", "code", codes)
         yield GaugeMetricFamily("p2pfed_round", "Completed rounds", status.learning.round)
+        learning = status.learning
+        yield _states("p2pfed_learning_state", "1 for what the node is at", "state", {learning.state: 1})
+        if learning.cycle is not None:
+            yield GaugeMetricFamily("p2pfed_cycle", "The cycle that is under way or was last", learning.cycle)
+        if learning.next_begins is not None:
+            next_begins = learning.next_begins
+            yield GaugeMetricFamily("p2pfed_next_cycle_timestamp_seconds", "When the next one begins", next_begins)
+        if learning.serves is not None:
+            since = learning.serves.since
+            yield GaugeMetricFamily("p2pfed_model_timestamp_seconds", "Since when the present model serves", since)
+        if learning.data.newest_payment is not None:
+            newest = learning.data.newest_payment
+            yield GaugeMetricFamily("p2pfed_newest_payment_timestamp_seconds", "The newest payment read", newest)
         yield GaugeMetricFamily("p2pfed_manifest_version", "Manifest in force", status.consortium.manifest_version)
         left = status.consortium.expires_in_days * DAY
         yield GaugeMetricFamily("p2pfed_manifest_expires_in_seconds", "Until the manifest expires", left)

@@ -7,7 +7,16 @@ from collections.abc import Callable
 
 from p2pfed.api.counts import ROUND_BUCKETS, Counts
 from p2pfed.api.view import NodeView
-from p2pfed.core.events import Event, ModelEvaluated, PeerBenched, RoundCompleted, UpdateAccepted, UpdateRefused
+from p2pfed.core.events import (
+    Event,
+    ModelEvaluated,
+    ModelHeld,
+    ModelPromoted,
+    PeerBenched,
+    RoundCompleted,
+    UpdateAccepted,
+    UpdateRefused,
+)
 from p2pfed.core.types import NodeId
 
 
@@ -36,10 +45,11 @@ class NodeMetrics:
             counts.rounds[bisect_left(ROUND_BUCKETS, event.seconds)] += 1
             counts.round_seconds += event.seconds
             counts.loss, counts.displacement = event.loss, event.displacement
+        elif isinstance(event, ModelPromoted | ModelHeld):
+            counts.decisions["promoted" if isinstance(event, ModelPromoted) else "held"] += 1
         elif isinstance(event, ModelEvaluated):
-            for rows, metrics in event.metrics.items():
-                if metrics.get("auprc") is not None:
-                    counts.auprc[rows] = metrics["auprc"]
+            known = {rows: of["auprc"] for rows, of in event.metrics.items() if of.get("auprc") is not None}
+            counts.auprc |= known
 
     def scrape(self, view: NodeView, events_dropped: int) -> tuple[bytes, str]:
         """The text exposition of everything and its content type; `events_dropped` as EventLog counts them."""

@@ -43,11 +43,14 @@ class Route:
     media: tuple[str, ...] = ("application/json",)
     parameters: tuple[Parameter, ...] = ()
     writes: bool = False
+    body: type[BaseModel] | None = None
+    """What JSON the request may carry."""
 
 
 def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
     """The OpenAPI document of `routes`, as JSON values."""
-    models = sorted({r.reply for r in routes if r.reply is not None} | {ErrorReply}, key=lambda m: m.__name__)
+    named = {model for r in routes for model in (r.reply, r.body) if model is not None}
+    models = sorted(named | {ErrorReply}, key=lambda m: m.__name__)
     _, schemas = models_json_schema(
         [(model, "serialization") for model in models], ref_template="#/components/schemas/{model}"
     )
@@ -82,6 +85,8 @@ def _operation(route: Route) -> dict[str, Any]:
             "default": {"description": "an error", "content": {PROBLEM_JSON: {"schema": _reference(ErrorReply)}}},
         },
     }
+    if route.body is not None:
+        operation["requestBody"] = {"content": {"application/json": {"schema": _reference(route.body)}}}
     if route.writes:
         operation["security"] = [{TOKEN: []}]
     return operation

@@ -77,14 +77,79 @@ class ConsortiumStatus(Reply):
     expires_in_days: float
 
 
+class CycleRow(Reply):
+    """A cycle that is to come."""
+
+    cycle: int
+    begins: float
+    """Unix seconds."""
+
+
+class LastCycle(Reply):
+    """The cycle that ended last while this process ran."""
+
+    cycle: int
+    trained: int
+    """Rounds of it that were trained here."""
+    ended: float
+    """Unix seconds."""
+
+
+class Serving(Reply):
+    """The model that `p2pfed score` uses."""
+
+    cycle: int
+    round: int
+    """Of that cycle."""
+    auprc: float | None
+    """On validation rows, when it was kept."""
+    since: float
+    """Unix seconds."""
+
+
+class DataStatus(Reply):
+    """What was last read of the bank's payments; null is not known."""
+
+    rows: int | None
+    """What the source gave."""
+    frauds: int | None
+    """Among those that can be used."""
+    immature: int | None
+    """Rows too young for their label to be trusted."""
+    newest_payment: float | None
+    """Unix seconds."""
+    read_at: float | None
+    """Unix seconds."""
+    read_seconds: float | None
+    next_reading: float | None
+    """Unix seconds; null while one is under way, or none is planned."""
+
+
 class LearningStatus(Reply):
     """How far this node has learned."""
 
-    state: Literal["waiting", "training", "listening", "finished"]
-    """`waiting` for the trainer or the first model, `listening` trains without publishing, `finished` only serves."""
+    state: Literal["waiting", "training", "listening", "resting", "behind", "clock_off", "finished"]
+    """`waiting` for the first cycle, the trainer or the first model; `listening` trains without publishing; `resting`
+    between two cycles and `finished` it only serves; `behind` it catches up with the others, and `clock_off` it does
+    not know which round it is.
+    """
     round: int
+    """The newest round that was trained here, counted over all cycles."""
     rounds: int
     """After how many rounds training stops; 0 is never."""
+    cycle: int | None
+    """The cycle that is under way or was last; null before the first, and without a calendar."""
+    round_of_cycle: int | None
+    """The round that is under way; 0 while nodes rest."""
+    rounds_of_cycle: int | None
+    next_begins: float | None
+    """When the next cycle begins, Unix seconds."""
+    next_cycles: list[CycleRow]
+    """The next three; none without a calendar."""
+    last_cycle: LastCycle | None
+    serves: Serving | None
+    """Null before the first model, and without a calendar, where the newest one serves."""
+    data: DataStatus
     seq: int
     train_rows: int | None
     train_frauds: int | None
@@ -286,6 +351,13 @@ class Accepted(Reply):
     detail: str
     changes: list[str] = []
     """What a reload changed, or what needs a restart; one line each."""
+
+
+class RefreshRequest(Reply):
+    """What to do about the payments."""
+
+    accept: bool = False
+    """Take them even if they do not look like this bank's."""
 
 
 class ErrorReply(Reply):

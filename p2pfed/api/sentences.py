@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from typing import Any
 
 from p2pfed.api.schemas import printable
 from p2pfed.core.events import (
+    CaughtUp,
+    CycleBegun,
+    CycleEnded,
     EquivocationProven,
     Event,
+    FellBehind,
     Listening,
+    Metrics,
     ModelAdopted,
     ModelEvaluated,
+    ModelHeld,
+    ModelPromoted,
     NodeStarted,
+    PaymentsRead,
     PeerBenched,
     PeerChanged,
     ProblemCleared,
@@ -53,7 +63,48 @@ def _listening(event: Listening, name_of: NameOf) -> str:
 
 def _adopted(event: ModelAdopted, name_of: NameOf) -> str:
     measured = "" if event.auprc is None else f", AUPRC {event.auprc:.4f} on validation rows"
-    return f"adopted the median of {event.sources} members' models{measured}"
+    away = f", at a distance of {event.distance:.3g} from its own" if event.distance else ""
+    return f"adopted the median of {event.sources} members' models{away}{measured}"
+
+
+def _fell_behind(event: FellBehind, name_of: NameOf) -> str:
+    return (
+        f"round {event.round}: the others are ahead, this node's model is of round {event.merged}; "
+        "it publishes nothing and judges nobody until it has caught up"
+    )
+
+
+def _caught_up(event: CaughtUp, name_of: NameOf) -> str:
+    return f"round {event.round}: with the others again"
+
+
+def _cycle_begun(event: CycleBegun, name_of: NameOf) -> str:
+    return f"cycle {event.cycle} began: {event.rounds} rounds, until {utc(event.ends)}"
+
+
+def _cycle_ended(event: CycleEnded, name_of: NameOf) -> str:
+    following = f"the next begins at {utc(event.next_begins)}" if math.isfinite(event.next_begins) else "none follows"
+    return f"cycle {event.cycle} ended, {event.trained} of its rounds were trained here; {following}"
+
+
+def _payments(event: PaymentsRead, name_of: NameOf) -> str:
+    return (
+        f"payments for cycle {event.cycle} read in {event.seconds:.1f} s: {event.train_rows:,} training rows "
+        f"with {event.train_frauds:,} frauds"
+    )
+
+
+def _promoted(event: ModelPromoted, name_of: NameOf) -> str:
+    return f"the model of round {event.round}, cycle {event.cycle}, serves from now on: {event.why}"
+
+
+def _held(event: ModelHeld, name_of: NameOf) -> str:
+    return f"what serves stays; the model of round {event.round}, cycle {event.cycle}, is worse: {event.why}"
+
+
+def utc(seconds: float) -> str:
+    """A Unix time as people read it: `2026-11-29 14:27:37 UTC`."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def _peer(event: PeerChanged, name_of: NameOf) -> str:
@@ -95,10 +146,12 @@ def _round(event: RoundCompleted, name_of: NameOf) -> str:
 
 
 def _evaluated(event: ModelEvaluated, name_of: NameOf) -> str:
-    figures = [
-        f"{rows} {metrics['auprc']:.4f}" for rows, metrics in event.metrics.items() if metrics.get("auprc") is not None
-    ]
-    return f"round {event.round}: AUPRC " + (", ".join(figures) or "unknown, no frauds to measure on")
+    return f"round {event.round}: AUPRC {_figures(event.metrics)}"
+
+
+def _figures(metrics: dict[str, Metrics]) -> str:
+    figures = [f"{rows} {of['auprc']:.4f}" for rows, of in metrics.items() if of.get("auprc") is not None]
+    return ", ".join(figures) or "unknown, no frauds to measure on"
 
 
 def _finished(event: RunFinished, name_of: NameOf) -> str:
@@ -118,6 +171,13 @@ _SAY: dict[type, _Say] = {
     TrainingAlone: _alone,
     Listening: _listening,
     ModelAdopted: _adopted,
+    FellBehind: _fell_behind,
+    CaughtUp: _caught_up,
+    CycleBegun: _cycle_begun,
+    CycleEnded: _cycle_ended,
+    PaymentsRead: _payments,
+    ModelPromoted: _promoted,
+    ModelHeld: _held,
     PeerChanged: _peer,
     UpdateAccepted: _accepted,
     UpdateRefused: _refused,

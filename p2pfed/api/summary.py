@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from p2pfed.api.schemas import Problem, UpdateRow
+from p2pfed.api.schemas import LastCycle, Problem, UpdateRow
 from p2pfed.core.events import (
+    CycleEnded,
     Event,
     Metrics,
     ModelEvaluated,
+    PaymentsRead,
     ProblemCleared,
     ProblemRaised,
     RoundCompleted,
@@ -47,6 +49,9 @@ class Summary:
     def __init__(self) -> None:
         self.round: RoundCompleted | None = None
         self.evaluated: ModelEvaluated | None = None
+        self.last_cycle: LastCycle | None = None
+        self.read: tuple[float, PaymentsRead] | None = None
+        """When the payments were read last, Unix seconds, and what of them."""
         self.finished = False
         self.merged = 0
         self.arrived: dict[NodeId, Arrived] = {}
@@ -59,6 +64,10 @@ class Summary:
             self.merged += len(event.merged)
         elif isinstance(event, ModelEvaluated):
             self.evaluated = event
+        elif isinstance(event, CycleEnded):
+            self.last_cycle = LastCycle(cycle=event.cycle, trained=event.trained, ended=now)
+        elif isinstance(event, PaymentsRead):
+            self.read = now, event
         elif isinstance(event, RunFinished):
             self.finished = True
         elif isinstance(event, (UpdateAccepted, UpdateRefused)):

@@ -52,6 +52,10 @@ class NodeView(Protocol):
         """
         ...
 
+    async def refresh(self, accept: bool) -> str:
+        """Have the payments read anew, with `accept` also if they look wrong. Says what follows."""
+        ...
+
     async def pardon(self, member: str) -> str:
         """Forget what speaks against another member; durable on return. Says what was forgotten; raises UsageError."""
         ...

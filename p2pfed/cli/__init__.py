@@ -44,23 +44,27 @@ COMMANDS = (
     ("evidence export", "evidence:export"),
     ("evidence verify", "evidence:verify"),
     ("consortium key", "consortium:key"),
-    ("consortium create", "consortium:create"),
+    ("consortium create", "founding:create"),
     ("consortium add", "consortium:add"),
     ("consortium remove", "consortium:remove"),
+    ("consortium change", "change:change"),
+    ("consortium renew", "consortium:renew"),
     ("consortium sign", "consortium:sign"),
     ("consortium verify", "consortium:verify"),
     ("consortium show", "consortium:view"),
     ("data make", "data:make"),
     ("data partition", "data:partition"),
     ("data describe", "data:describe"),
+    ("data refresh", "payments:refresh"),
+    ("data status", "payments:status"),
     ("cluster run", "cluster:run"),
 )
 
 GROUPS = {
     "peer": "What this node thinks of a member, and the operator's word on it.",
     "evidence": "Proofs that a member signed two different updates with one number.",
-    "consortium": "Found a consortium, admit and remove banks, sign its manifest.",
-    "data": "Make, divide and look at payments.",
+    "consortium": "Found a consortium, admit and remove banks, change what they agreed on, sign its manifest.",
+    "data": "Make, divide and look at payments; have the running node read its own anew.",
     "cluster": "Many real daemons on this machine.",
 }
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from p2pfed.cli.terminal import DEFAULT_CONFIG, AsJson, ConfigPath, Settings, read_config, read_file, show
-from p2pfed.errors import ConfigError, UsageError
+from p2pfed.errors import ConfigError, Unavailable, UsageError
 
 if TYPE_CHECKING:
     from p2pfed.config import NodeConfig
+    from p2pfed.core.consortium import JoinRequest
     from p2pfed.core.contract import Moments
+    from p2pfed.core.identity import Identity
+    from p2pfed.store.state_dir import StateDir
 
 SAMPLE = """\
 # One bank's node. Every key is described in the README; `p2pfed check` says what is wrong.
@@ -43,6 +48,12 @@ def init(
     contract: Annotated[
         Path | None, typer.Option(help="The consortium's draft contract: adds the moments of this bank's data.")
     ] = None,
+    no_measure: Annotated[
+        bool, typer.Option("--no-measure", help="With --contract: do not time a round of training, some 20 s.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a join-request.json that init did not make for this key.")
+    ] = False,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
@@ -52,7 +63,7 @@ def init(
     """
     from p2pfed.core.identity import grouped
     from p2pfed.runtime import enrolment
-    from p2pfed.store.state_dir import StateDir, write_atomically
+    from p2pfed.store.state_dir import StateDir
 
     made = []
     if not config.exists():
@@ -63,19 +74,55 @@ def init(
     node = read_config(config, settings)
     state = StateDir(node.node.state_dir).create()
     identity, keys = enrolment.make_keys(state, node.node.name, time.time())
-    moments = _moments(node, contract) if contract else None
-    request = state.root / "join-request.json"
-    write_atomically(request, enrolment.join_request(node, state, identity, moments), 0o644)
-    made += [*keys, request]
+    path = state.root / "join-request.json"
+    request, written = _request(node, state, identity, contract, not no_measure, force)
     lines = [
-        *(f"made {path}" for path in made),
+        *(f"made {one}" for one in (*made, *keys)),
+        *([f"{written} {path}"] if written else []),
         f"{node.node.name} is {grouped(identity.node_id)}",
-        f"Send {request} to an admin of the consortium and read the line above out over the phone.",
+        f"Send {path} to an admin of the consortium and read the line above out over the phone.",
     ]
-    if moments is None:
+    if request.moments is None:
         lines.append("It says nothing of the data yet: run init again with --contract DRAFT to add its moments.")
-    value = {"name": node.node.name, "id": identity.node_id, "join_request": request, "moments": moments is not None}
+    value = {
+        "name": node.node.name,
+        "id": identity.node_id,
+        "join_request": path,
+        "moments": request.moments is not None,
+        "seconds_per_round": request.seconds_per_round,
+    }
     show(as_json, value, "\n".join(lines))
+
+
+def _request(
+    node: NodeConfig, state: StateDir, identity: Identity, contract: Path | None, timed: bool, force: bool
+) -> tuple[JoinRequest, str]:
+    """The bank's join request and, if the file was written, in a word how: what it said of the data stays unless new.
+
+    Raises UsageError if another file is in its place, unless `force`.
+    """
+    from p2pfed.core.joining import open_join_request
+    from p2pfed.runtime import enrolment
+    from p2pfed.store.state_dir import write_atomically
+
+    path = state.root / "join-request.json"
+    try:
+        before = enrolment.made_before(path, identity)
+    except ConfigError as error:
+        if not force:
+            raise UsageError(f"{path} is not what init made here ({error}): move it away, or use --force") from None
+        before = None
+    moments = before.moments if before else None
+    seconds = before.seconds_per_round if before else None
+    if contract is not None:
+        moments = _moments(node, contract)
+        seconds = (_timed_round(node, contract) if timed else None) or seconds
+    sealed = enrolment.join_request(node, state, identity, moments, seconds)
+    request = open_join_request(sealed)
+    if request == before:
+        return request, ""
+    write_atomically(path, sealed, 0o644)
+    return request, "made" if before is None else "wrote anew, send it again:"
 
 
 def _write_sample(config: Path, name: str | None, advertise: str | None) -> None:
@@ -93,10 +140,27 @@ def _write_sample(config: Path, name: str | None, advertise: str | None) -> None
 
 
 def _moments(node: NodeConfig, contract: Path) -> Moments:
-    from p2pfed.cli.consortium import read_contract
+    from p2pfed.cli.manifests import read_contract
     from p2pfed.data import features
 
     return features.moments(node.data, read_contract(contract).columns, time.time())
+
+
+def _timed_round(node: NodeConfig, contract: Path) -> float | None:
+    """Seconds of a round on this machine; None, and why on standard error, where that cannot be measured."""
+    from p2pfed.cli.manifests import read_contract
+    from p2pfed.core.joining import MEASURED_STEPS
+    from p2pfed.runtime.measuring import measure
+
+    say = partial(print, file=sys.stderr, flush=True)
+    say(f"timing a round of {MEASURED_STEPS} steps on this bank's rows: some 20 s, or --no-measure")
+    try:
+        seconds = measure(node, read_contract(contract))
+    except Unavailable as error:
+        say(f"the round could not be timed, and the join request says nothing of it: {error}")
+        return None
+    say(f"a round of training takes {seconds:.2f} s here")
+    return seconds
 
 
 def join(

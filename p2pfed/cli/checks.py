@@ -51,6 +51,7 @@ def run_checks(config: Path, settings: Sequence[str] | None, with_data: bool) ->
         manifest: Manifest | None = _try(results, "manifest", lambda: _manifest(state, node))
         if (agreed := manifest) is not None:
             _try(results, "reputation", lambda: _reputation(state, agreed))
+            results += _too_slow(state, agreed)
     else:
         manifest = None
     _try(results, "ports", lambda: _ports(state, node))
@@ -107,6 +108,26 @@ def _reputation(state: StateDir, manifest: Manifest) -> tuple[str, bool]:
     return text if manifest.gossip.reputation else f"{text}; the manifest turns reputation off", True
 
 
+def _too_slow(state: StateDir, manifest: Manifest) -> list[Result]:
+    """A warning if a round that `init` timed here takes longer than the calendar's."""
+    from p2pfed.core.joining import needed_seconds
+    from p2pfed.runtime.enrolment import made_before
+    from p2pfed.store.credentials import load_member_key
+
+    try:
+        request = made_before(state.root / "join-request.json", load_member_key(state))
+    except P2PFedError:  # it is only a hint, and keys have a check of their own
+        return []
+    needed = needed_seconds(request, manifest.training.local_steps) if request else None
+    if manifest.calendar.free or needed is None or needed <= manifest.calendar.round_seconds:
+        return []
+    text = (
+        f"a round of training took {needed:.1f} s here when init timed it, and the calendar's take "
+        f"{manifest.calendar.round_seconds:g} s: this bank will skip rounds; ask the admins for longer ones"
+    )
+    return [Result("calendar", text, doubtful=True)]
+
+
 def _journals(folder: Path) -> tuple[str, bool]:
     nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
@@ -125,7 +146,7 @@ def _keys(state: StateDir) -> tuple[str, bool]:
 
 
 def _manifest(state: StateDir, node: NodeConfig) -> tuple[str, Manifest]:
-    from p2pfed.runtime.enrolment import blocked_ids, check_member, trusted_chain
+    from p2pfed.runtime.enrolment import blocked_ids, check_member, check_rounds, trusted_chain
     from p2pfed.store.credentials import load_member_key
 
     chain = trusted_chain(state)
@@ -133,6 +154,7 @@ def _manifest(state: StateDir, node: NodeConfig) -> tuple[str, Manifest]:
         raise NotPermitted("no manifest yet; `p2pfed join --manifest M --fingerprint F` stores it")
     manifest = chain[-1].manifest
     check_member(manifest, load_member_key(state), node, state)
+    check_rounds(manifest, node)
     blocked_ids(node.peers.blocklist, manifest)
     text = f"version {manifest.version} of {manifest.name}, {len(manifest.members)} members"
     left = (manifest.expires - time.time()) / DAY

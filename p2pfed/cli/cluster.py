@@ -21,7 +21,9 @@ Imbalance = Annotated[
 
 def run(
     nodes: Annotated[int, typer.Option(help="Banks, each a daemon of its own.")] = Default.nodes,
-    rounds: Annotated[int, typer.Option(help="Rounds of training and merging.")] = Default.rounds,
+    rounds: Annotated[int, typer.Option(help="Rounds of training and merging, of each cycle.")] = Default.rounds,
+    cycles: Annotated[int, typer.Option(help="Cycles of the calendar that banks run; 0 is none.")] = Default.cycles,
+    round_seconds: Annotated[float, typer.Option(help="Length of a calendar's round.")] = Default.round_seconds,
     data: Annotated[Path | None, typer.Option(help="CSV or Parquet file of payments; default generated ones.")] = None,
     label: Annotated[str, typer.Option(help="Its fraud column.")] = Default.label,
     drop: Annotated[str, typer.Option(help="Columns that are no features, such as customer_id,card_id.")] = "",
@@ -70,6 +72,8 @@ def run(
     options = Default(
         nodes=nodes,
         rounds=rounds,
+        cycles=cycles,
+        round_seconds=round_seconds,
         data=data,
         label=label,
         drop=names(drop),

@@ -22,6 +22,16 @@ from p2pfed.store.state_dir import StateDir
 STOP_SECONDS = 60
 POLL_SECONDS = 0.1
 PAGE = 1000
+STATES = {
+    "waiting": "waiting for the first cycle, the payments or a model",
+    "training": "training",
+    "listening": "listening: it trains and merges, and publishes nothing",
+    "resting": "resting until the next cycle",
+    "behind": "behind the others: it catches up, and publishes nothing",
+    "clock_off": "not training: this machine's clock is off",
+    "finished": "finished",
+}
+"""What `status` says of each state of LearningStatus."""
 
 
 def stop(config: ConfigPath = DEFAULT_CONFIG) -> None:
@@ -107,7 +117,6 @@ def _locked(state_dir: Path) -> bool:
 
 def _status_text(reply: dict[str, Any]) -> str:
     node, consortium, learning, own = reply["node"], reply["consortium"], reply["learning"], reply["self"]
-    rounds = f"{learning['round']} of {learning['rounds']}" if learning["rounds"] else str(learning["round"])
     lines = [
         f"{node['name']} ({node['id'][:7]}) is {reply['health']}, up {span(node['uptime_seconds'])}, "
         f"p2pfed {reply['version']}",
@@ -115,9 +124,9 @@ def _status_text(reply: dict[str, Any]) -> str:
         f"{consortium['expires_in_days']:.0f} days",
         f"members     {consortium['members']}: {consortium['alive']} alive, {consortium['suspect']} suspect, "
         f"{consortium['failed']} failed, {consortium['quarantined']} quarantined",
-        f"learning    {learning['state']}, round {rounds}, update {learning['seq']}, loss {_number(learning['loss'])}, "
-        f"{learning['merged_total']} merged, {learning['rejected_total']} rejected",
+        *_learning_lines(learning),
         *_metrics_lines(learning["metrics"]),
+        f"payments    {payments_text(learning['data'])}",
         f"trainer     {own['trainer']['state']}, {plural(own['trainer']['restarts'], 'restart')}",
         f"listening   peers {node['peer_address'] or 'none'}, admin {node['admin_address'] or 'socket only'}",
     ]
@@ -126,6 +135,56 @@ def _status_text(reply: dict[str, Any]) -> str:
         lines.append(f"{problem['severity']:<10}  {problem['code']}{subject}: {problem['message']}")
         lines += [f"            {problem['hint']}"] if problem["hint"] else []
     return "\n".join(lines)
+
+
+def _learning_lines(learning: dict[str, Any]) -> list[str]:
+    rounds = f"{learning['round']} of {learning['rounds']}" if learning["rounds"] else str(learning["round"])
+    lines = [
+        f"learning    {STATES[learning['state']]}, round {rounds}, update {learning['seq']}, "
+        f"loss {_number(learning['loss'])}, {learning['merged_total']} merged, {learning['rejected_total']} rejected"
+    ]
+    if learning["round_of_cycle"]:
+        lines.append(
+            f"cycle       {learning['cycle']}, round {learning['round_of_cycle']} of {learning['rounds_of_cycle']}"
+        )
+    if (last := learning["last_cycle"]) is not None:
+        lines.append(
+            f"last cycle  {last['cycle']}, {plural(last['trained'], 'round')} trained, ended {moment(last['ended'])}"
+        )
+    for n, row in enumerate(learning["next_cycles"]):
+        lines.append(f"{'' if n else 'next':<10}  cycle {row['cycle']} begins {moment(row['begins'])}")
+    if (serves := learning["serves"]) is not None:
+        lines.append(
+            f"serves      the model of cycle {serves['cycle']}, round {serves['round']}, AUPRC "
+            f"{_number(serves['auprc'])} on validation rows, since {moment(serves['since'])}"
+        )
+    return lines
+
+
+def payments_text(data: dict[str, Any]) -> str:
+    """What was last read of the payments, and when they are read next, as one line."""
+    if data["rows"] is None:
+        said = ["not read since this start"]
+    else:
+        said = [plural(data["rows"], "row"), plural(data["frauds"], "fraud")]
+    if data["immature"] is not None:
+        said.append(f"{data['immature']:,} immature")
+    if data["newest_payment"] is not None:
+        said.append(f"newest {moment(data['newest_payment'])}")
+    if data["read_at"] is not None:
+        said.append(f"read {moment(data['read_at'])}")
+    if data["read_seconds"] is not None:
+        said[-1] += f" in {data['read_seconds']:.1f} s"
+    if data["next_reading"] is not None:
+        said.append(f"read next {moment(data['next_reading'])}")
+    return ", ".join(said)
+
+
+def moment(seconds: float) -> str:
+    """A Unix time in UTC and, where that is another, in local time."""
+    utc = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+    local = time.localtime(seconds)
+    return f"{utc} ({time.strftime('%H:%M:%S', local)} here)" if local.tm_gmtoff else utc
 
 
 def _metrics_lines(metrics: dict[str, dict[str, Any]]) -> list[str]:

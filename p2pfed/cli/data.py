@@ -8,7 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from p2pfed.cli.terminal import DEFAULT_CONFIG, AsJson, ConfigPath, names, plural, read_config, show, table
+from p2pfed.cli.terminal import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigPath,
+    Force,
+    names,
+    plural,
+    read_config,
+    show,
+    table,
+    write_new,
+)
 from p2pfed.errors import UsageError
 
 Drop = Annotated[str, typer.Option(help="Columns that are no features, such as customer_id,card_id.")]
@@ -57,6 +68,7 @@ def describe(
     drop: Drop = "",
     time: Annotated[str | None, typer.Option(help="The payment-time column.")] = None,
     contract: Annotated[Path | None, typer.Option(help="Write a draft feature contract here.")] = None,
+    force: Force = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
@@ -73,19 +85,18 @@ def describe(
         source = files.named(file)
     reply = looking.describe(source, label, names(drop), time)
     if contract is not None:
-        _write_contract(contract, looking.propose_contract(source, label, names(drop), time), label)
+        _write_contract(contract, looking.propose_contract(source, label, names(drop), time), label, force)
     show(as_json, reply, _text(reply))
 
 
-def _write_contract(path: Path, columns: Any, label: str) -> None:
+def _write_contract(path: Path, columns: Any, label: str, force: bool) -> None:
     from p2pfed.core import record
     from p2pfed.core.contract import FeatureContract, Moments
     from p2pfed.runtime.enrolment import CONTRACT_CLIP
-    from p2pfed.store.state_dir import write_atomically
 
     # a draft: `consortium create` puts in the scaling that the banks' moments give
     draft = FeatureContract(tuple(columns), label, "local", Moments((), ()), CONTRACT_CLIP)
-    write_atomically(path, record.readable(draft), 0o644)
+    write_new(path, record.readable(draft), force)
 
 
 def _text(reply: dict[str, Any]) -> str:

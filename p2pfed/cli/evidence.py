@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from p2pfed.cli.daemon import client_of, state_dir_of
-from p2pfed.cli.terminal import DEFAULT_CONFIG, AsJson, ConfigPath, naming, plural, printable, read_file, show, table
+from p2pfed.cli.terminal import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigPath,
+    Force,
+    naming,
+    plural,
+    printable,
+    read_file,
+    show,
+    table,
+    write_new,
+)
 from p2pfed.errors import LocalFault, NotPermitted, UsageError
 
 if TYPE_CHECKING:
@@ -39,14 +51,14 @@ def export(
     proof: Proof,
     config: ConfigPath = DEFAULT_CONFIG,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file; default evidence-PROOF.json.")] = None,
+    force: Force = False,
 ) -> None:
     """Write a proof to a file, which anybody who has the consortium's manifest can verify."""
     from p2pfed.core import record
-    from p2pfed.store.state_dir import write_atomically
 
     row = _find(proof, config)
     path = out or Path(f"evidence-{row['proof'][:SHOWN]}.json")
-    write_atomically(path, record.canonical(row["document"]) + b"\n", 0o644)
+    write_new(path, record.canonical(row["document"]) + b"\n", force)
     print(f"wrote {path}; whoever has the manifest can check it: p2pfed evidence verify {path} --manifest MANIFEST")
 
 

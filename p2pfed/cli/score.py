@@ -37,6 +37,7 @@ def score(
     if sys.stderr.isatty():
         print("\r", end="", file=sys.stderr)
     text = f"scored {plural(done.rows, 'payment')}: {plural(done.alerts, 'alert')} above {done.threshold:.6g}, in {out}"
+    text += f"; by model {done.model}"
     if done.unscored:
         text += f"; {plural(done.unscored, 'row')} without a score, because a value is missing or infinite"
     show(as_json, asdict(done) | {"out": out}, text)

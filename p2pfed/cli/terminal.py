@@ -24,6 +24,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: section.key=value; repeatable."),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist and say something else.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
@@ -40,6 +41,15 @@ def read_file(path: Path, what: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: {what} cannot be read: {error.strerror}") from None
+
+
+def write_new(path: Path, data: bytes, force: bool) -> None:
+    """Write a file that everybody may read; raises UsageError if it exists and differs, unless `force`."""
+    from p2pfed.store.state_dir import write_atomically
+
+    if not force and path.exists() and path.read_bytes() != data:
+        raise UsageError(f"{path} exists and says something else: move it away, or replace it with --force")
+    write_atomically(path, data, 0o644)
 
 
 @contextmanager

@@ -241,7 +241,7 @@ def _config(
             seed=options.seed,
         ),
         learning=LearningSection(
-            rounds=options.rounds,
+            rounds=options.total_rounds,
             evaluate_every=options.evaluation_period,
             seed=seed,
             trainer_socket=spawner_socket(folder),
@@ -291,4 +291,4 @@ def _manifest(
     people = ("local cluster", requests, [Admin("launcher", admin.public_key.hex())], 1)
     agreed = (contract, model, options.policy(), gossip)
     manifest = enrolment.first_manifest(*people, *agreed, seed=options.seed, now=now, days=MANIFEST_DAYS)
-    return SignedManifest.unsigned(manifest).sign(admin)
+    return SignedManifest.unsigned(replace(manifest, calendar=options.calendar(now))).sign(admin)

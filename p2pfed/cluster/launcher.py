@@ -30,7 +30,7 @@ def run(options: ClusterOptions, cluster: LocalCluster, screen: Screen) -> RunFi
     begin = time.monotonic()
     with RunningCluster(cluster) as running:
         with screen:
-            _wait(running, options.rounds, screen)
+            _wait(running, options.total_rounds, screen, options.rounds if options.cycles else 0)
         wall = time.monotonic() - begin
         gathered = [_gather(running, bank) for bank in cluster.banks]
         screen.step("stopping the nodes")
@@ -39,7 +39,7 @@ def run(options: ClusterOptions, cluster: LocalCluster, screen: Screen) -> RunFi
     return RunFile(
         kind="cluster",
         seed=options.seed,
-        rounds=options.rounds,
+        rounds=options.total_rounds,
         wall_seconds=wall,
         versions=versions(),
         options=_plain_options(options),
@@ -49,12 +49,12 @@ def run(options: ClusterOptions, cluster: LocalCluster, screen: Screen) -> RunFi
     )
 
 
-def _wait(running: RunningCluster, rounds: int, screen: Screen) -> None:
-    """Until every node has done its rounds."""
+def _wait(running: RunningCluster, rounds: int, screen: Screen, per_cycle: int) -> None:
+    """Until every node has done its rounds, of which a cycle has `per_cycle`; 0 where there are no cycles."""
     done, last_news = -1, time.monotonic()
     while True:
         progress = running.progress()
-        screen.nodes(progress, rounds)
+        screen.nodes(progress, rounds, per_cycle)
         if all(node.finished for node in progress):
             return
         if (failing := next((node for node in progress if node.trouble), None)) is not None:
@@ -98,7 +98,7 @@ def history(name: str, events: list[dict[str, Any]]) -> list[HistoryPoint]:
             told.accepted(fields["bytes"])
         elif event["kind"] == "round_completed":
             told.completed(fields["round"], fields["loss"], fields["seconds"])
-        elif event["kind"] == "model_evaluated":
+        elif event["kind"] in ("model_evaluated", "model_promoted", "model_held"):
             told.evaluated(fields["round"], fields["metrics"].get("test", {}).get("auprc"))
     return told.points()
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from p2pfed import results
+from p2pfed.core.gossip.calendar import FREE, Calendar, calendar_problems
 from p2pfed.core.model import DEFAULT_HIDDEN, POSITIVE_WEIGHT_CAP, TrainingPolicy
 from p2pfed.errors import ConfigError, UsageError
 
 BASELINES = ("alone", "centralised", "fedavg")
+FIRST_CYCLE_SECONDS = 30.0
+"""From the founding to the first cycle, and a second more a bank: trainers import TensorFlow first."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,11 @@ class ClusterOptions:
     nodes: int = 4
     """Banks, each one a daemon of its own."""
     rounds: int = 40
+    """Of each cycle, where there are cycles."""
+    cycles: int = 0
+    """Cycles of the calendar that banks run; 0 lets rounds follow each other as fast as training goes."""
+    round_seconds: float = 10.0
+    """How long a round of the calendar takes."""
     data: Path | None = None
     """CSV or Parquet file of payments; `None` generates some."""
     label: str = "is_fraud"
@@ -83,11 +92,36 @@ class ClusterOptions:
             raise UsageError(f"--data {self.data}: there is no such file")
         if not 0 < self.test_share < 0.9:
             raise UsageError("--test-share lies between 0 and 0.9")
+        self._check_calendar()
         _ = self.graph, self.policy()
         self._check_attacks()
         self._check_partition()
         if self.json is not None:
             results.check_writable(self.json)
+
+    def _check_calendar(self) -> None:
+        if self.cycles < 0:
+            raise UsageError("--cycles is how many cycles of the calendar; 0 is none")
+        if not self.cycles:
+            return
+        if self.local_steps == 0:
+            raise UsageError("--local-steps 0, an epoch, has no fixed length; with --cycles say how many steps")
+        if self.round_interval:
+            raise UsageError("--round-interval is for rounds without a calendar; with --cycles say --round-seconds")
+        for problem in calendar_problems(self.calendar(0.0)):
+            raise UsageError(f"--cycles, --rounds, --round-seconds: {problem}")
+
+    def calendar(self, now: float) -> Calendar:
+        """The manifest's, founded at `now` (Unix seconds): cycles one after the other, or none."""
+        if not self.cycles:
+            return FREE
+        every = math.ceil(self.rounds * self.round_seconds)
+        return Calendar(math.ceil(now + FIRST_CYCLE_SECONDS + self.nodes), every, self.rounds, self.round_seconds)
+
+    @property
+    def total_rounds(self) -> int:
+        """Rounds of each bank in all."""
+        return self.rounds * max(self.cycles, 1)
 
     def _check_attacks(self) -> None:
         for kind, count in self.attacks:
@@ -125,7 +159,7 @@ class ClusterOptions:
     @property
     def evaluation_period(self) -> int:
         """Rounds between two evaluations of a node, at least 1."""
-        return self.evaluate_every or max(1, self.rounds // 10)
+        return self.evaluate_every or max(1, self.total_rounds // 10)
 
     def policy(self) -> TrainingPolicy:
         """The training policy of the manifest; raises UsageError where its numbers make no sense."""

@@ -52,8 +52,8 @@ class Screen:
         """Say what happens now."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def nodes(self, progress: Sequence[NodeProgress], rounds: int) -> None:
-        """Show how far the nodes are."""
+    def nodes(self, progress: Sequence[NodeProgress], rounds: int, per_cycle: int = 0) -> None:
+        """Show how far the nodes are of their `rounds` in all, `per_cycle` of them a cycle; 0 is no cycles."""
         if not self._addressed and all(node.address for node in progress):
             self._addressed = True
             self.step(
@@ -61,10 +61,12 @@ class Screen:
             )
         left = self._pace.seconds_left(sum(node.round for node in progress), rounds * len(progress))
         if self._live is not None:
-            self._live.update(_table(progress, rounds, left), refresh=True)
-        elif self._clock() - self._last_line >= LINE_SECONDS and (line := _line(progress, rounds, left)) != self._said:
-            self._last_line, self._said = self._clock(), line
-            self.step(line)
+            self._live.update(_table(progress, rounds, left, per_cycle), refresh=True)
+        elif self._clock() - self._last_line >= LINE_SECONDS:
+            line = _line(progress, rounds, left, per_cycle)
+            if line != self._said:
+                self._last_line, self._said = self._clock(), line
+                self.step(line)
 
     def __enter__(self) -> Screen:
         if self._console.is_terminal:
@@ -80,7 +82,7 @@ class Screen:
             self._live = None
 
 
-def _table(progress: Sequence[NodeProgress], rounds: int, left: float | None) -> Table:
+def _table(progress: Sequence[NodeProgress], rounds: int, left: float | None, per_cycle: int) -> Table:
     table = Table(caption=f"time left {minutes(left)} · Ctrl-C stops every process", caption_justify="left")
     for name in ("bank", "state"):
         table.add_column(name)
@@ -90,14 +92,14 @@ def _table(progress: Sequence[NodeProgress], rounds: int, left: float | None) ->
         table.add_row(
             node.name,
             node.state,
-            f"{node.round}/{rounds}",
+            place(node.round, per_cycle) if per_cycle else f"{node.round}/{rounds}",
             "-" if node.auprc is None else f"{node.auprc:.3f}",
             str(node.exchanged),
         )
     return table
 
 
-def _line(progress: Sequence[NodeProgress], rounds: int, left: float | None) -> str:
+def _line(progress: Sequence[NodeProgress], rounds: int, left: float | None, per_cycle: int) -> str:
     if not any(node.round for node in progress):
         up = sum(node.state != "starting" for node in progress)
         return f"{up} of {len(progress)} daemons are up and wait for their trainers, which import TensorFlow first"
@@ -105,8 +107,19 @@ def _line(progress: Sequence[NodeProgress], rounds: int, left: float | None) -> 
     known = [node.auprc for node in progress if node.auprc is not None]
     auprc = f"{sum(known) / len(known):.3f}" if known else "-"
     exchanged = sum(node.exchanged for node in progress)
-    rounds_done = f"{slowest}" if slowest == fastest else f"{slowest} to {fastest}"
-    return f"round {rounds_done} of {rounds} · mean AUPRC {auprc} · {exchanged} exchanges · time left {minutes(left)}"
+    done = place(slowest, per_cycle)
+    if fastest != slowest:
+        done += f" to {place(fastest, per_cycle)}"
+    done = f"{done} of {rounds // per_cycle} cycles" if per_cycle else f"round {done} of {rounds}"
+    return f"{done} · mean AUPRC {auprc} · {exchanged} exchanges · time left {minutes(left)}"
+
+
+def place(number: int, per_cycle: int) -> str:
+    """Where the round `number` of all is: the number itself, or cycle (from 1) and round where there are cycles."""
+    if not per_cycle:
+        return str(number)
+    cycle, before = divmod(max(number - 1, 0), per_cycle)
+    return f"cycle {cycle + 1} round {before + (number > 0)}"
 
 
 def minutes(seconds: float | None) -> str:

@@ -13,6 +13,7 @@ from functools import cached_property
 from p2pfed.core import record
 from p2pfed.core.contract import FeatureContract, Moments
 from p2pfed.core.fields import endpoints_problem, is_hex
+from p2pfed.core.gossip.calendar import FREE, MOST_CYCLES, Calendar, calendar_problems
 from p2pfed.core.identity import MANIFEST_DOMAIN, Signer, fingerprint, node_id, verify
 from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.payload import Encoding
@@ -103,6 +104,12 @@ class Manifest:
     contract: FeatureContract
     training: TrainingPolicy
     gossip: GossipPolicy
+    calendar: Calendar = FREE
+    """When members train."""
+    from_cycle: int = 0
+    """The cycle from which model, contract, training, merge rule and calendar of this version hold."""
+    generation_cycle: int = 0
+    """The cycle in which this generation of the model began: its learning rate counts from there."""
 
     # What follows from the fields is worked out once, for all nodes of a process that follow this manifest.
 
@@ -151,6 +158,8 @@ class JoinRequest:
     endpoints: tuple[str, ...]
     moments: Moments | None
     """The bank's own feature moments, once it has told `init` its data and the proposed contract."""
+    seconds_per_round: float | None = None
+    """What 100 steps of the default model took on the bank's machine and rows; None where `init` did not measure."""
 
 
 @dataclass(frozen=True)
@@ -248,6 +257,7 @@ def check_manifest(manifest: Manifest) -> None:
         *_version_problems(manifest),
         *_people_problems(manifest),
         *_policy_problems(manifest),
+        *_cycle_problems(manifest),
         *_model_problems(manifest),
     ]
     if problems:
@@ -330,7 +340,21 @@ def _policy_problems(manifest: Manifest) -> list[str]:
         (gossip.publish_min_frauds >= 0, "publish_min_frauds is negative"),
         (not wrong, wrong),
     ]
-    return [f"gossip: {problem}" for good, problem in rules if not good]
+    problems = [f"gossip: {problem}" for good, problem in rules if not good]
+    problems += [f"calendar: {problem}" for problem in calendar_problems(manifest.calendar)]
+    if not manifest.calendar.free and manifest.training.local_steps == 0:
+        problems.append("training: a round of a calendar needs local_steps, or banks with more rows train longer")
+    return problems
+
+
+def _cycle_problems(manifest: Manifest) -> list[str]:
+    """What the numbers of cycles contradict; whether they follow from the version before, `succession` says."""
+    start, generation, first = manifest.from_cycle, manifest.generation_cycle, manifest.calendar.first
+    if not 0 <= max(generation, first) <= start <= MOST_CYCLES or generation < 0:
+        return ["from_cycle is out of range, or the generation or the calendar begins in another cycle after it"]
+    if start and (manifest.version == 1 or manifest.calendar.free):
+        return ["from_cycle is 0 in version 1, and where there are no cycles"]
+    return []
 
 
 def _model_problems(manifest: Manifest) -> list[str]:

@@ -22,6 +22,7 @@ class Checkpoint:
     """
 
     round: int
+    """The newest round that was trained, a number of the calendar."""
     seq: int
     statement_digest: str
     """Digest of the newest own statement, which the next one names as `previous`."""
@@ -34,6 +35,8 @@ class Checkpoint:
     threshold: float | None
     model: str
     """`Manifest.model_digest` of vector and optimiser: another generation keeps only the sequence number."""
+    merged: int = 0
+    """The newest round whose models, or adopted ones, are in the vector; of free-running nodes as `round`."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +128,33 @@ class FetchManifest:
 
 
 @dataclass(frozen=True)
+class OpenTrainer:
+    """Start a trainer for `cycle`, which reads the bank's payments anew; ends in TrainerReady or ReadingRefused.
+
+    The one of an older cycle goes on until it is closed. With `accept` nothing that was read is refused.
+    """
+
+    cycle: int
+    accept: bool = False
+
+
+@dataclass(frozen=True)
+class CloseTrainer:
+    """End the trainers of `cycle` and of those before, and forget their jobs."""
+
+    cycle: int
+
+
+@dataclass(frozen=True)
 class StartTraining:
     """Train round `round` from `vector`; `optimiser` is empty where the trainer's own state goes on."""
 
     round: int
+    """A number of the calendar, counted from the beginning of the model's generation: the learning rate follows it."""
     vector: Vector
     optimiser: bytes
+    cycle: int = 0
+    """Whose trainer does it."""
 
 
 @dataclass(frozen=True)
@@ -139,16 +163,34 @@ class StartEvaluation:
 
     purpose: str
     vector: Vector
+    cycle: int = 0
+    """Whose trainer does it."""
+
+
+@dataclass(frozen=True)
+class KeptModel:
+    """A version of the model that serves, or served."""
+
+    round: int
+    """A number of the calendar."""
+    vector: Vector
+    threshold: float
+    metrics: dict[str, Metrics]
+    """By row set, when it was kept."""
+    since: float
+    """Unix seconds (wall) from which on it serves."""
+    cycle: int = 0
+    model: str = ""
+    """`Manifest.model_digest` of it: with one of another generation nothing is compared."""
 
 
 @dataclass(frozen=True)
 class KeepModel:
-    """Keep `vector` as the model the bank scores with: it has just been evaluated."""
+    """Score with `model` from now on, and keep it: it has just been evaluated."""
 
-    round: int
-    vector: Vector
-    threshold: float
-    metrics: dict[str, Metrics]
+    model: KeptModel
+    best: bool = True
+    """Whether it is the best version of the last 90 days as well."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +222,8 @@ Effect = (
     | ExchangeHeartbeats
     | SayHello
     | FetchManifest
+    | OpenTrainer
+    | CloseTrainer
     | StartTraining
     | StartEvaluation
     | KeepModel

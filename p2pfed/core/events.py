@@ -36,10 +36,85 @@ class Listening:
 
 @dataclass(frozen=True)
 class ModelAdopted:
-    """A late joiner took the coordinate median of `sources` members' models."""
+    """Who was behind, or joined late, took the coordinate median of its own and `sources` members' models.
+
+    The one step that no clip bounds.
+    """
 
     sources: int
     auprc: float | None
+    distance: float = 0.0
+    """From the model it had."""
+    round: int = 0
+
+
+@dataclass(frozen=True)
+class FellBehind:
+    """The others are rounds ahead: this node publishes nothing and judges nobody until it has caught up."""
+
+    merged: int
+    """The newest round that it took models of."""
+    round: int
+    """The round it is now."""
+
+
+@dataclass(frozen=True)
+class CaughtUp:
+    """This node is with the others again, by adopting or by merging."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class CycleBegun:
+    """A cycle of the calendar began."""
+
+    cycle: int
+    rounds: int
+    ends: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True)
+class CycleEnded:
+    """Its rounds are over: this node rests, unless the next cycle begins at once."""
+
+    cycle: int
+    trained: int
+    """Rounds that this node trained in it."""
+    next_begins: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True)
+class PaymentsRead:
+    """A trainer read the bank's payments for `cycle`."""
+
+    cycle: int
+    train_rows: int
+    train_frauds: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ModelPromoted:
+    """Another model serves from now on."""
+
+    round: int
+    cycle: int
+    metrics: dict[str, Metrics]
+    threshold: float
+    why: str
+
+
+@dataclass(frozen=True)
+class ModelHeld:
+    """What serves stays: the model of `round` is worse."""
+
+    round: int
+    cycle: int
+    metrics: dict[str, Metrics]
+    why: str
 
 
 @dataclass(frozen=True)
@@ -105,7 +180,7 @@ class PeerBenched:
 
 @dataclass(frozen=True)
 class RoundCompleted:
-    """Trained, published and merged once."""
+    """Trained, published and merged once. With a calendar its merge may have come without training."""
 
     round: int
     seq: int
@@ -159,6 +234,13 @@ Event = (
     | TrainingAlone
     | Listening
     | ModelAdopted
+    | FellBehind
+    | CaughtUp
+    | CycleBegun
+    | CycleEnded
+    | PaymentsRead
+    | ModelPromoted
+    | ModelHeld
     | PeerChanged
     | UpdateAccepted
     | UpdateRefused

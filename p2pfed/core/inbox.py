@@ -7,8 +7,8 @@ a large consortium most are old, and averaging many old models in costs more tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 
 from p2pfed.core.messages import ModelUpdate
@@ -23,6 +23,8 @@ class Slot:
 
     update: ModelUpdate
     arrived_merge: int
+    relayed: bool = False
+    """Whether another member than its sender handed it over."""
 
 
 class Inbox:
@@ -52,7 +54,7 @@ class Inbox:
         risen, self._risen = self._risen, {}
         return risen
 
-    def offer(self, update: ModelUpdate, now_merge: int) -> tuple[Verdict, Reason | None]:
+    def offer(self, update: ModelUpdate, now_merge: int, relayed: bool = False) -> tuple[Verdict, Reason | None]:
         """Admit a verified update into its sender's slot, or say why not; `now_merge` counts this node's merges."""
         reason = self._refusal(update)
         if reason is not None:
@@ -60,13 +62,25 @@ class Inbox:
         sender = update.statement.sender
         self._marks[sender] = self._risen[sender] = (update.statement.seq, update.digest)
         self._slots.pop(sender, None)
-        self._slots[sender] = Slot(update, now_merge)
+        self._slots[sender] = Slot(update, now_merge, relayed)
         self._lost.discard(sender)
         return Verdict.ACCEPT, None
 
     def fresh(self, allowed: Callable[[NodeId], bool], most: int | None = None) -> list[Slot]:
         """The slots of `allowed` members, those that arrived last first; the first `most` of them."""
         return list(islice((slot for member, slot in reversed(self._slots.items()) if allowed(member)), most))
+
+    def postpone(self, members: Iterable[NodeId], to_merge: int) -> None:
+        """Take the updates of `members`, which no merge has used yet, for ones that will have come by `to_merge`."""
+        for member in members:
+            self._slots[member] = replace(self._slots[member], arrived_merge=to_merge)
+
+    def keep(self, most: int) -> list[NodeId]:
+        """Forget all but the `most` slots that arrived last, and answer whose they were."""
+        old = list(islice(self._slots, max(len(self._slots) - most, 0)))
+        for member in old:
+            del self._slots[member]
+        return old
 
     def expire(self, now_merge: int) -> list[NodeId]:
         """Forget the slots of so many merges ago, and answer whose they were."""

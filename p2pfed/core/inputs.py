@@ -25,6 +25,32 @@ class TrainerReady:
     train_frauds: int
     probe: Probe | None = None
     """Rows to look at others' models with."""
+    cycle: int = 0
+    """The cycle that `OpenTrainer` named."""
+
+
+@dataclass(frozen=True)
+class ReadingRefused:
+    """What the trainer of `cycle` read does not look like this bank's payments; it trains on none of it."""
+
+    cycle: int
+    why: str
+    """Which numbers, one sentence."""
+
+
+@dataclass(frozen=True)
+class ReadingFailed:
+    """The source of payments could not be read for `cycle`; the interpreter tries again and again."""
+
+    cycle: int
+    why: str
+
+
+@dataclass(frozen=True)
+class RefreshAsked:
+    """The operator wants the payments read anew; with `accept` also if they look wrong."""
+
+    accept: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +100,8 @@ class HelloReceived:
     """`hello.member` answered our hello."""
 
     hello: Hello
+    round_trip: float = 0.0
+    """Seconds from the question to the answer."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +130,7 @@ class TrainingFinished:
     """The trainer did the round's local steps; `vector` is what came of them, not merged with anything."""
 
     round: int
+    """As `StartTraining` named it."""
     vector: Vector
     optimiser: bytes
     """The optimiser's state, opaque, for the checkpoint."""
@@ -125,6 +154,7 @@ class TrainerLost:
     """The trainer died or hung; the interpreter restarts it and will send TrainerReady again."""
 
     error: str
+    cycle: int = 0
 
 
 @dataclass(frozen=True)
@@ -181,6 +211,9 @@ class StopRequested:
 Input = (
     Started
     | TrainerReady
+    | ReadingRefused
+    | ReadingFailed
+    | RefreshAsked
     | TimerFired
     | UpdateReceived
     | PullEnded

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from p2pfed.core import record
 from p2pfed.core.consortium import JoinRequest, ManifestError, Member, member_problems
 from p2pfed.core.identity import JOIN_DOMAIN, Signer, fingerprint, verify
+from p2pfed.core.model import DEFAULT_TRAINING
+from p2pfed.core.types import DAY
 
 MAX_JOIN_REQUEST = 256 * 1024
 """A join request file, in bytes: moments of some thousand columns."""
+
+MEASURED_STEPS = DEFAULT_TRAINING.local_steps
+"""Optimiser steps of the default model that `JoinRequest.seconds_per_round` is the time of."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,11 @@ def as_member(request: JoinRequest) -> Member:
     return Member(request.name, request.key, (request.certificate,), request.endpoints)
 
 
+def needed_seconds(request: JoinRequest, local_steps: int) -> float | None:
+    """Seconds that the bank trains for `local_steps`, by what it measured; None if it did not."""
+    return None if request.seconds_per_round is None else request.seconds_per_round * local_steps / MEASURED_STEPS
+
+
 def _body(request: JoinRequest) -> bytes:
     try:
         return record.canonical(record.build(JoinRequest, record.plain(request)))
@@ -72,5 +82,9 @@ def _check(request: JoinRequest) -> None:
         problems.append("moments: as many deviations as means are needed")
     if moments is not None and any(d < 0 for d in moments.deviations):
         problems.append("moments: a deviation is negative")
+    if request.seconds_per_round is not None and not 0 < request.seconds_per_round <= DAY:
+        problems.append(
+            f"seconds_per_round is {request.seconds_per_round:g}: a round takes some time, and less than a day"
+        )
     if problems:
         raise ManifestError(*problems)

@@ -159,6 +159,11 @@ class PeerTable:
         """Whether silence is more likely this node's fault: a late loop lately, or failing with nearly everybody."""
         if self._lagged_at is not None and now - self._lagged_at <= GAP_PERIODS * self._period:
             return True
+        return self.cut_off
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether exchanges fail with nearly everybody."""
         enough = len(self._outcomes) >= ENOUGH_FAILURES or self._failures_in_a_row >= ENOUGH_FAILURES
         return enough and self._others >= 2 and sum(self._outcomes.values()) < HEALTHY_SHARE * len(self._outcomes)
 

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from p2pfed.core.aggregation import AggregationRule, Candidate, SeesLoss, rule_from_name
+import numpy as np
+
+from p2pfed.core.aggregation import (
+    AggregationRule,
+    Candidate,
+    KnowsTraining,
+    SeesLoss,
+    coordinate_median,
+    rule_from_name,
+)
 from p2pfed.core.consortium import Manifest
 from p2pfed.core.effects import Effect, Emit
+from p2pfed.core.inbox import Slot
 from p2pfed.core.momentum import Momentum
 from p2pfed.core.problems import Problems
 from p2pfed.core.reputation import Reputation
 from p2pfed.core.types import NodeId
 from p2pfed.core.updates import Updates
 from p2pfed.core.weights import Vector
+
+STRIDE = 4.0
+"""Times as far as a round of training: so far a round brings who was away back to the others."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +52,11 @@ class Merging:
         self.count = 0
 
     def rest(self) -> None:
-        """After an absence what moved the node before says nothing of now."""
+        """After an absence what moved the node before, and how far, says nothing of now."""
         self._momentum = Momentum()
+        if isinstance(self.rule, KnowsTraining):
+            self.rule.forget_training()
+        self._reputation.yardstick.forget_training()
 
     def note_training(self, begun: Vector, trained: Vector) -> None:
         """Learn how far a round of local training moves this node."""
@@ -47,12 +64,39 @@ class Merging:
         if self._judging:
             self._reputation.yardstick.note_training(begun, trained)
 
-    def end_round(self, begun: Vector, trained: Vector, rows: int) -> Merge:
-        """Merge into what a round made of `begun`, and let half the usual movement go on."""
-        candidates = self._momentum.ahead(trained, self._updates.candidates(self.count))
-        merged = self._merge(trained, rows, candidates)
+    def end_round(
+        self,
+        begun: Vector,
+        trained: Vector,
+        rows: int,
+        own: int | None = None,
+        judge: bool = True,
+        any_round: bool = False,
+    ) -> Merge:
+        """Merge into what a round made of `begun`, and let half the usual movement go on.
+
+        `own` is the calendar's round of `trained`, None of free-running nodes. Who is behind the others does not
+        `judge`, and may take their models of `any_round`, clipped.
+        """
+        candidates = self._momentum.ahead(trained, self._updates.candidates(self.count, own, any_round))
+        merged = self._merge(trained, rows, candidates, judge)
         vector = self._momentum.push(begun, merged.vector, merged=bool(merged.members))
         return Merge(vector, merged.members, merged.displacement, merged.effects)
+
+    def approach(self, own: Vector, slots: Sequence[Slot]) -> Merge:
+        """Move `own` towards the coordinate median of the models in `slots`, by `STRIDE` at most.
+
+        For who was away, and judges nobody: to the merge rule many models that agree look like copies of one.
+        """
+        vectors = [slot.update.vector for slot in slots]
+        members = tuple(slot.update.statement.sender for slot in slots)
+        apart = coordinate_median(vectors) - own
+        length = float(np.linalg.norm(apart))
+        share = min(1.0, STRIDE * self._reputation.yardstick.unit(own) / max(length, 1e-12))
+        self._updates.inbox.postpone([s for s in members if self._updates.fresh(s, self.count)], self.count + 1)
+        self.count += 1
+        vector = own + np.float32(share) * apart
+        return Merge(vector, members, share * length, self._updates.expire(self.count))
 
     def outside_rounds(self, own: Vector, rows: int) -> Merge:
         """Merge what has arrived as it is."""
@@ -63,14 +107,17 @@ class Merging:
         """Whether a model waits that no merge has seen."""
         return any(slot.arrived_merge == self.count for slot in self._updates.slots(1))
 
-    def _merge(self, own: Vector, rows: int, candidates: list[Candidate]) -> Merge:
+    def _merge(self, own: Vector, rows: int, candidates: list[Candidate], judge: bool = True) -> Merge:
         if not candidates:
             return Merge(own, (), 0.0, [])
         effects: list[Effect] = []
-        if self._judging:
+        if self._judging and judge:
             judged = self._reputation.judge(own, rows, candidates)
             candidates = judged.candidates
             effects = [*map(Emit, judged.changes), *self._doubt(judged.odd)]
+        elif self._judging:
+            candidates = self._reputation.trusted(candidates)
+            self._updates.inbox.postpone([c.member for c in candidates if c.waited == 0], self.count + 1)
         self.count += 1
         effects += self._updates.expire(self.count)
         if not candidates:

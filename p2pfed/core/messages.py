@@ -33,12 +33,15 @@ class Statement:
     previous: str
     """SHA-256 (hex) of the sender's statement before this one; empty for the first."""
     round: int
-    """Model age: local rounds behind these weights. Claimed by the sender, so it may only lower a weight."""
+    """The round of `cycle`, from 1; of free-running nodes the local rounds behind these weights. Only `seq` orders
+    statements: cycle and round may go down with a clock that was wrong."""
     rows: int
     """Training rows before resampling, rounded to a power of two."""
     encoding: Encoding
     payload_length: int
     payload_sha256: str
+    cycle: int = 0
+    """The calendar's cycle in which these weights were trained; 0 of free-running nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,9 @@ class Heartbeat:
     protocol_min: int
     protocol_max: int
     software: str
+    cycle: int = 0
+    round: int = 0
+    """Cycle and round of the newest update, as its statement names them; 0 and 0 are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +161,8 @@ class Hello:
     software: str
     your_newest_seq: int
     """The newest update of the asking member that the answering one holds: a restored backup learns what it forgot."""
+    wall: float = 0.0
+    """What the answering member's clock shows, Unix seconds."""
 
 
 @dataclass(frozen=True)

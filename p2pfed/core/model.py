@@ -14,6 +14,8 @@ from p2pfed.core.weights import ModelSchema, TensorSpec, Weights
 
 DEFAULT_HIDDEN: dict[str, tuple[int, ...]] = {"mlp": (64, 32), "autoencoder": (16, 8, 4, 8, 16)}
 """Sizes of the hidden layers by kind of model, where a founder names none."""
+DEFAULT_DROPOUT = 0.2
+"""As `DEFAULT_HIDDEN`."""
 POSITIVE_WEIGHT_CAP = 10.0
 """The policy's `positive_weight_cap` in every consortium that the command line founds."""
 
@@ -91,3 +93,7 @@ class TrainingPolicy:
     def rate(self, round_number: int) -> float:
         """The learning rate of round `round_number`, counted from 1."""
         return self.learning_rate / 5.0 ** sum(round_number > r for r in self.decay_rounds)
+
+
+DEFAULT_TRAINING = TrainingPolicy(100, 256, 2e-3, (), "class_weight", POSITIVE_WEIGHT_CAP)
+"""What founders get who choose nothing, and what `p2pfed init` measures."""

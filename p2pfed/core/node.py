@@ -14,8 +14,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from p2pfed.core.consortium import Manifest
-from p2pfed.core.effects import Effect, Emit, Halt, Pull, Save
-from p2pfed.core.events import NodeStarted, UpdateRefused
+from p2pfed.core.effects import CloseTrainer, Effect, Emit, Halt, Pull, Save, SetTimer
+from p2pfed.core.events import NodeStarted, StandingChanged, UpdateRefused
+from p2pfed.core.gossip.calendar import MOST_CYCLES
+from p2pfed.core.gossip.clocks import Clocks
+from p2pfed.core.gossip.cycles import Cycles
+from p2pfed.core.gossip.own import OwnModel
+from p2pfed.core.gossip.restoring import Restoring
 from p2pfed.core.identity import Signer, node_id
 from p2pfed.core.inputs import (
     BlocklistChanged,
@@ -30,6 +35,9 @@ from p2pfed.core.inputs import (
     Offended,
     Pardoned,
     PullEnded,
+    ReadingFailed,
+    ReadingRefused,
+    RefreshAsked,
     Started,
     StopRequested,
     TimerFired,
@@ -42,17 +50,22 @@ from p2pfed.core.inputs import (
 )
 from p2pfed.core.membership import PeerTable
 from p2pfed.core.messages import HeartbeatTable, Hello
+from p2pfed.core.phase import Phase
 from p2pfed.core.presence import Presence
-from p2pfed.core.problems import Problems
+from p2pfed.core.problems import Problems, removed, restart_needed
 from p2pfed.core.reputation import Reputation
-from p2pfed.core.rounds import Phase, Rounds
+from p2pfed.core.rounds import Rounds
 from p2pfed.core.settings import Memory, NodeSettings
+from p2pfed.core.succession import InForce, changes_training
 from p2pfed.core.types import NodeId, Reason, Verdict, short
 from p2pfed.core.updates import Updates
 from p2pfed.core.witness import Witness
 
 HELLO_JUMP = 2**32
 """By so much one hello may raise the sequence number: a member may lie, and sequence numbers must never run out."""
+
+CLOCK_PERIODS = 6
+"""Heartbeats between two looks at a member's clock."""
 
 SKIPS_KEPT = 64
 """Runs of skipped sequence numbers that are remembered; whoever named the last of them is asked for proof at once."""
@@ -62,9 +75,17 @@ class GossipNode:
     """All decisions of one member. Attributes are for reading; only `handle` changes them."""
 
     def __init__(
-        self, signer: Signer, manifest: Manifest, settings: NodeSettings, memory: Memory, rng: np.random.Generator
+        self,
+        signer: Signer,
+        manifest: Manifest,
+        settings: NodeSettings,
+        memory: Memory,
+        rng: np.random.Generator,
+        force: InForce | None = None,
     ) -> None:
+        """`force` is what `manifest` was taken from, where other versions wait for their cycle or have just ended."""
         self.me = node_id(signer.public_key)
+        self.force = InForce(manifest) if force is None else force
         self.manifest = manifest
         self.members = manifest.by_id
         self.problems = Problems()
@@ -78,16 +99,25 @@ class GossipNode:
             epochs=manifest.training.local_steps == 0,
         )
         self.reputation.restore(memory.scales, memory.peers)
+        self._renewed = self.reputation.begin_anew(manifest.model) if memory.outdated(manifest.model_digest) else []
         self.reputation.follow(manifest.roster.ids)
         self.witness = Witness(self.me, manifest, memory.proofs, self.reputation, self.problems)
         self.presence = Presence(signer, manifest, settings, memory.epoch, self.peers, self.problems, self.witness, rng)
         self.updates = Updates(self.me, manifest, memory, self.peers, self.reputation, rng)
-        self.rounds = Rounds(
+        learns = Rounds if manifest.calendar.free else Cycles
+        self.rounds: OwnModel = learns(
             signer, manifest, settings, memory, self.peers, self.updates, self.reputation, self.problems
         )
+        self.rounds.expect(self.force.coming)
+        self.restoring, self.clocks = Restoring(), Clocks()
         self._skipped: deque[range] = deque(maxlen=SKIPS_KEPT)
         """Sequence numbers that others named before this node came to sign them: it never will."""
+        self._forgiven = memory.pardoned
         self._answered = 0
+        self._wall = 0.0
+        """What the machine's clock showed with the newest input."""
+        self.removed = False
+        """Whether the newest manifest lists this node no more."""
 
     # --- what an interpreter may ask without an input -----------------------------------------------------------------
 
@@ -101,9 +131,9 @@ class GossipNode:
         self._answered += 1
         return self.presence.testify(self._answers_rng, self._answered)
 
-    def hello(self, asking: NodeId) -> Hello:
-        """The answer to `asking`'s hello."""
-        return self.presence.hello(self.updates.inbox.newest_seq(asking))
+    def hello(self, asking: NodeId, wall: float) -> Hello:
+        """The answer to `asking`'s hello; `wall` is what this node's clock shows."""
+        return self.presence.hello(self.updates.inbox.newest_seq(asking), wall)
 
     def serve(self, asking: NodeId, member: NodeId, frame: bytes) -> bytes:
         """The answer to `asking`'s pull for an update of `member`, whose newest frame is `frame`: just that."""
@@ -121,50 +151,93 @@ class GossipNode:
                 return True
             case TimerFired("close"):
                 return self.rounds.phase is Phase.CLOSING
+            case TimerFired("round"):
+                return not self.manifest.calendar.free
             case TimerFired("catch_up" | "adoption") | UpdateReceived() | PullEnded() | Offended():
-                return self.rounds.phase in (Phase.CATCHING_UP, Phase.MEETING)
+                return self.rounds.catching_up
+            case HeartbeatsReceived() | TrainerReady():
+                return not self.manifest.calendar.free and self.rounds.catching_up
         return False
 
     # --- the function -------------------------------------------------------------------------------------------------
 
-    def handle(self, given: Input, now: float) -> list[Effect]:
-        """Take one input at time `now` (seconds, never falling) and say what to do, in order."""
+    def handle(self, given: Input, now: float, wall: float | None = None) -> list[Effect]:
+        """Take one input at time `now` (seconds, never falling) and say what to do, in order.
+
+        Timers follow `now`. `wall` is what the machine's clock shows (Unix seconds), which may be set at any time:
+        rounds of the calendar follow it. Without it the clock shows `now`.
+        """
         if self.rounds.phase is Phase.STOPPED:
             return []
-        return self._HANDLERS[type(given)](self, given, now)
+        self._wall = now if wall is None else wall
+        if self.removed:
+            return self._stop(given, now) if isinstance(given, StopRequested) else []
+        force = self.force if self.rounds.clock_off else self.force.at(self._wall)
+        effects = self._use(force, now) if force is not self.force else []
+        return effects + self._HANDLERS[type(given)](self, given, now)
 
     def _started(self, _: Started, now: float) -> list[Effect]:
         effects: list[Effect] = [Emit(NodeStarted(self.rounds.round, len(self.members)))]
-        effects += self.rounds.started(now)
+        why = "judged before there was a calendar"
+        effects += [Emit(StandingChanged(m, "quarantined", "trusted", why, {})) for m in self._forgiven]
+        effects += [Save(peers=self.reputation.changed_records()), *map(Emit, self._renewed)] if self._renewed else []
+        effects += self.rounds.started(now, self._wall)
         effects += [*self.updates.published(), *self.witness.started()]
-        return [*effects, *self.presence.greet(now), *self._beat(now)]
+        look_again = SetTimer("restored", self.restoring.begin(now))
+        return [*effects, *self._restored(now), look_again, *self._beat(now)]
 
     def _timer_fired(self, timer: TimerFired, now: float) -> list[Effect]:
-        return self._beat(now) if timer.name == "heartbeat" else self.rounds.timer_fired(timer.name, now)
+        if timer.name == "heartbeat":
+            return self._beat(now)
+        if timer.name == "restored":
+            return self._restored(now)
+        return self.rounds.timer_fired(timer.name, now, self._wall)
+
+    def _restored(self, now: float) -> list[Effect]:
+        """Begin to publish, once others have said what they hold of this node."""
+        if not self.rounds.mute:
+            return []
+        askable = (m for m in self.manifest.roster.ids if self.peers.welcome(m) and self.peers.endpoints(m))
+        return [] if self.restoring.waiting(askable, now) else self.rounds.speak()
 
     def _beat(self, now: float) -> list[Effect]:
         if self.presence.absent(now):
             self.rounds.note_absence()
-        return self.presence.beat(self.rounds.seq, now)
+        effects = [] if self.manifest.calendar.free else self._watch_clocks(now)
+        effects += self.presence.beat(self.rounds.seq, self.rounds.published, now, self._wall)
+        effects += self.rounds.beaten(now, self._wall)
+        if self.rounds.mute:
+            effects += [*self._restored(now), *self.presence.greet(self.restoring.answerers, now)]
+        return effects
+
+    def _watch_clocks(self, now: float) -> list[Effect]:
+        """Compare this node's clock with the others', and ask one what it shows now."""
+        most = self.manifest.calendar.round_seconds
+        self.rounds.clock_off, effects = self.clocks.watch(most, self.problems, now, self._wall)
+        asked = [] if self.presence.beats % CLOCK_PERIODS else self.presence.ask_time(now)
+        return [*asked, *effects]
 
     def _heartbeats_received(self, got: HeartbeatsReceived, now: float) -> list[Effect]:
         effects = [*self.presence.heard(got, now), *self.witness.heard(got.table)]
         for head in got.table.heads:
             if head.statement.sender == self.me:
                 effects += self._own_update(head.statement.seq, got.via)
-        return [*effects, *self.rounds.adopt(now)] if got.answered else effects
+        return [*effects, *self.rounds.met(now, self._wall)] if got.answered else effects
 
     def _hello_received(self, got: HelloReceived, now: float) -> list[Effect]:
         witness, seq = got.hello.member, got.hello.your_newest_seq
         if seq > self.rounds.seq + HELLO_JUMP:
             return self._offended(Offended(witness, Reason.MALFORMED, f"it claims to hold update {seq} of us"), now)
         self.peers.succeeded(witness, now)
+        self.clocks.read(witness, got.hello.wall, got.round_trip, now, self._wall)
+        self.restoring.answered(witness, now)
         newest = self.rounds.seq
-        if seq <= newest:
-            return []
-        # a mere claim costs numbers, of which there are enough; whether it is true our own signature must say
-        self._skip_to(seq)
-        return [Pull(witness, self.peers.endpoints(witness), self.me, newest)]
+        effects: list[Effect] = []
+        if seq > newest:
+            # a mere claim costs numbers, of which there are enough; whether it is true our own signature must say
+            self._skip_to(seq)
+            effects = [Pull(witness, self.peers.endpoints(witness), self.me, newest)]
+        return [*effects, *self._restored(now)]
 
     def _skip_to(self, seq: int) -> None:
         """Never sign a sequence number again that somebody may have seen."""
@@ -191,10 +264,12 @@ class GossipNode:
             self.peers.succeeded(got.via, now)
         if statement.sender == self.me:
             effects = self._own_update(statement.seq, got.via)
+        elif statement.model != self.manifest.model_digest:  # it was opened before the model changed
+            effects = [Emit(UpdateRefused(statement.sender, got.via, Reason.OTHER_GENERATION, ""))]
         else:
             effects = self.witness.given(got.update)
             effects += self.updates.offer(got, self.rounds.merging.count, now)
-        return [*effects, *self.rounds.pulls_ended(now)]
+        return [*effects, *self.rounds.pulls_ended(now, self._wall)]
 
     def _pull_ended(self, got: PullEnded, now: float) -> list[Effect]:
         self.updates.ended(got.peer, got.member)
@@ -203,7 +278,7 @@ class GossipNode:
             effects = self.presence.failed(got.peer, got.error, now)
         else:
             self.peers.succeeded(got.peer, now)
-        return [*effects, *self.rounds.pulls_ended(now)]
+        return [*effects, *self.rounds.pulls_ended(now, self._wall)]
 
     def _exchange_failed(self, got: ExchangeFailed, now: float) -> list[Effect]:
         return self.presence.failed(got.peer, got.error, now)
@@ -217,7 +292,7 @@ class GossipNode:
             effects += self.presence.failed(got.peer, got.reason.sentence, now)
         if got.pulled is not None:
             self.updates.ended(got.peer, got.pulled)
-            effects += self.rounds.pulls_ended(now)
+            effects += self.rounds.pulls_ended(now, self._wall)
         return effects
 
     def _endpoint_found(self, got: EndpointFound, now: float) -> list[Effect]:
@@ -226,16 +301,25 @@ class GossipNode:
         return self.presence.found(got.member, got.endpoint, now)
 
     def _trainer_ready(self, got: TrainerReady, now: float) -> list[Effect]:
-        return self.rounds.trainer_ready(got, now)
+        return self.rounds.trainer_ready(got, now, self._wall)
 
     def _training_finished(self, got: TrainingFinished, now: float) -> list[Effect]:
-        return self.rounds.training_finished(got, now)
+        return self.rounds.training_finished(got, now, self._wall)
 
     def _evaluation_finished(self, got: EvaluationFinished, now: float) -> list[Effect]:
-        return self.rounds.evaluation_finished(got, now)
+        return self.rounds.evaluation_finished(got, now, self._wall)
 
     def _trainer_lost(self, got: TrainerLost, now: float) -> list[Effect]:
-        return self.rounds.trainer_lost(got)
+        return self.rounds.trainer_lost(got, now)
+
+    def _reading_refused(self, got: ReadingRefused, now: float) -> list[Effect]:
+        return self.rounds.reading_refused(got)
+
+    def _reading_failed(self, got: ReadingFailed, now: float) -> list[Effect]:
+        return self.rounds.reading_failed(got, now)
+
+    def _refresh_asked(self, got: RefreshAsked, now: float) -> list[Effect]:
+        return self.rounds.refresh_asked(got, now, self._wall)
 
     def _loop_lagged(self, got: LoopLagged, now: float) -> list[Effect]:
         self.peers.lagged(got.seconds, now)
@@ -251,21 +335,31 @@ class GossipNode:
         return [Save(peers=self.reputation.changed_records()), *cleared, *map(Emit, changes)]
 
     def _manifest_changed(self, got: ManifestChanged, now: float) -> list[Effect]:
-        new, old = got.manifest, self.manifest
+        if self.me not in got.manifest.by_id:
+            return self._leave(got.manifest)
+        effects = self._use(self.force.followed(got.manifest).at(self._wall), now)
+        return [*effects, *self.problems.clear("MANIFEST_REFUSED")]
+
+    def _use(self, force: InForce, now: float) -> list[Effect]:
+        """Follow the newest version's members; train otherwise if its cycle has begun."""
+        old, new, self.force = self.manifest, force.manifest, force
         self.manifest, self.members = new, new.by_id
         self.presence.follow(new)
         self.updates.follow(new)
         self.reputation.follow(new.roster.ids)
-        effects = [*self.witness.follow(new), *self.problems.clear("MANIFEST_REFUSED")]
-        if (new.model_digest, new.gossip.rule) == (old.model_digest, old.gossip.rule):
-            self.rounds.manifest = new
-            return effects
-        return effects + self.problems.raise_(
-            "RESTART_NEEDED",
-            "error",
-            f"manifest {new.version} changes the model or the merge rule",
-            "restart the daemon to train under the new version",
-        )
+        effects = self.witness.follow(new)
+        if changes_training(old, new):
+            self.rounds, switched = self.rounds.switch(new, now, self._wall)
+            effects += switched
+        self.rounds.manifest = new
+        self.rounds.expect(force.coming)
+        waits = new.calendar.free and force.coming is not None
+        return effects + (restart_needed(self.problems, new.version) if waits else [])
+
+    def _leave(self, new: Manifest) -> list[Effect]:
+        """The admins removed this bank: it trains and asks no more, and the daemon says so until it is stopped."""
+        self.removed, self.rounds.phase = True, Phase.FINISHED
+        return [CloseTrainer(MOST_CYCLES), *removed(self.problems, new.version)]
 
     def _trouble_seen(self, got: TroubleSeen, now: float) -> list[Effect]:
         return self.problems.raise_(got.code, "warning", got.message, got.hint, got.subject)
@@ -275,7 +369,9 @@ class GossipNode:
 
     def _stop(self, _: StopRequested, now: float) -> list[Effect]:
         self.rounds.phase = Phase.STOPPED
-        return [*self.presence.leave(self.rounds.seq, now), Halt()]
+        if self.removed:  # nobody would listen to a good-bye
+            return [Halt()]
+        return [*self.presence.leave(self.rounds.seq, self.rounds.published, now), Halt()]
 
     _HANDLERS: ClassVar[dict[type, Callable[[GossipNode, Any, float], list[Effect]]]] = {
         Started: _started,
@@ -291,6 +387,9 @@ class GossipNode:
         TrainingFinished: _training_finished,
         EvaluationFinished: _evaluation_finished,
         TrainerLost: _trainer_lost,
+        ReadingRefused: _reading_refused,
+        ReadingFailed: _reading_failed,
+        RefreshAsked: _refresh_asked,
         LoopLagged: _loop_lagged,
         BlocklistChanged: _blocklist_changed,
         Pardoned: _pardoned,

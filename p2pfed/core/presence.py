@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import UTC, datetime
 from functools import cached_property
 
 import numpy as np
@@ -24,7 +26,7 @@ from p2pfed.core.messages import (
 from p2pfed.core.problems import Problems
 from p2pfed.core.sampling import draw
 from p2pfed.core.settings import NodeSettings
-from p2pfed.core.types import NodeId
+from p2pfed.core.types import DAY, NodeId
 from p2pfed.core.wire import seal_heartbeat
 from p2pfed.core.witness import Witness
 
@@ -36,6 +38,9 @@ MANIFEST_PERIODS = 6
 """A member whose newer manifest did not come, or did not follow from ours, is asked for it again after so many."""
 ABSENT_PERIODS = 15
 """A node whose own heartbeat is late by so many periods was away."""
+
+EXPIRY_WARNING = 30 * DAY
+"""Seconds before a manifest expires from which on operators are told."""
 
 
 class Presence:
@@ -65,7 +70,7 @@ class Presence:
     @cached_property
     def row(self) -> SignedHeartbeat:
         """The own row as it is told to others: before the first beat one that knows of no update."""
-        return self._seal(seq=0, leaving=False)
+        return self._seal(0, (0, 0), leaving=False)
 
     def follow(self, manifest: Manifest) -> None:
         """Take members and their endpoints from `manifest`."""
@@ -73,7 +78,7 @@ class Presence:
         self._ask_again: dict[NodeId, float] = {}
         self._peers.follow(manifest.roster)
 
-    def _seal(self, seq: int, leaving: bool) -> SignedHeartbeat:
+    def _seal(self, seq: int, published: tuple[int, int], leaving: bool) -> SignedHeartbeat:
         return seal_heartbeat(
             self._signer,
             Heartbeat(
@@ -83,6 +88,8 @@ class Presence:
                 counter=self._counter,
                 manifest_version=self.manifest.version,
                 seq=seq,
+                cycle=published[0],
+                round=published[1],
                 endpoints=self._settings.endpoints,
                 leaving=leaving,
                 protocol_min=PROTOCOL_MIN,
@@ -100,14 +107,17 @@ class Presence:
         rows = self._peers.rows(self.row, rng).rows
         return HeartbeatTable(rows, *self._witness.told(turn))
 
-    def beat(self, seq: int, now: float) -> list[Effect]:
-        """Age the table, renew the own row, exchange with a partner, set the next timer."""
+    def beat(self, seq: int, published: tuple[int, int], now: float, wall: float) -> list[Effect]:
+        """Age the table, renew the own row, exchange with a partner, set the next timer.
+
+        Whether the manifest expires, `wall` says: what the machine's clock shows.
+        """
         self._ticks += 1
         self._last_beat = now
         effects: list[Effect] = [Emit(change) for change in self._peers.tick(now)]
-        effects += self._judge_surroundings(now)
+        effects += [*self._judge_surroundings(now), *self._watch_expiry(wall)]
         self._counter += 1
-        self.row = self._seal(seq, leaving=False)
+        self.row = self._seal(seq, published, leaving=False)
         effects += self._exchange(now)
         period = self.manifest.gossip.heartbeat_seconds
         # until somebody has answered nothing is known, and a second is not too soon to ask again
@@ -132,12 +142,26 @@ class Presence:
             )
         else:
             effects += self._problems.clear("SELF_DEGRADED")
-        if now > self.manifest.expires:
+        return effects
+
+    def _watch_expiry(self, wall: float) -> list[Effect]:
+        effects: list[Effect] = []
+        left = self.manifest.expires - wall
+        if 0 <= left < EXPIRY_WARNING:
+            effects += self._problems.raise_(
+                "MANIFEST_EXPIRING",
+                "warning",
+                f"manifest {self.manifest.version} expires on {_day(self.manifest.expires)}",
+                "ask the consortium's admins to renew it: p2pfed consortium renew",
+            )
+        else:
+            effects += self._problems.clear("MANIFEST_EXPIRING")
+        if left < 0:
             effects += self._problems.raise_(
                 "MANIFEST_EXPIRED",
                 "warning",
                 f"manifest {self.manifest.version} has expired; work goes on",
-                "ask the consortium's admins for a new version",
+                "ask the consortium's admins to renew it: p2pfed consortium renew",
             )
         else:
             effects += self._problems.clear("MANIFEST_EXPIRED")
@@ -186,14 +210,23 @@ class Presence:
             return []
         return [ExchangeHeartbeats(member, self._peers.endpoints(member), self.table())]
 
-    def greet(self, now: float) -> list[Effect]:
-        """Say hello to a few members, who answer what they hold of us."""
-        return [SayHello(m, self._peers.endpoints(m)) for m in self._some(HELLO_MEMBERS, now)]
+    def greet(self, known: Collection[NodeId], now: float) -> list[Effect]:
+        """Say hello to a few members, who answer what they hold of us; not to those who did, and are `known`."""
+        return [SayHello(m, self._peers.endpoints(m)) for m in self._some(HELLO_MEMBERS, now) if m not in known]
 
-    def leave(self, seq: int, now: float) -> list[Effect]:
+    @property
+    def beats(self) -> int:
+        """Heartbeats since the start."""
+        return self._ticks
+
+    def ask_time(self, now: float) -> list[Effect]:
+        """Say hello to one member, whose answer says what its clock shows."""
+        return [SayHello(m, self._peers.endpoints(m)) for m in self._some(1, now)]
+
+    def leave(self, seq: int, published: tuple[int, int], now: float) -> list[Effect]:
         """Tell a few members that we stop on purpose."""
         self._counter += 1
-        self.row = self._seal(seq, leaving=True)
+        self.row = self._seal(seq, published, leaving=True)
         told = self._some(FIRST_PARTNERS, now)
         return [ExchangeHeartbeats(m, self._peers.endpoints(m), self.table()) for m in told]
 
@@ -202,7 +235,7 @@ class Presence:
         ids = self.manifest.roster.ids
         return sorted(draw(ids, count, self._rng, lambda m: self._peers.dialable(m, now)))
 
-    def hello(self, asking_newest_seq: int) -> Hello:
+    def hello(self, asking_newest_seq: int, wall: float) -> Hello:
         """The answer to a member's hello."""
         return Hello(
             consortium=self.manifest.consortium,
@@ -213,6 +246,7 @@ class Presence:
             model=self.manifest.model_digest,
             software=self._settings.software,
             your_newest_seq=asking_newest_seq,
+            wall=wall,
         )
 
     def _newer_manifest(self, via: NodeId, now: float) -> list[Effect]:
@@ -224,3 +258,7 @@ class Presence:
             return []
         self._ask_again[via] = now + MANIFEST_PERIODS * self.manifest.gossip.heartbeat_seconds
         return [FetchManifest(via, self._peers.endpoints(via), self.manifest.version + 1)]
+
+
+def _day(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"

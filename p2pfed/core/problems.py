@@ -29,3 +29,23 @@ class Problems:
 
     def __contains__(self, code: str) -> bool:
         return any(c == code for c, _ in self._open)
+
+
+def restart_needed(problems: Problems, version: int) -> list[Effect]:
+    """Free-running nodes know no cycle from which a change could hold for all."""
+    return problems.raise_(
+        "RESTART_NEEDED",
+        "error",
+        f"manifest {version} changes what is trained, or how",
+        "restart the daemon to train under the new version",
+    )
+
+
+def removed(problems: Problems, version: int) -> list[Effect]:
+    """The admins removed this bank."""
+    return problems.raise_(
+        "REMOVED",
+        "error",
+        f"the admins removed this bank in version {version}",
+        "what it learned goes on scoring; ask the admins, and if they admit it again, join and restart",
+    )

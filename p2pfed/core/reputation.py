@@ -17,7 +17,7 @@ from p2pfed.core.aggregation import Candidate
 from p2pfed.core.events import StandingChanged
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.peer_record import PeerRecord, Scales
-from p2pfed.core.types import NodeId, Reason
+from p2pfed.core.types import NodeId, Reason, Standing
 from p2pfed.core.weights import Vector
 from p2pfed.core.yardstick import Yardstick
 
@@ -79,6 +79,11 @@ class Reputation:
         """Whether `member` was convicted of a lie, and not pardoned."""
         return member in self._held and self.peers[member].proven
 
+    def standing(self, member: NodeId) -> Standing:
+        """What the scores of `member` come to; a stranger is trusted."""
+        record = self.peers.get(member)
+        return record.standing if record else "trusted"
+
     def trust(self, member: NodeId) -> float:
         """Factor on the weight of `member`'s models, 0 to 1."""
         record = self.peers.get(member)
@@ -103,6 +108,24 @@ class Reputation:
             self._held.discard(member)
             self._voices.pop(member, None)
             self._changed.add(member)
+
+    def begin_anew(self, spec: ModelSpec) -> list[StandingChanged]:
+        """Another model is trained from now on: what members' models were like before says nothing of it.
+
+        Whoever is proven to have lied stays quarantined.
+        """
+        self.yardstick = self.yardstick.renewed(spec)
+        self._voices.clear()
+        changes = []
+        for member, before in sorted(self.peers.items()):
+            if before.proven:
+                continue
+            self._held.discard(member)
+            self.peers[member] = PeerRecord()
+            self._changed.add(member)
+            if before.standing != "trusted":
+                changes.append(StandingChanged(member, before.standing, "trusted", "another model is trained now", {}))
+        return changes
 
     def arrived(self, member: NodeId, vector: Vector) -> None:
         """Count in a row the versions of `member` that bring nothing, as they come."""
@@ -149,8 +172,11 @@ class Reputation:
         changes = []
         for member in sorted(fresh, key=lambda m: (-self.peers[m].suspicion, m)):
             changes += self._count(member, odd)
-        trusted = [c._replace(trust=trust) for c in candidates if (trust := self.trust(c.member)) > 0]
-        return Judged(trusted, changes, odd)
+        return Judged(self.trusted(candidates), changes, odd)
+
+    def trusted(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Those of `candidates` whose members have any trust left, with it."""
+        return [c._replace(trust=trust) for c in candidates if (trust := self.trust(c.member)) > 0]
 
     def _odd(self, fresh: Iterable[NodeId]) -> bool:
         """Whether most peers look bad: by the newest evidence of many, for of one merge's few most may be attackers."""
@@ -210,13 +236,13 @@ class Reputation:
 
     @property
     def _most(self) -> int:
-        """So many may be quarantined: fewer than half, but of three banks one."""
-        return max(1, (self.members - 1) // 2)
+        """So many may be quarantined: fewer than half, but of three banks one. Two cannot say which of them differs."""
+        return 0 if self.members <= 2 else max(1, (self.members - 1) // 2)
 
     def _make_room(self, suspicion: float) -> list[StandingChanged]:
         """Release the least suspected one if the quarantine is full and somebody clearly worse waits."""
         held = self.releasable
-        if len(held) < self._most:
+        if not held or len(held) < self._most:
             return []
         least = min(held, key=lambda m: (self.peers[m].suspicion, m))
         if self.peers[least].suspicion + 1 > suspicion:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,10 @@ class Rows:
         return int(self.labels.sum())
 
 
+def _none() -> Rows:
+    return Rows(np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
+
+
 @dataclass(frozen=True)
 class BankRows:
     """One bank's rows after the split. Tests may be empty; `train` is before resampling."""
@@ -34,3 +38,7 @@ class BankRows:
     pooled_test: Rows
     legitimate_per_day: float
     """Legitimate payments a day while the validation payments happened, for an alert budget; 0 without times."""
+    gate: Rows = field(default_factory=_none)
+    """What decides which model serves, where validation has few frauds: its rows, then the newest training frauds.
+
+    Empty where validation has enough."""

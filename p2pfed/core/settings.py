@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from p2pfed.core.effects import Checkpoint, KeptProof
+from p2pfed.core.effects import Checkpoint, KeptModel, KeptProof
 from p2pfed.core.messages import ModelUpdate
 from p2pfed.core.peer_record import PeerRecord, Scales
 from p2pfed.core.types import NodeId
@@ -15,7 +15,7 @@ class NodeSettings:
     """What one operator chose; everything that must be equal everywhere is the manifest's."""
 
     rounds: int = 0
-    """Stop training after so many rounds; 0 never."""
+    """Stop training after so many rounds, which with a calendar is at the end of that cycle; 0 never."""
     evaluate_every: int = 1
     endpoints: tuple[str, ...] = ()
     """Where this node can be dialled; empty if it can only dial out."""
@@ -40,3 +40,13 @@ class Memory:
     """The newest `Save.scales`."""
     proofs: dict[str, KeptProof] = field(default_factory=dict)
     """Every `Save.proofs`."""
+    champion: KeptModel | None = None
+    """The newest `KeepModel`."""
+    best: KeptModel | None = None
+    """The newest `KeepModel` that was the best."""
+    pardoned: tuple[NodeId, ...] = ()
+    """Whose quarantine was forgotten with this start: it came from before there was a calendar."""
+
+    def outdated(self, model_digest: str) -> bool:
+        """Whether what is remembered of models is about another one than that of this `Manifest.model_digest`."""
+        return self.checkpoint is not None and self.checkpoint.model != model_digest

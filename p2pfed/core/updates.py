@@ -22,6 +22,10 @@ FRESHEST = 2
 have 35 to 45 slots each: all of them merged gave .415 AUPRC on generated payments (3 seeds), the newest 12 .467."""
 
 
+NEAR_ROUNDS = 2
+"""Rounds of the calendar that a model may be apart from a node's own, to be merged and judged; one more if relayed."""
+
+
 class Updates:
     """The slots of others' updates and the pulls under way."""
 
@@ -44,6 +48,7 @@ class Updates:
     def follow(self, manifest: Manifest) -> None:
         """Sample by `manifest` from now on."""
         self._fanout, self._ids, graph = manifest.gossip.fanout, manifest.roster.ids, manifest.graph
+        self._calendar = manifest.calendar
         self._sampler: PeerSampler = UniformSampler(self._ids) if graph is None else GraphSampler(self.me, graph)
 
     @property
@@ -106,7 +111,7 @@ class Updates:
         sender = statement.sender
         if got.pushed and self._peers.dialable(sender, now):
             return [Emit(UpdateRefused(sender, got.via, Reason.NOT_ASKED, f"sequence {statement.seq}"))]
-        verdict, reason = self.inbox.offer(got.update, merges)
+        verdict, reason = self.inbox.offer(got.update, merges, relayed=got.via != sender)
         effects: list[Effect] = []
         if reason is not None:
             # what a signature covers is blamed on who signed it, everything else on who handed it over
@@ -142,22 +147,61 @@ class Updates:
 
         return self.inbox.fresh(allowed, most)
 
+    def number(self, slot: Slot) -> int:
+        """The round of the calendar in which a slot's model was trained; of free-running nodes the rounds behind it."""
+        statement = slot.update.statement
+        return self._calendar.number(statement.cycle, statement.round)
+
+    def fresh(self, member: NodeId, merges: int) -> bool:
+        """Whether `member`'s model is one that none of the `merges` so far has seen."""
+        slot = self.inbox.slot(member)
+        return slot is not None and slot.arrived_merge >= merges
+
+    def trusted(self) -> list[Slot]:
+        """The slots of members against whom nothing speaks."""
+        return [s for s in self.slots() if self._reputation.standing(s.update.statement.sender) == "trusted"]
+
     def expire(self, merges: int) -> list[Effect]:
-        """Stop serving what this node merges no more: others would take over models that are too old."""
+        """Stop serving what this node merges no more: others would take over models that are too old.
+
+        By the calendar only what is too many: who has been cut off catches up with what was newest before.
+        """
+        if not self._calendar.free:
+            return [Withdraw(member) for member in self.inbox.keep(max(FRESHEST * self._fanout, 2 * MOST_SOURCES))]
         return [Withdraw(member) for member in self.inbox.expire(merges)]
+
+    def forget(self) -> list[Effect]:
+        """Neither merge nor serve what is here: another model is trained from now on."""
+        return [Withdraw(member) for member in self.inbox.keep(0)]
 
     def age(self, member: NodeId) -> int | None:
         """Rounds behind `member`'s newest update here; None if there is none."""
         slot = self.inbox.slot(member)
-        return slot.update.statement.round if slot else None
+        return self.number(slot) if slot else None
 
     def published(self) -> list[Effect]:
         """Answer pulls with every update that is in a slot: after a restart."""
         statements = [(s.update.statement, s.update.frame) for s in self.slots()]
         return [Publish(statement.sender, statement.seq, frame) for statement, frame in statements]
 
-    def candidates(self, merges: int) -> list[Candidate]:
-        """What the next merge uses: what arrived last."""
-        newest = self.slots(FRESHEST * self._fanout)
-        found = [(s.update.statement, s.update.vector, merges - s.arrived_merge) for s in newest]
-        return [Candidate(st.sender, vector, st.rows, waited) for st, vector, waited in found]
+    def candidates(self, merges: int, own: int | None = None, any_round: bool = False) -> list[Candidate]:
+        """What the next merge uses: what arrived last, and by the calendar only what is near the `own` model's round.
+
+        What is not, stays new until it is. With `any_round` the round is no matter.
+        """
+        slots = self.slots()
+        if own is not None and not any_round:
+            far = {s.update.statement.sender: s for s in slots if abs(self.number(s) - own) > NEAR_ROUNDS + s.relayed}
+            self.inbox.postpone((member for member, s in far.items() if s.arrived_merge >= merges), merges + 1)
+            slots = [s for s in slots if s.update.statement.sender not in far]
+        newest = slots[: FRESHEST * self._fanout]
+        return [
+            Candidate(
+                s.update.statement.sender,
+                s.update.vector,
+                s.update.statement.rows,
+                max(merges - s.arrived_merge, 0),
+                0 if own is None else abs(self.number(s) - own),
+            )
+            for s in newest
+        ]

@@ -17,14 +17,13 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import fields
 from typing import get_args
 
 from p2pfed.core import evidence, record
 from p2pfed.core.checks import MAX_DETAIL as MAX_DETAIL
 from p2pfed.core.checks import check_signature, parsed
-from p2pfed.core.consortium import Manifest
+from p2pfed.core.consortium import MAX_PARAMETERS, Manifest
 from p2pfed.core.evidence import Held, nothing_held
 from p2pfed.core.fields import heartbeat_problem, hello_problem, statement_problem
 from p2pfed.core.identity import HEARTBEAT_DOMAIN, SIGNATURE_BYTES, UPDATE_DOMAIN, Signer, node_id
@@ -39,6 +38,8 @@ from p2pfed.core.messages import (
     Statement,
 )
 from p2pfed.core.payload import Encoding, decode_payload, encode_payload, payload_length
+from p2pfed.core.trust import Trust as Trust
+from p2pfed.core.trust import trust_of as trust_of
 from p2pfed.core.types import NodeId, Reason, short
 from p2pfed.core.weights import ModelSchema, Vector
 from p2pfed.errors import ConfigError, RemoteFault
@@ -56,37 +57,6 @@ MAX_HELLO = 4096
 _ROW_LENGTH = struct.Struct("<H")
 
 
-@dataclass(frozen=True)
-class Trust:
-    """What a receiver holds messages against: the manifest in force and the versions whose updates still count."""
-
-    manifest: Manifest
-    accepted_versions: frozenset[int]
-
-    @cached_property
-    def keys(self) -> dict[NodeId, bytes]:
-        """Each member's public key."""
-        return self.manifest.keys
-
-    @cached_property
-    def schema(self) -> ModelSchema:
-        """The tensors of an update."""
-        return self.manifest.model.schema()
-
-    @cached_property
-    def model_digest(self) -> str:
-        """What an update must name as its model."""
-        return self.manifest.model_digest
-
-
-def trust_of(manifest: Manifest, previous: Manifest | None = None) -> Trust:
-    """Trust in `manifest`, and in updates made under the one before as long as it trains the same model."""
-    versions = {manifest.version}
-    if previous is not None and previous.model_digest == manifest.model_digest:
-        versions.add(previous.version)
-    return Trust(manifest, frozenset(versions))
-
-
 # --- Updates ----------------------------------------------------------------------------------------------------------
 
 
@@ -98,6 +68,11 @@ def head_limit() -> int:
 def frame_limit(schema: ModelSchema) -> int:
     """The longest frame of a model, in bytes."""
     return head_limit() + max(payload_length(schema, encoding) for encoding in get_args(Encoding))
+
+
+def longest_frame() -> int:
+    """The longest frame of any model, in bytes: one of another generation is ignored for what its head says."""
+    return head_limit() + 4 * MAX_PARAMETERS
 
 
 def head_length(prefix: bytes) -> int:
@@ -117,9 +92,11 @@ def seal_update(
 ) -> ModelUpdate:
     """A signed update of our own, in the manifest's encoding; `rows` (exact) is rounded to a power of two.
 
-    Its vector is the one receivers will decode. Raises ValueError on fields that every receiver would refuse.
+    `round` is a number of the manifest's calendar (`Calendar.number`). Its vector is the one receivers will decode.
+    Raises ValueError on fields that every receiver would refuse.
     """
     schema, encoding = manifest.model.schema(), manifest.gossip.encoding
+    cycle, round_of_cycle = manifest.calendar.place(round)
     payload = encode_payload(vector, schema, encoding)
     statement = Statement(
         consortium=manifest.consortium,
@@ -129,7 +106,8 @@ def seal_update(
         instance=instance,
         seq=seq,
         previous=previous,
-        round=round,
+        cycle=cycle,
+        round=round_of_cycle,
         rows=_bucket(rows),
         encoding=encoding,
         payload_length=len(payload),
@@ -142,6 +120,11 @@ def seal_update(
     frame = head.ljust(_padded(len(head)), b"\0") + payload
     decoded = decode_payload(memoryview(frame)[_padded(len(head)) :], schema, encoding)
     return ModelUpdate(statement, decoded, frame, hashlib.sha256(header).hexdigest())
+
+
+def own_statement(frame: bytes) -> Statement:
+    """What a frame that this node has sealed itself says; nothing is verified."""
+    return parsed(Statement, _header(frame))
 
 
 def open_statement(head: bytes, trust: Trust) -> Statement:
@@ -169,9 +152,19 @@ def open_update(frame: bytes, trust: Trust) -> ModelUpdate:
 
     Raises RemoteFault; its `signer` is set where the signed content itself is at fault.
     """
-    if len(frame) > frame_limit(trust.schema):
-        raise RemoteFault(Reason.OVERSIZE, f"a frame of {len(frame)} bytes, the limit is {frame_limit(trust.schema)}")
+    if len(frame) > (limit := frame_limit(trust.schema)):
+        _check_generation(frame[: head_limit()], trust)
+        raise RemoteFault(Reason.OVERSIZE, f"a frame of {len(frame)} bytes, the limit is {limit}")
     return open_payload(open_statement(frame, trust), frame, trust)
+
+
+def _check_generation(head: bytes, trust: Trust) -> None:
+    """Raise RemoteFault(OTHER_GENERATION) where that is what makes a frame too long; nothing else is said of it."""
+    try:
+        open_statement(head, trust)
+    except RemoteFault as fault:
+        if fault.reason is Reason.OTHER_GENERATION:
+            raise
 
 
 def open_payload(statement: Statement, frame: bytes, trust: Trust) -> ModelUpdate:
@@ -208,6 +201,8 @@ def _check_belongs(trust: Trust, statement: Statement) -> None:
         raise RemoteFault(Reason.OTHER_CONSORTIUM, statement.consortium)  # its signer may well have said it there
     if statement.manifest_version not in trust.accepted_versions:
         raise RemoteFault(Reason.OTHER_GENERATION, f"{statement.manifest_version}, ours is {ours.version}", sender)
+    if statement.model in trust.other_models:
+        raise RemoteFault(Reason.OTHER_GENERATION, "it is of the model before or after a change", sender)
     if statement.model != trust.model_digest:
         raise RemoteFault(Reason.WRONG_SCHEMA, signer=sender)
     expected = payload_length(trust.schema, statement.encoding)

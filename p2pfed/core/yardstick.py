@@ -53,6 +53,7 @@ class Yardstick:
         self._rng = np.random.default_rng(seed)
         self._drawn = np.sort(self._rng.integers(spec.schema().size, size=DRAWN))
         self._rounds = 0
+        self._anew = False
         self.probe = Probe(np.zeros(0, np.float32), np.zeros(0, np.float32))
         self.scales = Scales()
         self._imagined_for: Probe | None = None
@@ -61,12 +62,28 @@ class Yardstick:
         self._trained: tuple[list[float], ...] = ()
         """The same weights of this node's own newest models: who hands one of them back brings nothing."""
 
+    def renewed(self, spec: ModelSpec) -> Yardstick:
+        """One for another model, which knows nothing yet."""
+        return Yardstick(spec, int(self._rng.integers(2**63)), epochs=self._epochs)
+
     @property
     def fine(self) -> tuple[float, float]:
         """Distance and disagreement up to which a model is no evidence, by what peers were like in recent merges."""
         far = self._usual(self.scales.distances, self.DISTANCE_PRIOR, self.DISTANCE_LIMITS)
         other = self._usual(self.scales.disagreements, self.OPINION_PRIOR, self.OPINION_LIMITS)
         return far * 2**self.DISTANCE_OFFSET, other * 2**self.OPINION_OFFSET
+
+    def unit(self, own: Vector) -> float:
+        """What distances to `own` are measured in: as far as a round of own training moves this node."""
+        return max(self.scales.moved or 0.0, self.SCALE_FLOOR * float(_distances(own, np.float32(0))), 1e-12)
+
+    def distances(self, own: Vector, models: Sequence[Vector]) -> list[float]:
+        """How far `models` are from `own`, in units of own training."""
+        return [float(_distances(model, own)) / self.unit(own) for model in models]
+
+    def forget_training(self) -> None:
+        """The next training alone says how far one moves: what was learned before is of other times."""
+        self._anew = True
 
     def note_training(self, before: Vector, after: Vector) -> None:
         """Learn what a round of own training moves and changes: the units of all evidence about others."""
@@ -77,6 +94,8 @@ class Yardstick:
         was, now = self.probe.scores(self._spec, np.stack([before, after]))
         self._own_scores = after, self.probe, now
         changed = float(self.probe.disagreements(self._spec, now, was[None])[0])
+        if self._anew:
+            self._anew, self.scales = False, replace(self.scales, moved=None, changed=None)
         scales = self.scales
         moved, changed = self._average(scales.moved, moved), self._average(scales.changed, changed)
         self._trained = (*self._trained[1 - self.WINDOW :], after[self._drawn].tolist())
@@ -100,14 +119,16 @@ class Yardstick:
         `own` was trained on `rows`; `usual_rows` is the median of these and of what the candidates claim, at least 1.
         """
         models = np.concatenate([own[:0], *(c.vector for c in fresh)]).reshape(len(fresh), len(own))
-        scale = max(self.scales.moved or 0.0, self.SCALE_FLOOR * float(_distances(own, np.float32(0))), 1e-12)
+        scale = self.unit(own)
         if self._epochs:  # a bank that moves less than others would find everybody far
             scale *= 2 ** within(math.log2(usual_rows / max(rows, 1)), (0.0, self.FEW_ROWS_OFFSET))
         opinion_scale = max(self.scales.changed or 0.0, self.OPINION_FLOOR)
         mine, theirs = self._scores(own), self.probe.scores(self._spec, models)
         disagreements = self.probe.disagreements(self._spec, mine, theirs) / opinion_scale
         recognised, recognitions = self.probe.recognitions(self._spec, mine, theirs)
-        distances = np.minimum(_distances(models, own) / scale, 1e9)
+        # a model of another round differs by as much as training moves it meanwhile
+        apart = np.array([1 + candidate.apart for candidate in fresh], np.float64)
+        distances = np.minimum(_distances(models, own) / (scale * apart), 1e9)
         for i, record in enumerate(records):
             record.distance = float(distances[i])
             record.disagreement, record.recognition = float(disagreements[i]), float(recognitions[i])

@@ -17,11 +17,11 @@ from p2pfed.core.contract import FeatureContract, Moments, Scaler
 from p2pfed.core.rows import BankRows, Rows
 from p2pfed.data import files, synthetic
 from p2pfed.data.describe import propose_contract
-from p2pfed.data.features import contract_moments, legitimate_per_day, model_inputs, told
+from p2pfed.data.features import contract_moments, legitimate_per_day, model_inputs, split_keys, told
 from p2pfed.data.leaks import check_leaks
 from p2pfed.data.partition import MIN_BANK_ROWS, deal, dealing, holdout
 from p2pfed.data.sources import check_columns
-from p2pfed.data.split import TEST, TRAIN, VALIDATION, Index, Owners, each_by_time, each_stratified, row_keys
+from p2pfed.data.split import TEST, TRAIN, VALIDATION, Index, Owners, each_by_time, each_stratified, gate_rows
 from p2pfed.data.table import Table, read_table
 from p2pfed.errors import DataError
 
@@ -166,7 +166,9 @@ class _Dealt:
             per_day = 0.0 if times is None else legitimate_per_day(times[start:stop], labels[start:stop], own)
             cuts = (slice(start, validation), slice(validation, test), slice(test, stop))
             train, chosen_on, own_test = (Rows(everything.features[cut], everything.labels[cut]) for cut in cuts)
-            made.append(BankRows(train, chosen_on, own_test, pooled, per_day))
+            chosen = gate_rows(labels, times, np.arange(start, validation), np.arange(validation, test))
+            gate = Rows(everything.features[chosen], everything.labels[chosen])
+            made.append(BankRows(train, chosen_on, own_test, pooled, per_day, gate))
         return tuple(made)
 
 
@@ -174,10 +176,7 @@ def _split(table: Table, owners: Owners, data: DataSection) -> NDArray[np.int8]:
     shares = data.validation_share, data.test_share
     if data.split == "time" and table.times is not None:
         return each_by_time(table.times, owners, *shares, data.gap_days)
-    columns: list[NDArray[Any]] = [table.numeric, table.codes, table.labels]
-    if table.times is not None:
-        columns.append(table.times)
-    return each_stratified(row_keys(*columns), table.labels, owners, *shares, data.seed)
+    return each_stratified(split_keys(table), table.labels, owners, *shares, data.seed)
 
 
 def _check_parts(sizes: NDArray[Any], frauds: NDArray[Any]) -> None:

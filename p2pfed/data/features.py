@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,12 +16,39 @@ from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments, Scaler
 from p2pfed.core.rows import BankRows, Rows
 from p2pfed.core.types import DAY
 from p2pfed.data.leaks import check_leaks
-from p2pfed.data.split import Index, Parts, by_time, row_keys, stratified
-from p2pfed.data.table import Table, read_features, read_table
+from p2pfed.data.reading import Reading
+from p2pfed.data.split import Index, Parts, by_time, gate_rows, row_keys, stratified
+from p2pfed.data.table import Table, bank_columns, mature_until, read_features, read_table
 from p2pfed.errors import DataError
 
 MOMENT_BOUND = 1e12
 """Means and deviations in a join request stay within this, whatever the rows hold."""
+
+
+@dataclass(frozen=True)
+class Matured:
+    """Payments whose labels have matured since the reading before, unscaled: each model has a scaler of its own."""
+
+    columns: tuple[FeatureColumn, ...]
+    numeric: NDArray[np.float32]
+    """[n, numeric columns], as `Table.numeric`."""
+    codes: NDArray[np.int32]
+    """[n, categorical columns]."""
+    labels: NDArray[np.float32]
+    """[n]: 1 fraud, 0 legitimate."""
+    times: NDArray[np.float64]
+    """[n] Unix seconds."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def fits(self, contract: FeatureContract) -> bool:
+        """Whether a model of `contract` takes these columns."""
+        return contract.columns == self.columns
+
+    def inputs(self, contract: FeatureContract, scaler: Scaler, chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Model inputs float32 [m, contract.width] of the `chosen` ones [n], as a model with that scaler takes them."""
+        return model_inputs(self.numeric[chosen], self.codes[chosen], contract, scaler)
 
 
 @dataclass(frozen=True)
@@ -30,14 +58,21 @@ class LoadedBank:
     rows: BankRows
     scaler: Scaler
     report: dict[str, Any]
+    reading: Reading
+    """What was read, to be compared with the next time."""
+    matured: Matured
 
 
-def load_bank(data: DataSection, contract: FeatureContract, now: float) -> LoadedBank:
+def load_bank(
+    data: DataSection, contract: FeatureContract, now: float, matured_since: float | None = None
+) -> LoadedBank:
     """Read, check, split and scale a bank's rows.
 
-    `now` (Unix seconds) decides which labels are mature. Raises DataError where the rows do not fit, and what
-    `sources.read_chunks` raises.
+    `now` (Unix seconds) decides which payments are in the window and which labels are mature. `matured_since` is
+    `Reading.mature_until` of the reading before; without it nothing counts as newly matured. Raises DataError where
+    the rows do not fit, and what `sources.read_chunks` raises.
     """
+    begin = time.perf_counter()
     table = read_table(data, contract.columns, now)
     if data.leak_alarm:
         check_leaks(table, contract.columns)
@@ -50,12 +85,14 @@ def load_bank(data: DataSection, contract: FeatureContract, now: float) -> Loade
     pooled = _rows(table, np.empty(0, np.intp), contract, scaler)
     if data.pooled_test is not None:
         source = ParquetSource(kind="parquet", path=data.pooled_test)
-        unaged = data.model_copy(update={"label_maturity_days": 0.0})
+        unaged = data.model_copy(update={"label_maturity_days": 0.0, "window_days": 0.0})
         held_out = read_table(unaged, contract.columns, now, source=source)
         pooled = _rows(held_out, np.arange(len(held_out)), contract, scaler)
     per_day = 0.0 if table.times is None else legitimate_per_day(table.times, table.labels, parts.validation)
-    rows = BankRows(train, validation, own_test, pooled, per_day)
-    return LoadedBank(rows, scaler, _report(table, parts, rows))
+    at_gate = gate_rows(table.labels, table.times, parts.train, parts.validation)
+    rows = BankRows(train, validation, own_test, pooled, per_day, _rows(table, at_gate, contract, scaler))
+    reading = _reading(table, data, contract, now, matured_since, time.perf_counter() - begin)
+    return LoadedBank(rows, scaler, _report(table, parts, rows), reading, _matured(table, contract, matured_since))
 
 
 def transform(frame: pd.DataFrame, data: DataSection, contract: FeatureContract, scaler: Scaler) -> NDArray[np.float32]:
@@ -109,10 +146,15 @@ def contract_moments(banks: Sequence[Moments]) -> Moments:
 def _split(table: Table, data: DataSection) -> Parts:
     if data.split == "time" and table.times is not None:
         return by_time(table.times, data.validation_share, data.test_share, data.gap_days)
-    columns: list[NDArray[Any]] = [table.numeric, table.codes, table.labels]
+    return stratified(split_keys(table), table.labels, data.validation_share, data.test_share, data.seed)
+
+
+def split_keys(table: Table) -> NDArray[np.uint64]:
+    """uint64 [n]: what the stratified split knows rows by. Not the label: a late chargeback must not move its row."""
+    columns: list[NDArray[Any]] = [table.numeric, table.codes]
     if table.times is not None:
         columns.append(table.times)
-    return stratified(row_keys(*columns), table.labels, data.validation_share, data.test_share, data.seed)
+    return row_keys(*columns)
 
 
 def _check_classes(table: Table, parts: Parts, data: DataSection) -> None:
@@ -192,6 +234,39 @@ def legitimate_per_day(times: NDArray[np.float64], labels: NDArray[np.float32], 
         return 0.0
     legitimate = (times >= first) & (times <= last) & (labels == 0)
     return float(legitimate.sum() / ((last - first) / DAY))
+
+
+def _reading(
+    table: Table, data: DataSection, contract: FeatureContract, now: float, since: float | None, seconds: float
+) -> Reading:
+    own = [*bank_columns(data, contract.columns), data.label, *([data.event_time] if data.event_time else [])]
+    until = None
+    if table.newest is not None:
+        # not back behind the last reading, lest a clock that was set back makes payments count twice
+        until = max(min(mature_until(data, now), table.newest), -np.inf if since is None else since)
+    return Reading(
+        rows=table.rows_read,
+        rows_in_window=table.rows_in_window,
+        immature=table.immature,
+        usable=len(table),
+        frauds=int(table.labels.sum()),
+        oldest=table.oldest,
+        newest=table.newest,
+        mature_until=until,
+        columns=tuple(dict.fromkeys(own)),
+        unknown=tuple((name, n / len(table)) for name, n in table.unknown_levels.items()),
+        read_at=now,
+        seconds=seconds,
+    )
+
+
+def _matured(table: Table, contract: FeatureContract, since: float | None) -> Matured:
+    """The usable rows that happened after `since`, whatever their part; none without a time."""
+    new = np.zeros(len(table), bool)
+    if table.times is not None and since is not None:
+        new = table.times > since
+    times = np.zeros(len(table)) if table.times is None else table.times
+    return Matured(contract.columns, table.numeric[new], table.codes[new], table.labels[new], times[new])
 
 
 def _report(table: Table, parts: Parts, rows: BankRows) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One column of a bank's own making -> numbers, labels, seconds or level codes; what does not fit is named by row.
 
-Series carry the row numbering of `sources.read_chunks` in their index.
+Series carry the row numbering of `sources.read_chunks` in their index, and the file in their `attrs`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types as kinds
 
-from p2pfed.data.sources import MISSING_TEXT
+from p2pfed.data.sources import FILE, MISSING_TEXT, ROWS_BEFORE
 from p2pfed.errors import DataError
 
 UNKNOWN = -1
@@ -110,4 +110,6 @@ def _refuse(series: pd.Series, bad: NDArray[np.bool_], why: str, allowed: Sequen
     for at in np.flatnonzero(bad):
         value = series.iloc[at]
         if str(value).strip() not in allowed:
-            raise DataError(f"row {int(series.index[int(at)]) + 1}, column {series.name!r}: {str(value)[:60]!r} {why}")
+            row = int(series.index[int(at)]) + 1 - series.attrs.get(ROWS_BEFORE, 0)
+            file = f"{series.attrs[FILE]}, " if FILE in series.attrs else ""
+            raise DataError(f"{file}row {row}, column {series.name!r}: {str(value)[:60]!r} {why}")

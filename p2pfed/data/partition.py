@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from p2pfed.core.types import DAY
 from p2pfed.data import parsing
 from p2pfed.data.sources import check_columns
-from p2pfed.data.split import newest, row_keys, stratified
+from p2pfed.data.split import newest, row_keys, share_of_each
 from p2pfed.errors import DataError, UsageError
 
 MIN_BANK_ROWS = 300
@@ -56,8 +56,8 @@ def holdout(
         left_out["gap before the test"] = int((~rest & ~test).sum()) - left_out["no event_time"]
     elif split == "stratified":
         keys = row_keys(pd.util.hash_pandas_object(frame, index=False).to_numpy())
-        parts = stratified(keys, parsing.labels(_column(frame, label)), 0, test_share, seed)
-        rest, test = np.isin(np.arange(len(frame)), parts.train), np.isin(np.arange(len(frame)), parts.test)
+        test = share_of_each(keys, parsing.labels(_column(frame, label)), test_share, seed)
+        rest = ~test
     else:
         raise UsageError(f"unknown split {split!r}: expected time or stratified")
     if not rest.any() or not test.any():

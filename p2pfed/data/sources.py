@@ -1,7 +1,8 @@
 """Where a bank's rows come from: CSV, Parquet, a SQL query or a table at hand, chunk by chunk in bounded memory.
 
 Every chunk is a DataFrame whose index goes on from the chunk before, so that `index + 1` is the row number of an error
-message: data rows counted from 1, without the header.
+message: data rows counted from 1, without the header. Where a source has several files, a chunk's `attrs` name its file
+and how many rows came before that file, for `parsing` to count within it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from p2pfed.config import CsvSource, ParquetSource, Source, SqlSource
+from p2pfed.data.folders import files_of
 from p2pfed.errors import ConfigError, DataError, NotPermitted, Unavailable
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ MAP_HINT = ". Map differently named columns under data.columns"
 # What an empty number looks like in files; in a text column only the empty field is missing ("NA" is Namibia).
 MISSING_TEXT = ("", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>")
 
+FILE, ROWS_BEFORE = "file", "rows before it"
+"""What `attrs` of a chunk hold where the source has several files."""
 
 Origin = Source | pd.DataFrame
 """A source to be read, or rows that are in memory already."""
@@ -38,11 +42,8 @@ def column_names(source: Origin) -> list[str]:
     """The columns of `source`, in order. Raises like `read_chunks`."""
     if isinstance(source, pd.DataFrame):
         return [str(name) for name in source.columns]
-    if isinstance(source, CsvSource):
-        return _csv_header(source.path, source.delimiter)
-    if isinstance(source, ParquetSource):
-        with _parquet(source.path) as file:
-            return [str(name) for name in file.schema_arrow.names]
+    if isinstance(source, CsvSource | ParquetSource):
+        return _header(source, paths(source)[0])
     with _query(source, 1) as result:
         return list(result.keys())
 
@@ -62,12 +63,10 @@ def read_chunks(
     """
     if isinstance(source, pd.DataFrame):
         chunks = _frame_chunks(source, columns, chunk_rows)
-    elif isinstance(source, CsvSource):
-        chunks = _csv_chunks(source.path, source.delimiter, columns, text, chunk_rows)
-    elif isinstance(source, ParquetSource):
-        chunks = _parquet_chunks(source.path, columns, chunk_rows)
-    else:
+    elif isinstance(source, SqlSource):
         chunks = _sql_chunks(source, columns, chunk_rows)
+    else:
+        chunks = _file_chunks(source, columns, text, chunk_rows)
     start = 0
     for chunk in chunks:
         chunk.index = pd.RangeIndex(start, start + len(chunk))
@@ -76,6 +75,11 @@ def read_chunks(
             yield chunk
     if start == 0:
         raise DataError(f"{place(source)} has no rows; check that the export or query is the right one")
+
+
+def paths(source: CsvSource | ParquetSource) -> list[Path]:
+    """The files of a source, sorted. Raises DataError where a folder or pattern has none."""
+    return files_of(source.path, f".{source.kind}")
 
 
 def place(source: Origin) -> str:
@@ -106,6 +110,35 @@ def _frame_chunks(frame: pd.DataFrame, columns: Sequence[str] | None, chunk_rows
         yield wanted.iloc[start : start + chunk_rows]
 
 
+def _header(source: CsvSource | ParquetSource, path: Path) -> list[str]:
+    if isinstance(source, CsvSource):
+        return _csv_header(path, source.delimiter)
+    with _parquet(path) as file:
+        return [str(name) for name in file.schema_arrow.names]
+
+
+def _file_chunks(
+    source: CsvSource | ParquetSource, columns: Sequence[str] | None, text: Collection[str], chunk_rows: int
+) -> Generator[pd.DataFrame]:
+    """The rows of every file; that each has the columns is checked before the first is read."""
+    files = paths(source)
+    wanted = _header(source, files[0]) if columns is None else columns
+    for path in files:
+        check_columns(_header(source, path), wanted, str(path), MAP_HINT)
+    rows = 0
+    for path in files:
+        before = rows
+        if isinstance(source, CsvSource):
+            chunks = _csv_chunks(path, source.delimiter, wanted, text, chunk_rows)
+        else:
+            chunks = _parquet_chunks(path, wanted, chunk_rows)
+        for chunk in chunks:
+            if len(files) > 1:
+                chunk.attrs = {FILE: path.name, ROWS_BEFORE: before}
+            rows += len(chunk)
+            yield chunk
+
+
 # --- CSV --------------------------------------------------------------------------------------------------------------
 
 
@@ -116,8 +149,6 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; check data.source.path") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a directory; data.source.path names a file") from None
     except PermissionError:
         raise NotPermitted(f"{path} may not be read by this user; change its owner or mode") from None
     except UnicodeDecodeError as error:
@@ -140,11 +171,10 @@ def _csv_header(path: Path, delimiter: str) -> list[str]:
 
 
 def _csv_chunks(
-    path: Path, delimiter: str, columns: Sequence[str] | None, text: Collection[str], chunk_rows: int
+    path: Path, delimiter: str, columns: Sequence[str], text: Collection[str], chunk_rows: int
 ) -> Generator[pd.DataFrame]:
     names = _csv_header(path, delimiter)
-    check_columns(names, columns or (), str(path), MAP_HINT)
-    wanted = list(columns) if columns is not None else names
+    wanted = list(columns)
     with _reading(path):
         _check_fields(path, delimiter, names)
         reader = pd.read_csv(
@@ -219,11 +249,9 @@ def _parquet(path: Path) -> Iterator[Any]:
         raise DataError(f"{path} is not a whole Parquet file: {said}. Copy or export it again") from None
 
 
-def _parquet_chunks(path: Path, columns: Sequence[str] | None, chunk_rows: int) -> Generator[pd.DataFrame]:
+def _parquet_chunks(path: Path, columns: Sequence[str], chunk_rows: int) -> Generator[pd.DataFrame]:
+    wanted = list(columns)
     with _parquet(path) as file:
-        names = [str(n) for n in file.schema_arrow.names]
-        check_columns(names, columns or (), str(path), MAP_HINT)
-        wanted = list(columns) if columns is not None else names
         for batch in file.iter_batches(batch_size=chunk_rows, columns=wanted):
             yield batch.to_pandas(ignore_metadata=True)[wanted]
 

@@ -6,7 +6,7 @@ import difflib
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,9 @@ from p2pfed.core.contract import FeatureColumn
 from p2pfed.core.types import DAY
 from p2pfed.data import parsing, sources
 from p2pfed.errors import DataError
+
+OUTSIDE, IMMATURE = "a time before the window", "label not mature"
+"""Causes of rows left out."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,14 @@ class Table:
     """Fields with a level that the contract does not list, by contract column."""
     imputed: dict[str, int]
     """Fields that will be imputed, by contract column."""
+    rows_in_window: int
+    """Rows read that happened within `data.window_days`; all without a window."""
+    immature: int
+    """Of those in the window, the ones whose label is not mature yet."""
+    oldest: float | None
+    """Seconds of the first payment in the window, immature or not; None without event_time."""
+    newest: float | None
+    """Of the last one."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -106,64 +117,82 @@ def read_features(frame: pd.DataFrame, data: DataSection, columns: Sequence[Feat
     )
 
 
+@dataclass
+class _Tally:
+    """What became of the rows of the chunks so far."""
+
+    now: float
+    rows_read: int = 0
+    in_window: int = 0
+    immature: int = 0
+    oldest: float = np.inf
+    newest: float = -np.inf
+    dropped: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+    imputed: Counter[str] = field(default_factory=Counter)
+
+
 def read_table(
     data: DataSection, columns: Sequence[FeatureColumn], now: float, *, source: sources.Origin | None = None
 ) -> Table:
     """Read `data.source` (or `source`, under the same mapping) whole, in chunks. Raises DataError.
 
-    `now` in Unix seconds decides which labels are mature.
+    `now` in Unix seconds decides which payments are in the window and which labels are mature.
     """
-    if data.label_maturity_days and data.event_time is None:
-        raise DataError("data.label_maturity_days needs data.event_time to know how old a payment is")
+    for setting in ("window_days", "label_maturity_days"):
+        if getattr(data, setting) and data.event_time is None:
+            raise DataError(f"data.{setting} needs data.event_time to know how old a payment is")
     source = data.source if source is None else source
     own = bank_columns(data, columns)
     wanted = list(dict.fromkeys([*own, data.label, *([data.event_time] if data.event_time else [])]))
-    chunks, counts, unknown, imputed = [], Counter[str](), Counter[str](), Counter[str]()
-    rows_read = 0
+    chunks, tally = [], _Tally(now)
     # closed at once when a row is refused: the connection to a database does not wait for the garbage collector
     with closing(sources.read_chunks(source, wanted, text=text_columns(data, columns))) as frames:
         for frame in frames:
-            rows_read += len(frame)
-            chunks.append(_read_chunk(frame, data, columns, now, counts, unknown, imputed))
+            chunks.append(_read_chunk(frame, data, columns, tally))
     labels = np.concatenate([c[2] for c in chunks])
     if not len(labels):
-        raise DataError(_nothing_left(sources.place(source), rows_read, counts))
+        raise DataError(_nothing_left(sources.place(source), data, tally))
     return Table(
         np.concatenate([c[0] for c in chunks]),
         np.concatenate([c[1] for c in chunks]),
         labels,
         np.concatenate([c[3] for c in chunks]) if data.event_time else None,
         np.concatenate([c[4] for c in chunks]),
-        rows_read,
-        dict(counts),
-        dict(unknown),
-        dict(imputed),
+        tally.rows_read,
+        dict(tally.dropped),
+        dict(tally.unknown),
+        dict(tally.imputed),
+        tally.in_window,
+        tally.immature,
+        tally.oldest if np.isfinite(tally.oldest) else None,
+        tally.newest if np.isfinite(tally.newest) else None,
     )
 
 
+def mature_until(data: DataSection, now: float) -> float:
+    """The time (seconds) up to which labels are mature at `now`."""
+    return now - data.label_maturity_days * DAY
+
+
 def _read_chunk(
-    frame: pd.DataFrame,
-    data: DataSection,
-    columns: Sequence[FeatureColumn],
-    now: float,
-    counts: Counter[str],
-    unknown: Counter[str],
-    imputed: Counter[str],
+    frame: pd.DataFrame, data: DataSection, columns: Sequence[FeatureColumn], tally: _Tally
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], NDArray[np.float64], NDArray[np.intp]]:
-    """The usable rows of one chunk; what is left out goes into the counters."""
+    """The usable rows of one chunk; what is left out goes into the tally."""
     features = read_features(frame, data, columns)
     labels = parsing.labels(frame[data.label])
     times = parsing.times(frame[data.event_time]) if data.event_time else np.zeros(len(frame))
+    outside, immature = _aged(times, data, tally)
     keep = np.ones(len(frame), bool)
 
     def drop(cause: str, rows: NDArray[np.bool_]) -> None:
-        counts[cause] += int((keep & rows).sum())
+        tally.dropped[cause] += int((keep & rows).sum())
         keep[rows] = False
 
+    drop(OUTSIDE, outside)
     drop("no label", np.isnan(labels))
     drop("no event_time", np.isnan(times))
-    if data.label_maturity_days:
-        drop("label not mature", times > now - data.label_maturity_days * DAY)
+    drop(IMMATURE, immature)
     if data.missing == "drop":
         drop("empty feature", features.empty)
         drop("infinite feature", features.infinite)
@@ -171,25 +200,60 @@ def _read_chunk(
     numbers = [c for c in columns if c.kind == "numeric"]
     levels = [c for c in columns if c.kind == "categorical"]
     for column, values in zip(numbers, numeric.T, strict=True):
-        imputed[column.name] += int((~np.isfinite(values)).sum())
+        tally.imputed[column.name] += int((~np.isfinite(values)).sum())
     for column, values in zip(levels, codes.T, strict=True):
-        unknown[column.name] += int((values == parsing.UNKNOWN).sum())
-        imputed[column.name] += int((values == parsing.MISSING).sum())
+        tally.unknown[column.name] += int((values == parsing.UNKNOWN).sum())
+        tally.imputed[column.name] += int((values == parsing.MISSING).sum())
     numeric[~np.isfinite(numeric)] = np.nan
     return numeric, codes, labels[keep], times[keep], frame.index.to_numpy(np.intp)[keep]
+
+
+def _aged(times: NDArray[np.float64], data: DataSection, tally: _Tally) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which rows of a chunk happened before the window, and which are too young; counts both."""
+    since = tally.now - data.window_days * DAY if data.window_days else -np.inf
+    until = mature_until(data, tally.now) if data.label_maturity_days else np.inf
+    outside, immature = times < since, times > until
+    tally.rows_read += len(times)
+    # a row without a time is in no window, but one of all rows where there is none
+    inside = times >= since if data.window_days else np.ones(len(times), bool)
+    tally.in_window += int(inside.sum())
+    tally.immature += int((inside & immature).sum())
+    if data.event_time:
+        tally.oldest = float(np.fmin.reduce(times[inside], initial=tally.oldest))
+        tally.newest = float(np.fmax.reduce(times[inside], initial=tally.newest))
+    return outside, immature
 
 
 def _apply(transform: Literal["none", "log"], values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.sign(values) * np.log1p(np.abs(values)) if transform == "log" else values
 
 
-def _nothing_left(place: str, rows: int, counts: Counter[str]) -> str:
-    cause, number = counts.most_common(1)[0]
+def _nothing_left(place: str, data: DataSection, tally: _Tally) -> str:
+    cause, number = tally.dropped.most_common(1)[0]
+    if data.window_days and tally.dropped[OUTSIDE] + tally.dropped[IMMATURE] > tally.rows_read / 2:
+        return _nothing_mature(place, data, tally)
     hints = {
         "no label": "check data.label",
         "no event_time": "check data.event_time",
-        "label not mature": "lower data.label_maturity_days or wait",
+        IMMATURE: "lower data.label_maturity_days or wait",
+        OUTSIDE: "raise data.window_days",
         "empty feature": "write missing: impute, or leave the empty column out of the contract",
         "infinite feature": "write missing: impute, or mend the column",
     }
-    return f"none of the {rows} rows of {place} can be used: {number} have {cause}; {hints[cause]}"
+    return f"none of the {tally.rows_read} rows of {place} can be used: {number} have {cause}; {hints[cause]}"
+
+
+def _nothing_mature(place: str, data: DataSection, tally: _Tally) -> str:
+    """Why a window holds no row to learn from, in numbers, and what to change."""
+    window, maturity = data.window_days, data.label_maturity_days
+    if window <= maturity:
+        advice = f"raise data.window_days above data.label_maturity_days ({maturity:g}), or lower that"
+    elif tally.in_window:
+        advice = "raise data.window_days, or lower data.label_maturity_days"
+    else:
+        advice = "deliver newer payments, raise data.window_days, or check data.event_time"
+    return (
+        f"none of the {tally.rows_read} rows of {place} can be used: {tally.in_window} are of the last {window:g} days "
+        f"(data.window_days), and of these {tally.in_window - tally.immature} have a label that is {maturity:g} days "
+        f"old (data.label_maturity_days); {advice}"
+    )

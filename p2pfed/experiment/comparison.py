@@ -73,9 +73,9 @@ def _with_rivals(run_file: RunFile, options: ClusterOptions, cluster: LocalClust
         nonlocal last_line
         if time.monotonic() - last_line >= LINE_SECONDS:
             last_line = time.monotonic()
-            screen.step(f"{what}: round {number} of {options.rounds}")
+            screen.step(f"{what}: round {number} of {options.total_rounds}")
 
-    found_rivals = rivals.run(cluster, options.baselines, options.rounds, tell)
+    found_rivals = rivals.run(cluster, options.baselines, options.total_rounds, tell)
     nodes = tuple(_beside_alone(node, found_rivals) for node in run_file.nodes)
     centralised, fedavg = found_rivals.centralised, found_rivals.fedavg
     return replace(

@@ -63,13 +63,19 @@ class ModelBundle:
         """Which of `scores` [n] are alerts."""
         return alerts(scores, self.threshold)
 
+    @property
+    def weights_sha256(self) -> str:
+        """By which the weights are known, in the file's header as everywhere."""
+        return hashlib.sha256(self._weights()).hexdigest()
+
     def to_bytes(self) -> bytes:
         """The file's bytes; equal bundles give equal bytes."""
-        weights = np.ascontiguousarray(self.vector, "<f4").tobytes()
-        digest = hashlib.sha256(weights).hexdigest()
-        header = _Header(FORMAT, self.spec, self.contract, self.scaler, self.threshold, digest)
+        header = _Header(FORMAT, self.spec, self.contract, self.scaler, self.threshold, self.weights_sha256)
         text = record.canonical({**record.plain(header), "lineage": self.lineage})
-        return MAGIC + len(text).to_bytes(4, "little") + text + weights
+        return MAGIC + len(text).to_bytes(4, "little") + text + self._weights()
+
+    def _weights(self) -> bytes:
+        return np.ascontiguousarray(self.vector, "<f4").tobytes()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ModelBundle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,10 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics by row set (`validation`, `own_test`, `test`; absent where empty) and their alert threshold."""
+    """Metrics by row set (`validation`, `own_test`, `test`, `gate`; absent where empty) and their alert threshold.
+
+    `gate` also says `frauds`, how many of them are `borrowed` from training, and the `alert_rate`.
+    """
 
     metrics: dict[str, Metrics]
     threshold: float
@@ -106,6 +109,15 @@ class ManyLearner(Protocol):
 
     def forget(self, bank: int) -> None:
         """The bank's trainer was restarted: without an optimiser handed over its next round starts with none."""
+        ...
+
+
+@runtime_checkable
+class ReadsAnew(Protocol):
+    """A ManyLearner whose banks' rows may change."""
+
+    def read(self, bank: int, rows: StackedBank) -> None:
+        """From now on train and measure a bank on other rows; its optimiser's state has to be handed over."""
         ...
 
 
@@ -181,7 +193,24 @@ def measure(spec: ModelSpec, vector: Vector, rows: BankRows, section: ThresholdS
         if len(part):
             values = chosen_on if part is chooser else _scores(spec, vector, part)
             result[name] = metrics.evaluate(values, part.labels, threshold, spec.kind)
+    if len(rows.gate):
+        result["gate"] = _at_the_gate(spec, vector, rows, chosen_on, threshold)
     return Evaluation(result, threshold)
+
+
+def _at_the_gate(
+    spec: ModelSpec, vector: Vector, rows: BankRows, validated: NDArray[np.float32], threshold: float
+) -> Metrics:
+    """Metrics of `rows.gate`: its first rows are those of validation, whose scores are known."""
+    known, gate = len(rows.validation), rows.gate
+    borrowed = Rows(gate.features[known:], gate.labels[known:])
+    scores = np.concatenate([validated[:known], _scores(spec, vector, borrowed)])
+    return {
+        **metrics.evaluate(scores, gate.labels, threshold, spec.kind),
+        "frauds": gate.frauds,
+        "borrowed": len(borrowed),
+        "alert_rate": float(metrics.alerts(scores, threshold).mean()),
+    }
 
 
 def _scores(spec: ModelSpec, vector: Vector, rows: Rows) -> NDArray[np.float32]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from p2pfed.learning.learner import (
     AdamState,
     EvaluateJob,
     Evaluation,
     Learner,
+    StackedBank,
     TrainJob,
     TrainResult,
     refuse_two_of_one_bank,
@@ -18,8 +19,9 @@ from p2pfed.learning.learner import (
 class OneByOne:
     """ManyLearner over one Learner a bank, in the banks' order."""
 
-    def __init__(self, learners: Sequence[Learner]) -> None:
-        self._learners = learners
+    def __init__(self, learners: Sequence[Learner], make: Callable[[StackedBank], Learner] | None = None) -> None:
+        """`make` is needed to `read`."""
+        self._learners, self._make = list(learners), make
         self._forgotten: set[int] = set()
 
     def train(self, jobs: Sequence[TrainJob]) -> list[TrainResult]:
@@ -34,6 +36,11 @@ class OneByOne:
     def forget(self, bank: int) -> None:
         """See `ManyLearner.forget`."""
         self._forgotten.add(bank)
+
+    def read(self, bank: int, rows: StackedBank) -> None:
+        """See `ReadsAnew.read`."""
+        assert self._make is not None
+        self._learners[bank] = self._make(rows)
 
     def _train(self, job: TrainJob) -> TrainResult:
         optimiser = job.optimiser

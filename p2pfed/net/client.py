@@ -127,13 +127,13 @@ class HttpTransport:
     async def pull(self, peer: NodeId, addresses: Sequence[Address], member: NodeId, after: int) -> ModelUpdate | None:
         """See Transport."""
         trust = self._trust
-        limit = wire.frame_limit(trust.schema)
+        limit, longest = wire.frame_limit(trust.schema), wire.longest_frame()
         request = _Request("GET", "update", limit, {"member": member, "after": str(after)})
 
         async def read(response: aiohttp.ClientResponse) -> tuple[bytes, Statement] | None:
             if response.status == 204:
                 return None
-            frame, statement = await read_frame(response.content, check_announced(response.headers, limit), trust)
+            frame, statement = await read_frame(response.content, check_announced(response.headers, longest), trust)
             if statement.sender != member or statement.seq <= after:
                 raise RemoteFault(Reason.UNRELATED_ANSWER, f"sequence {statement.seq} of {short(statement.sender)}")
             return frame, statement
@@ -286,7 +286,7 @@ def _read_small(limit: int) -> Callable[[aiohttp.ClientResponse], Awaitable[byte
 async def _refused(address: Address, response: aiohttp.ClientResponse) -> Unreachable:
     text = (await response.content.read(limits.MAX_PROBLEM)).decode(errors="replace")
     said = _printable(text)
-    cause: Cause = "busy" if response.status in (429, 503) else "refused"
+    cause: Cause = "busy" if response.status in (429, 503) else "removed" if response.status == 410 else "refused"
     return Unreachable(cause, f"{address} answered {response.status}: {said}")
 
 

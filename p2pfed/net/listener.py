@@ -2,7 +2,7 @@
 
 A stranger's bytes end in the TLS handshake; the HTTP parser sees members only. Each refusal is counted by cause.
 The set of members can be exchanged at any time: it holds for the next handshake, and open connections of a removed
-member are cut.
+member are cut. For some time it may come back, only to ask for the version that removed it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import errno
 import socket
 import ssl
+import time
 from pathlib import Path
 
 from aiohttp import web
@@ -21,7 +22,7 @@ from p2pfed.core.wire import Trust
 from p2pfed.errors import RemoteFault, Unavailable
 from p2pfed.net import limits
 from p2pfed.net.server import PeerServer
-from p2pfed.net.tls import Pins, pins_of, receive_into, server_context
+from p2pfed.net.tls import Pins, pins_of, readable, receive_into, server_context
 from p2pfed.net.transport import PeerHandler, Traffic
 
 
@@ -43,7 +44,11 @@ class Listener:
     def use(self, trust: Trust, blocked: frozenset[NodeId] = frozenset()) -> None:
         """Follow a new manifest or blocklist; connections of members no longer allowed are cut at once."""
         pins = pins_of(trust.manifest, blocked)
-        self._context = server_context(self._pem, pins.certificates)
+        left = [one for one in trust.departed if one.member not in blocked]
+        certificates = {der: one for one in left for der in readable(one.certificates)}
+        self._departed = {der: one for der, one in certificates.items() if der not in pins.by_certificate}
+        self._answers.departed = {one.member: one.version for one in self._departed.values()}
+        self._context = server_context(self._pem, [*pins.certificates, *self._departed])
         self._pins: Pins = pins
         for connections in list(self._open.values()):
             for connection in list(connections):
@@ -133,8 +138,14 @@ class Listener:
             self._handler.refused(_cause(error), host)
 
     def admit(self, connection: _Connection) -> NodeId | None:
-        """Whose connection this is; None if the certificate is not literally one of the manifest's."""
+        """Whose connection this is; None if the certificate is not literally one of the manifest's.
+
+        A removed member's is let through for some time.
+        """
         member = self._pins.by_certificate.get(connection.certificate)
+        left = self._departed.get(connection.certificate)
+        if member is None and left is not None and time.time() < left.until:
+            member = left.member
         if member is None:
             self._handler.refused("unknown_certificate", connection.host)
             return None
@@ -158,7 +169,8 @@ class Listener:
 
     def garbled(self, connection: _Connection) -> None:
         """What a member sent is not HTTP within the limits."""
-        self._handler.offended(connection.member, RemoteFault(Reason.MALFORMED, "not an HTTP request"))
+        if connection.member not in self._answers.departed:
+            self._handler.offended(connection.member, RemoteFault(Reason.MALFORMED, "not an HTTP request"))
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol

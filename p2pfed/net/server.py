@@ -53,6 +53,8 @@ class PeerServer:
 
     handler: PeerHandler
     traffic: Traffic
+    departed: dict[NodeId, int] = field(default_factory=dict)
+    """Members that were removed, and by which version: they may ask for that, and for nothing else."""
     _buckets: dict[NodeId, Bucket] = field(default_factory=dict)
     _pushing: set[NodeId] = field(default_factory=set)
 
@@ -87,7 +89,8 @@ class PeerServer:
         except RemoteFault as fault:
             if fault.reason.verdict is Verdict.IGNORE:
                 return web.Response(status=204)
-            self.handler.offended(asking, fault)
+            if asking not in self.departed:
+                self.handler.offended(asking, fault)
             return _refuse(413 if fault.reason is Reason.OVERSIZE else 422, str(fault))
         except LocalFault:
             return _refuse(503, "try again later")
@@ -101,7 +104,10 @@ class PeerServer:
             raise Refusal(404, "no such request in this version of the protocol")
         if request.method == "GET" and request.body_exists:
             raise RemoteFault(Reason.MALFORMED, "a GET request with a body")
-        return await route(asking, request)
+        removed_by = self.departed.get(asking)
+        if removed_by is None or (route == self._manifest and _number(_query(request, "version")) <= removed_by):
+            return await route(asking, request)
+        raise Refusal(410, f"the admins removed this bank in version {removed_by}")
 
     def _charge(self, asking: NodeId, request: web.BaseRequest, cost: float) -> None:
         """Take `cost` from the member's allowance; raises Refusal when it is used up."""
@@ -137,7 +143,8 @@ class PeerServer:
             raise Refusal(503, "another update is being received")
         self._pushing.add(asking)
         try:
-            length = _begin_body(request, largest)
+            # a longer one may be of another generation of the model: its head says so, and no more of it is read
+            length = _begin_body(request, wire.longest_frame())
             frame, _ = await _read(read_frame(request.content, length, trust))
             await self.handler.pushed(asking, frame)
         finally:

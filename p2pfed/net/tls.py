@@ -46,11 +46,11 @@ def pins_of(manifest: Manifest, blocked: frozenset[NodeId] = frozenset()) -> Pin
     by_member: dict[NodeId, tuple[bytes, ...]] = {}
     owners: dict[bytes, set[NodeId]] = {}
     for node, member in manifest.by_id.items():
-        readable = [der for text in member.certificates if _is_certificate(der := base64.b64decode(text))]
-        for der in readable:
+        certificates = readable(member.certificates)
+        for der in certificates:
             owners.setdefault(der, set()).add(node)
         if node not in blocked:
-            by_member[node] = tuple(readable)
+            by_member[node] = certificates
     shared = {der for der, nodes in owners.items() if len(nodes) > 1}
     by_member = {node: tuple(der for der in ders if der not in shared) for node, ders in by_member.items()}
     return Pins(
@@ -58,6 +58,11 @@ def pins_of(manifest: Manifest, blocked: frozenset[NodeId] = frozenset()) -> Pin
         by_certificate={der: node for node, certificates in by_member.items() for der in certificates},
         unreadable=tuple(node for node, certificates in by_member.items() if not certificates),
     )
+
+
+def readable(certificates: Iterable[str]) -> tuple[bytes, ...]:
+    """Those of `certificates` (base64) that OpenSSL can read, as DER."""
+    return tuple(der for text in certificates if _is_certificate(der := base64.b64decode(text)))
 
 
 def _is_certificate(der: bytes) -> bool:

@@ -12,8 +12,10 @@ from p2pfed.core.types import Address, NodeId
 from p2pfed.core.wire import Trust
 from p2pfed.errors import RemoteFault, Unavailable
 
-Cause = Literal["no_address", "connect", "timeout", "certificate", "closed", "busy", "refused"]
-"""Why nobody answered, in the words of logs and metrics; `refused` and `busy` are answers of the peer itself."""
+Cause = Literal["no_address", "connect", "timeout", "certificate", "closed", "busy", "refused", "removed"]
+"""Why nobody answered, in the words of logs and metrics; `refused`, `busy` and `removed`, which says that this node is
+no member any more, are answers of the peer itself.
+"""
 
 
 class Unreachable(Unavailable):
@@ -69,6 +71,8 @@ class Transport(Protocol):
 
 class PeerHandler(Protocol):
     """What the serving side asks of the node. `asking` is proven by its TLS certificate and is a member.
+
+    Of members that were removed only `manifest` hears, of no version after the one that removed them.
 
     A method that raises RemoteFault refuses the request, and the server reports it to `offended`; one that raises
     LocalFault tells the peer to come back later.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import ipaddress
+import json
 import secrets
 import signal
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from p2pfed import __version__, logs
 from p2pfed.api.app import AdminServer
@@ -26,6 +28,7 @@ from p2pfed.core.inputs import BlocklistChanged, EndpointFound, StopRequested, T
 from p2pfed.core.messages import Endpoint
 from p2pfed.core.node import GossipNode
 from p2pfed.core.settings import NodeSettings
+from p2pfed.core.succession import in_force, last_trained
 from p2pfed.core.types import Address, NodeId
 from p2pfed.data import report
 from p2pfed.errors import ConfigError, NotPermitted
@@ -38,12 +41,15 @@ from p2pfed.net.transport import Traffic
 from p2pfed.runtime import diskwatch, systemd
 from p2pfed.runtime.blocklist import Blocklist
 from p2pfed.runtime.driver import Driver, SteadyClock
-from p2pfed.runtime.enrolment import blocked_ids, check_member, trusted_chain
+from p2pfed.runtime.enrolment import blocked_ids, check_member, check_rounds, trusted_chain
 from p2pfed.runtime.eventlines import EventLines
+from p2pfed.runtime.lineage import lineage
 from p2pfed.runtime.recall import recall
 from p2pfed.runtime.recording import Birth, born
 from p2pfed.runtime.supervise import Supervisor
-from p2pfed.runtime.trainer import Loaded, Trainer
+from p2pfed.runtime.trainer import Loaded
+from p2pfed.runtime.trainers import Trainers
+from p2pfed.runtime.versions import Versions
 from p2pfed.runtime.view import DaemonView
 from p2pfed.store.credentials import admin_token, load_member_key
 from p2pfed.store.lock import StateLock
@@ -95,19 +101,27 @@ class Daemon:
             )
         manifest = self._chain[-1].manifest
         check_member(manifest, self._signer, config, state)
+        check_rounds(manifest, config)
         self._token = admin_token(state)
         self._listen = _bindable(config.peers.listen)
         own = manifest.by_id[self._signer.node_id]
         self._blocklist = Blocklist(state, blocked_ids(config.peers.blocklist, manifest))
         settings = NodeSettings(
-            rounds=config.learning.rounds,
+            rounds=config.learning.rounds or 0,
             evaluate_every=config.learning.evaluate_every,
             endpoints=own_endpoints(config, self._listen, own),
             software=__version__,
             blocked=self._blocklist.members,
         )
-        memory = recall(store.restore(), self._chain)
-        birth = Birth(tuple(self._chain[-2:]), settings, memory, secrets.randbits(128))
+        days = config.data.label_maturity_days + config.data.window_days
+        self._versions = Versions(state, self._log, days)
+        versions, restored, wall = [s.manifest for s in self._chain], store.restore(), time.time()
+        force = in_force(versions, wall, restored.checkpoint.model if restored.checkpoint else "")
+        # of free-running nodes the newest model serves, and nothing is compared with it
+        kept = (None, None) if manifest.calendar.free else self._versions.recall(force.manifest.model_digest)
+        memory = recall(restored, self._chain, *kept, force)
+        chain = tuple(self._chain[last_trained(versions) :])
+        birth = Birth(chain, settings, memory, secrets.randbits(128), wall)
         if make is None:
             self._node, self._recording = born(birth, self._signer, config.node, self._log)
         else:
@@ -124,10 +138,14 @@ class Daemon:
         observers = (summary.observe, metrics.observe, lines.observe)
         self._events = EventLog(self._store, clock, node.name_of, observers)
         self._driver = driver = Driver(node, self._chain, self._store, self._events.emit, self._keep_model, clock)
-        self._trainer = driver.trainer = trainer = Trainer(config, node.manifest, driver.put, self._tell_rows)
+        self._trainers = driver.trainers = trainers = Trainers(
+            config, node.manifest, driver.put, self._tell_rows,
+            last_reading=self._last_reading(), serves=self._state.model.exists(),
+        )  # fmt: skip
+        trainers.use(node.manifest, node.force.coming)
         self._view = DaemonView(
-            driver, trainer, traffic, summary, self._supervisor, self._state.root,
-            config.learning.rounds, self._begin_stop, self._reload, self._block,
+            driver, trainers, traffic, summary, self._supervisor, self._state.root,
+            config.learning.rounds or 0, self._begin_stop, self._reload, self._block,
         )  # fmt: skip
         self._view.instance = self._store.restore().instance
         self._listener = Listener(driver, self._state.tls, traffic, self._blocklist.members) if self._listen else None
@@ -143,11 +161,10 @@ class Daemon:
             token=self._token,
             version=__version__,
         )
-        trainer.start()
         try:
             await self._open(admin)
             await self._discover()
-            await self._serve(driver, trainer)
+            await self._serve(driver, trainers)
         finally:
             systemd.notify("STOPPING=1")
             self._view.serving = False
@@ -155,7 +172,7 @@ class Daemon:
                 await discovery.close()
             if self._listener:
                 await self._listener.close()
-            await trainer.stop()
+            await trainers.stop()
             await self._supervisor.stop()
             await admin.stop()
             await transport.close()
@@ -188,9 +205,8 @@ class Daemon:
         systemd.notify("READY=1")
 
     async def _watch_disk(self) -> None:
-        rounds = self._node.rounds
-
         def checkpoint_bytes() -> int:
+            rounds = self._node.rounds
             return rounds.vector.nbytes + len(rounds.optimiser) + len(rounds.frame)
 
         await diskwatch.watch(self._state.root, checkpoint_bytes, self._driver.put)
@@ -224,9 +240,9 @@ class Daemon:
     def _found(self, member: NodeId, endpoint: Endpoint) -> None:
         self._driver.put(EndpointFound(member, endpoint))
 
-    async def _serve(self, driver: Driver, trainer: Trainer) -> None:
+    async def _serve(self, driver: Driver, trainers: Trainers) -> None:
         interpreting = asyncio.create_task(driver.run(), name="driver")
-        training = asyncio.create_task(trainer.wait(), name="trainer watch")
+        training = asyncio.create_task(trainers.wait(), name="trainers")
         await asyncio.wait([interpreting, training], return_when=asyncio.FIRST_COMPLETED)
         if not interpreting.done():
             # the bank's rows cannot be loaded: nothing to train on, but the others are told good-bye
@@ -244,27 +260,39 @@ class Daemon:
 
     def _tell_rows(self, loaded: Loaded) -> None:
         self._log.info("the trainer is ready: %s", report.one_line(loaded.report))
+        if loaded.reading is not None:
+            told = json.dumps(loaded.reading).encode()
+            self._supervisor.start("reading", lambda: asyncio.to_thread(write_atomically, self._state.reading, told))
+
+    def _last_reading(self) -> dict[str, Any] | None:
+        """What the payments were like that were taken last."""
+        try:
+            found = json.loads(self._state.reading.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            self._log.warning("%s is damaged, the next reading is compared with none: %s", self._state.reading, error)
+            return None
+        return found if isinstance(found, dict) else None
 
     async def _keep_model(self, keep: KeepModel) -> None:
         """Write the model that `p2pfed score` uses."""
-        loaded, node = self._trainer.loaded, self._driver.node
-        if loaded is None:
+        model, node = keep.model, self._driver.node
+        scaler = self._trainers.scaler(model.cycle)
+        if scaler is None:
             return
         bundle = ModelBundle(
             spec=node.manifest.model,
             contract=node.manifest.contract,
-            scaler=loaded.scaler,
-            threshold=keep.threshold,
-            vector=keep.vector,
-            lineage={
-                "consortium": node.manifest.consortium,
-                "manifest_version": node.manifest.version,
-                "member": node.me,
-                "round": keep.round,
-                "metrics": keep.metrics,
-            },
+            scaler=scaler,
+            threshold=model.threshold,
+            vector=model.vector,
+            lineage=lineage(model, node.manifest, node.me),
         )
-        await asyncio.to_thread(write_atomically, self._state.model, bundle.to_bytes())
+        if node.manifest.calendar.free:
+            await asyncio.to_thread(write_atomically, self._state.model, bundle.to_bytes())
+        else:
+            await asyncio.to_thread(self._versions.keep, bundle, model, keep.best)
 
     # --- stopping and reloading ---------------------------------------------------------------------------------------
 
@@ -337,8 +365,7 @@ class Daemon:
             self._listener.use(trust, self._blocklist.members)
         for discovery in self._discoveries:
             discovery.use(trust.manifest.by_id)
-        if trust.model_digest == self._node.manifest.model_digest:
-            self._trainer.use(trust.manifest)
+        self._trainers.use(self._driver.force.manifest, self._driver.force.coming)
 
 
 def _live_peers(new: NodeConfig) -> dict[str, tuple[str, ...]]:

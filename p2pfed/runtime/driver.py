@@ -10,17 +10,20 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 from p2pfed.core import wire
 from p2pfed.core.consortium import Manifest, ManifestError, SignedManifest, parse_signed
 from p2pfed.core.effects import (
+    CloseTrainer,
     Effect,
     Emit,
     ExchangeHeartbeats,
     FetchManifest,
     Halt,
     KeepModel,
+    OpenTrainer,
     Publish,
     Pull,
     Push,
@@ -49,10 +52,12 @@ from p2pfed.core.inputs import (
 )
 from p2pfed.core.messages import Hello
 from p2pfed.core.node import GossipNode
-from p2pfed.core.succession import verify_succession
+from p2pfed.core.succession import InForce, departed, verify_succession
+from p2pfed.core.trust import trust_in
 from p2pfed.core.types import NodeId, Reason
 from p2pfed.errors import RemoteFault, Unavailable
 from p2pfed.net.transport import Transport, Unreachable
+from p2pfed.runtime.trainers import Trains
 from p2pfed.store.base import Store
 
 LARGE_MODEL = 200_000
@@ -64,13 +69,6 @@ LAG_WORTH_TELLING = 0.25
 LAGS_KEPT = 600
 LAST_WORDS_SECONDS = 3.0
 """How long good-byes may take when stopping."""
-
-
-class Trains(Protocol):
-    """What the driver asks of the trainer."""
-
-    def submit(self, job: StartTraining | StartEvaluation) -> None:
-        """Queue a job."""
 
 
 class SteadyClock:
@@ -95,15 +93,19 @@ class Driver:
         emit: Callable[[Event], None],
         keep_model: Callable[[KeepModel], Awaitable[None]],
         clock: Callable[[], float],
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        """`chain` is every known signed manifest, the one in force last."""
-        self.node, self.clock = node, clock
+        """`chain` is every known signed manifest, the one in force last; `wall` the machine's clock, `clock` never
+        falls. Both in Unix seconds.
+        """
+        self.node, self.clock, self.wall = node, clock, wall
         self.refusals: Counter[str] = Counter()
         """Who was turned away before being known as a member, by cause."""
         self._lags: deque[float] = deque([0.0], maxlen=LAGS_KEPT)
         self._signed = {s.manifest.version: s for s in chain}
-        previous = self._signed.get(node.manifest.version - 1)
-        self._trust = wire.trust_of(node.manifest, previous.manifest if previous else None)
+        self.force = node.force
+        """What the present trust follows from: the node's, or the one that it is about to be told of."""
+        self._trust = self._trust_in(node.force)
         self._store, self._emit, self._keep_model = store, emit, keep_model
         self._shelf: dict[NodeId, tuple[int, bytes]] = {}
         self._queue: asyncio.Queue[tuple[Input, asyncio.Future[None] | None]] = asyncio.Queue()
@@ -114,7 +116,7 @@ class Driver:
         self.on_trust: Callable[[wire.Trust], None] = lambda trust: None
         """Called with each new trust: transport and listener follow the manifest."""
         self.transport: Transport
-        self.trainer: Trains
+        self.trainers: Trains
 
     # --- running ------------------------------------------------------------------------------------------------------
 
@@ -157,16 +159,19 @@ class Driver:
     async def _interpret(self) -> None:
         while not self._halted.is_set():
             given, done = await self._queue.get()
-            for effect in await self._decide(given):
+            effects = await self._decide(given)
+            if self.node.force is not self.force and self.node.manifest.version >= self._trust.manifest.version:
+                self._use(self.node.force)
+            for effect in effects:
                 await self._carry_out(effect)
             if done is not None and not done.done():
                 done.set_result(None)
 
     async def _decide(self, given: Input) -> list[Effect]:
-        now = self.clock()
+        now, wall = self.clock(), self.wall()
         if self.node.rounds.vector.size > LARGE_MODEL and self.node.may_merge(given):
-            return await asyncio.to_thread(self.node.handle, given, now)
-        return self.node.handle(given, now)
+            return await asyncio.to_thread(self.node.handle, given, now, wall)
+        return self.node.handle(given, now, wall)
 
     async def _watch_lag(self) -> None:
         while True:
@@ -193,8 +198,8 @@ class Driver:
                 self._shelf[member] = (seq, frame)
             case Withdraw(member):
                 self._shelf.pop(member, None)
-            case StartTraining() | StartEvaluation():
-                self.trainer.submit(effect)
+            case OpenTrainer() | CloseTrainer() | StartTraining() | StartEvaluation():
+                self._train(effect)
             case KeepModel():
                 await self._keep_model(effect)
             case SetTimer(name, at):
@@ -206,6 +211,15 @@ class Driver:
                 self._halted.set()
             case _:
                 self._request(self._REQUESTS[type(effect)](self, effect), type(effect).__name__)
+
+    def _train(self, effect: OpenTrainer | CloseTrainer | StartTraining | StartEvaluation) -> None:
+        match effect:
+            case OpenTrainer(cycle, accept):
+                self.trainers.open(cycle, accept)
+            case CloseTrainer(cycle):
+                self.trainers.close(cycle)
+            case job:
+                self.trainers.submit(job)
 
     def _set_timer(self, name: str, at: float) -> None:
         if name in self._timers:
@@ -231,6 +245,7 @@ class Driver:
         try:
             update = await self.transport.pull(ask.peer, ask.addresses, ask.member, ask.after)
         except Unreachable as error:
+            self._ask_why(ask.peer, error)
             self.put(PullEnded(ask.peer, ask.member, str(error)))
         except RemoteFault as fault:
             self.put(Offended(ask.peer, fault.reason, fault.detail, ask.member, fault.signer))
@@ -241,6 +256,7 @@ class Driver:
         try:
             given = await answer
         except Unreachable as error:
+            self._ask_why(peer, error)
             self.put(ExchangeFailed(peer, str(error)))
         except RemoteFault as fault:
             self.put(Offended(peer, fault.reason, fault.detail, signer=fault.signer))
@@ -260,7 +276,9 @@ class Driver:
 
     async def _say_hello(self, ask: SayHello) -> None:
         async def answer() -> Input:
-            return HelloReceived(await self.transport.hello(ask.peer, ask.addresses))
+            asked = time.monotonic()
+            hello = await self.transport.hello(ask.peer, ask.addresses)
+            return HelloReceived(hello, time.monotonic() - asked)
 
         await self._asked(ask.peer, answer())
 
@@ -289,6 +307,13 @@ class Driver:
                     )
                 )
 
+    def _ask_why(self, peer: NodeId, error: Unreachable) -> None:
+        """Fetch the version by which this node is said to be no member any more: the admins' signatures must say so."""
+        name = FetchManifest.__name__
+        if error.cause == "removed" and all(task.get_name() != name for task in self._requests):
+            ask = FetchManifest(peer, self.node.peers.endpoints(peer), self._trust.manifest.version + 1)
+            self._request(self._fetch_manifest(ask), name)
+
     _REQUESTS: dict[type, Callable[[Driver, Any], Coroutine[Any, Any, None]]] = {
         Pull: _pull,
         Push: _push,
@@ -304,21 +329,30 @@ class Driver:
 
         Nothing for one that is not newer.
         """
-        current = self._trust.manifest
+        current = self._signed[self._trust.manifest.version].manifest
         if successor.manifest.version <= current.version:
             return None
         manifest: Manifest = verify_succession(current, successor)
         await self._store.save_manifest(manifest.version, successor.to_bytes())
         self._signed[manifest.version] = successor
-        self._trust = wire.trust_of(manifest, current)
-        self.on_trust(self._trust)
+        self._use(self.node.force.followed(manifest))
         return ManifestChanged(manifest)
+
+    def _use(self, force: InForce) -> None:
+        self.force, self._trust = force, self._trust_in(force)
+        self.on_trust(self._trust)
+
+    def _trust_in(self, force: InForce) -> wire.Trust:
+        versions = [signed.manifest for _, signed in sorted(self._signed.items())]
+        previous = self._signed.get(force.manifest.version - 1)
+        trust = trust_in(force, previous.manifest if previous else None)
+        return replace(trust, departed=departed(versions, time.time()))
 
     # --- answering peers (net.transport.PeerHandler) ------------------------------------------------------------------
 
     def hello(self, asking: NodeId) -> Hello:
         """Our first words."""
-        return self.node.hello(asking)
+        return self.node.hello(asking, self.wall())
 
     def update(self, asking: NodeId, member: NodeId, after: int) -> bytes | None:
         """The newest published frame of `member` above `after`."""

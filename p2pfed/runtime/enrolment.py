@@ -19,8 +19,9 @@ from p2pfed.core.consortium import (
     parse_signed,
 )
 from p2pfed.core.contract import FeatureContract, Moments
+from p2pfed.core.gossip.calendar import FREE, Calendar
 from p2pfed.core.identity import Identity
-from p2pfed.core.joining import as_member, seal_join_request
+from p2pfed.core.joining import as_member, open_join_request, seal_join_request
 from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.succession import newest, verify_root
 from p2pfed.core.types import DAY, Address, NodeId
@@ -53,7 +54,13 @@ def make_keys(state: StateDir, name: str, now: float) -> tuple[Identity, list[Pa
     return credentials.load_member_key(state), made
 
 
-def join_request(config: NodeConfig, state: StateDir, identity: Identity, moments: Moments | None) -> bytes:
+def join_request(
+    config: NodeConfig,
+    state: StateDir,
+    identity: Identity,
+    moments: Moments | None,
+    seconds_per_round: float | None = None,
+) -> bytes:
     """The signed file to send to an admin; raises ManifestError if the configuration's words do not fit a manifest."""
     request = JoinRequest(
         name=config.node.name,
@@ -61,8 +68,22 @@ def join_request(config: NodeConfig, state: StateDir, identity: Identity, moment
         certificate=_certificate(state),
         endpoints=config.peers.advertise or _listening(config.peers.listen),
         moments=moments,
+        seconds_per_round=seconds_per_round,
     )
     return seal_join_request(identity, request)
+
+
+def made_before(path: Path, identity: Identity) -> JoinRequest | None:
+    """The join request that this bank's `init` left at `path`; None if there is no file.
+
+    Raises ConfigError if the file is something else, or another key's.
+    """
+    if not path.exists():
+        return None
+    request = open_join_request(path.read_bytes())
+    if request.key != identity.public_key.hex():
+        raise ConfigError("it was made with another member key")
+    return request
 
 
 def trusted_chain(state: StateDir) -> list[SignedManifest]:
@@ -88,11 +109,22 @@ def check_member(manifest: Manifest, identity: Identity, config: NodeConfig, sta
     member = manifest.by_id.get(identity.node_id)
     where = f"version {manifest.version} of {manifest.name}"
     if member is None:
+        if any(identity.node_id in signed.manifest.by_id for signed in trusted_chain(state)):
+            raise NotPermitted(f"the admins removed this bank in {where} or before: ask them")
         raise NotPermitted(f"this bank's key is not in {where}: send join-request.json to an admin")
     if member.name != config.node.name:
         raise ConfigError(f"node.name is {config.node.name!r}, but {where} lists this key as {member.name!r}")
     if _certificate(state) not in member.certificates:
         raise NotPermitted(f"{state.tls} holds another certificate than {where}: send a new join request to an admin")
+
+
+def check_rounds(manifest: Manifest, config: NodeConfig) -> None:
+    """Raise ConfigError where training would have no end: neither a calendar nor `learning.rounds` gives it one."""
+    if manifest.calendar.free and config.learning.rounds is None:
+        raise ConfigError(
+            f"learning.rounds is not set, and version {manifest.version} of {manifest.name} has no calendar: set "
+            "learning.rounds to the number of rounds to train, or ask the admins for a calendar"
+        )
 
 
 def find_member(name: str, manifest: Manifest) -> NodeId | None:
@@ -124,6 +156,7 @@ def first_manifest(
     seed: int,
     now: float,
     days: int,
+    calendar: Calendar = FREE,
 ) -> Manifest:
     """Version 1 of a new consortium, not signed and not checked yet."""
     return Manifest(
@@ -143,6 +176,7 @@ def first_manifest(
         contract=contract,
         training=training,
         gossip=gossip,
+        calendar=calendar,
     )
 
 

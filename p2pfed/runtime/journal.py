@@ -1,6 +1,6 @@
 """The file of a journal: records one after another, each of them whole, cut off or damaged, and never mistaken.
 
-    "p2pfed.journal/1", newline | record | record | ...
+    "p2pfed.journal/2", newline | record | record | ...
     record: prefix | head | blobs | CRC-32 of head and blobs
     prefix: length of the head, uint32 | length of the blobs together, uint64 | CRC-32 of these 12 bytes
 
@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from p2pfed.errors import ConfigError, StateCorrupt, UsageError
 
 FORMAT = b"p2pfed.journal/"
-MAGIC = FORMAT + b"1\n"
+MAGIC = FORMAT + b"2\n"
 
 _LENGTHS = struct.Struct("<IQ")
 _CRC = struct.Struct("<I")

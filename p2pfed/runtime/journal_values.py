@@ -20,6 +20,7 @@ import numpy as np
 from p2pfed.core import wire
 from p2pfed.core.consortium import Manifest, SignedManifest, parse_signed
 from p2pfed.core.messages import HeartbeatTable, ModelUpdate
+from p2pfed.core.succession import governed
 from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector
 from p2pfed.errors import RemoteFault
@@ -100,11 +101,14 @@ class ValueReader:
     """Builds the values of one journal again, in order: each manifest read is trusted from then on.
 
     Updates and heartbeats are verified like a peer's. One that was received shortly before the manifest changed may
-    come after it, so the trust before the present one counts too.
+    come after it, and what is trained changes later than the members: so the trust before the present one counts too,
+    and what each of the last two ways of training was.
     """
 
     def __init__(self) -> None:
         self._trusts: list[wire.Trust] = []
+        self._trained: dict[int, Manifest] = {}
+        """The newest version of each cycle from which one holds."""
         self._heartbeats: dict[NodeId, bytes] = {}
         self._from_bytes: dict[Any, Callable[[bytes], Any]] = {
             bytes: bytes,
@@ -160,8 +164,12 @@ class ValueReader:
 
     def _manifest(self, data: bytes) -> SignedManifest:
         signed = parse_signed(data)
-        before = self._trusts[0].manifest if self._trusts else None
-        self._trusts = [wire.trust_of(signed.manifest, before), *self._trusts][:2]
+        new, before = signed.manifest, self._trusts[0].manifest if self._trusts else None
+        self._trained[new.from_cycle] = new
+        ways = list(self._trained.values())[:-3:-1]
+        forces = [governed(new, way) for way in ways]
+        trusts = [wire.trust_of(force, before and governed(before, force)) for force in forces]
+        self._trusts = [*trusts, *self._trusts][:4]
         return signed
 
     def _update(self, frame: bytes) -> ModelUpdate:

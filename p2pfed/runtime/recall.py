@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from p2pfed.core import wire
 from p2pfed.core.consortium import SignedManifest
+from p2pfed.core.effects import KeptModel
 from p2pfed.core.settings import Memory
+from p2pfed.core.succession import InForce
+from p2pfed.core.trust import trust_in
 from p2pfed.errors import RemoteFault
 from p2pfed.store.base import Restored
 
 
-def recall(restored: Restored, chain: list[SignedManifest]) -> Memory:
-    """What the state directory remembers, as the node takes it; pushed frames that no longer verify are left out."""
-    manifest = chain[-1].manifest
-    previous = next((s.manifest for s in chain if s.manifest.version == manifest.version - 1), None)
-    trust = wire.trust_of(manifest, previous)
+def recall(
+    restored: Restored,
+    chain: list[SignedManifest],
+    champion: KeptModel | None = None,
+    best: KeptModel | None = None,
+    force: InForce | None = None,
+) -> Memory:
+    """What the state directory remembers, as the node takes it; pushed frames that no longer verify are left out.
+
+    `champion` and `best` are as of Memory; `force` is what is in force, without it the newest of `chain`.
+    """
+    newest = chain[-1].manifest
+    previous = next((s.manifest for s in chain if s.manifest.version == newest.version - 1), None)
+    trust = trust_in(force or InForce(newest), previous)
     updates = []
     for frame in restored.frames.values():
         try:
@@ -29,4 +41,7 @@ def recall(restored: Restored, chain: list[SignedManifest]) -> Memory:
         restored.peers,
         restored.scales,
         restored.proofs,
+        champion,
+        best,
+        restored.pardoned,
     )

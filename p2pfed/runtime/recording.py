@@ -30,6 +30,7 @@ from p2pfed.core.identity import Signer
 from p2pfed.core.inputs import Input
 from p2pfed.core.node import GossipNode
 from p2pfed.core.settings import Memory, NodeSettings
+from p2pfed.core.succession import InForce, in_force
 from p2pfed.errors import ConfigError
 from p2pfed.logs import NodeLogger
 from p2pfed.runtime.journal import MAGIC, Blob, framed
@@ -46,15 +47,19 @@ class Birth:
     """Everything a node is made of but its key: the same birth, inputs and signatures give the same node."""
 
     chain: tuple[SignedManifest, ...]
-    """The manifest in force, and before it the one it succeeds, if that is known."""
+    """The newest manifest last, and before it those that say what was in force before; see `last_trained`."""
     settings: NodeSettings
     memory: Memory
     seed: int
     """Of the generator that every random decision is drawn from."""
+    wall: float = 0.0
+    """What the machine's clock showed, Unix seconds: it says which version is in force."""
 
-    def parts(self) -> tuple[Manifest, NodeSettings, Memory, np.random.Generator]:
+    def parts(self) -> tuple[Manifest, NodeSettings, Memory, np.random.Generator, InForce]:
         """What GossipNode takes besides its signer."""
-        return self.chain[-1].manifest, self.settings, self.memory, np.random.default_rng(self.seed)
+        checkpoint = self.memory.checkpoint
+        force = in_force([s.manifest for s in self.chain], self.wall, checkpoint.model if checkpoint else "")
+        return force.manifest, self.settings, self.memory, np.random.default_rng(self.seed), force
 
 
 class RecordingSigner:
@@ -89,14 +94,14 @@ class RecordedNode(GossipNode):
         super().__init__(self._signing, *birth.parts())
         recording.begin(birth, signer.public_key, self._signing.taken())
 
-    def handle(self, given: Input, now: float) -> list[Effect]:
+    def handle(self, given: Input, now: float, wall: float | None = None) -> list[Effect]:
         """See GossipNode; an input that it fails on is noted too."""
         try:
-            effects = super().handle(given, now)
+            effects = super().handle(given, now, wall)
         except Exception as error:
-            self._recording.note(given, now, self._signing.taken(), (), raised=repr(error))
+            self._recording.note(given, now, wall, self._signing.taken(), (), raised=repr(error))
             raise
-        self._recording.note(given, now, self._signing.taken(), effects)
+        self._recording.note(given, now, wall, self._signing.taken(), effects)
         return effects
 
 
@@ -122,13 +127,22 @@ class Recording:
         self._waiting.append(_Noted(head | {"birth": plain(birth, blobs)}, blobs))
 
     def note(
-        self, given: Input, now: float, signatures: list[str], effects: Sequence[Effect], raised: str | None = None
+        self,
+        given: Input,
+        now: float,
+        wall: float | None,
+        signatures: list[str],
+        effects: Sequence[Effect],
+        raised: str | None = None,
     ) -> None:
-        """Note an input that was handled at `now`, what was signed, and the effects or the error that came of it."""
+        """Note an input that was handled at `now`, when the clock on the wall showed `wall`, what was signed, and the
+        effects or the error that came of it.
+        """
         if self._ended:
             return
         blobs: list[Blob] = []
-        head = {"kind": "entry", "at": now, "input": type(given).__name__, "signatures": signatures, "raised": raised}
+        head = {"kind": "entry", "at": now, "wall": wall, "input": type(given).__name__, "signatures": signatures}
+        head["raised"] = raised
         try:
             head["given"] = plain(given, blobs)
             # taken apart now, because what an effect holds may change later; hashed in `flush`, because that takes time

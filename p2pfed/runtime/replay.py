@@ -15,10 +15,11 @@ from typing import Any, Literal, get_args
 import threadpoolctl
 
 from p2pfed.core.aggregation import is_foreign
+from p2pfed.core.consortium import Manifest
 from p2pfed.core.effects import Effect, Emit
 from p2pfed.core.events import RoundCompleted
 from p2pfed.core.identity import SIGNATURE_BYTES, verify
-from p2pfed.core.inputs import Input
+from p2pfed.core.inputs import Input, ManifestChanged
 from p2pfed.core.node import GossipNode
 from p2pfed.errors import ConfigError, UsageError
 from p2pfed.runtime.journal import JournalReader, Record
@@ -65,6 +66,8 @@ class Entry:
     """From 1."""
     at: float
     """The node's time, Unix seconds."""
+    wall: float | None
+    """What the machine's clock showed, Unix seconds; None is the node's time."""
     given: Input
     signatures: list[bytes]
     done: Done
@@ -115,7 +118,7 @@ class Journal:
         A journal may come from anybody, and may name any module as its merge rule: unless `foreign_rule` allows that,
         nothing is imported and UsageError raised.
         """
-        self._reader, self._values = reader, ValueReader()
+        self._reader, self._values, self._foreign_rule = reader, ValueReader(), foreign_rule
         self._records = reader.records()
         header = next(self._records, None)
         if header is None:
@@ -129,12 +132,8 @@ class Journal:
             self.signer = ReplayedSigner(bytes.fromhex(head["public_key"]))
             self.signer.expect(_signatures(head))
             self.birth: Birth = self._values.build(Birth, head["birth"], header.blobs)
-            rule = self.birth.chain[-1].manifest.gossip.rule
-            if is_foreign(rule) and not foreign_rule:
-                raise UsageError(
-                    f"{reader.path} merges by {rule[:BRIEF]}, which is code of somebody's own, and a replay would run "
-                    "it; if you trust whoever gave you the journal, say --foreign-rule"
-                )
+            for signed in self.birth.chain:
+                self._check_rule(signed.manifest)
             self.node = GossipNode(self.signer, *self.birth.parts())
         except UNREADABLE as error:
             raise self._unreadable(error, "the header") from None
@@ -150,14 +149,25 @@ class Journal:
             except UNREADABLE as error:
                 raise self._unreadable(error, f"entry {number}") from None
 
+    def _check_rule(self, manifest: Manifest) -> None:
+        rule = manifest.gossip.rule
+        if is_foreign(rule) and not self._foreign_rule:
+            raise UsageError(
+                f"{self._reader.path} merges by {rule[:BRIEF]}, which is code of somebody's own, and a replay would "
+                "run it; if you trust whoever gave you the journal, say --foreign-rule"
+            )
+
     def _entry(self, number: int, record: Record) -> Entry:
         head = record.head
         given = self._values.build(INPUTS[head["input"]], head["given"], record.blobs)
+        if isinstance(given, ManifestChanged):
+            self._check_rule(given.manifest)
         done = tuple((str(kind), str(of)) for kind, of in head["effects"])
         at, raised = float(head["at"]), head["raised"]
-        if not math.isfinite(at) or not isinstance(raised, str | None):
-            raise ValueError(f"at {at}, raised {raised!r}")
-        return Entry(number, at, given, _signatures(head), done, raised)
+        wall = None if head["wall"] is None else float(head["wall"])
+        if not math.isfinite(at) or not math.isfinite(wall or 0.0) or not isinstance(raised, str | None):
+            raise ValueError(f"at {at}, wall {wall}, raised {raised!r}")
+        return Entry(number, at, wall, given, _signatures(head), done, raised)
 
     def _unreadable(self, error: Exception, what: str) -> Exception:
         said = str(error)
@@ -218,7 +228,7 @@ def _step(journal: Journal, entry: Entry) -> tuple[list[Effect], str | None]:
     effects: list[Effect] = []
     raised = None
     try:
-        effects = journal.node.handle(entry.given, entry.at)
+        effects = journal.node.handle(entry.given, entry.at, entry.wall)
     except Exception as error:  # whatever the node fails on, here or when it was recorded, is what is being looked for
         raised = repr(error)
     if raised != entry.raised:

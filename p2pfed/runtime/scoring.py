@@ -14,6 +14,7 @@ from p2pfed.data.features import transform
 from p2pfed.data.table import bank_columns, text_columns
 from p2pfed.errors import StateCorrupt, UsageError
 from p2pfed.learning.bundle import ModelBundle
+from p2pfed.runtime import lineage
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,13 @@ class Scored:
     alerts: int
     unscored: int
     threshold: float
+    model: str
+    """`lineage.name_of` the model."""
+    cycle: int | None
+    """The cycle that the model is of; None of one from before there was a calendar."""
+    round: int | None
+    """Of that cycle."""
+    weights_sha256: str
 
 
 def read_bundle(path: Path) -> ModelBundle:
@@ -44,7 +52,8 @@ def score_file(
     keep: Sequence[str] = (),
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Scored:
-    """Write `out` (.csv or .parquet): columns `row` (from 0), those of `keep`, `score` and `alert`, in input order.
+    """Write `out` (.csv or .parquet): columns `row` (from 0), those of `keep`, `score`, `alert` and `model`, which
+    names the model that gave the score, in input order.
 
     `data` maps the bank's columns to the contract; `payments` needs neither label nor time. A row that lacks a value
     has no score and no alert. `progress` hears the rows done so far. Raises DataError and what reading and writing
@@ -52,9 +61,10 @@ def score_file(
     """
     columns = bundle.contract.columns
     wanted = list(dict.fromkeys([*bank_columns(data, columns), *keep]))
-    if taken := sorted({"row", "score", "alert"} & set(keep)):
+    if taken := sorted({"row", "score", "alert", "model"} & set(keep)):
         raise UsageError(f"the output has a column {taken[0]!r} of its own; leave it out of the columns to keep")
     rows = alerts = unscored = 0
+    model = lineage.name_of(bundle)
     with files.writing(out) as writer:
         for frame in sources.read_chunks(payments, wanted, text=text_columns(data, columns)):
             inputs = transform(frame, data, bundle.contract, bundle.scaler)
@@ -65,8 +75,10 @@ def score_file(
             result.insert(0, "row", np.arange(rows, rows + len(frame)))
             result["score"] = np.where(known, scores, np.float32(np.nan))
             result["alert"] = alert.astype(np.int8)
+            result["model"] = model
             writer.write(result)
             rows, alerts = rows + len(frame), alerts + int(alert.sum())
             unscored += int((~known).sum())
             progress(rows)
-    return Scored(rows, alerts, unscored, bundle.threshold)
+    cycle, number = lineage.place(bundle)
+    return Scored(rows, alerts, unscored, bundle.threshold, model, cycle, number, bundle.weights_sha256)

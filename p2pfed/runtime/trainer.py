@@ -1,7 +1,7 @@
 """The daemon's side of training: a supervised child process, jobs in order, answers as Inputs of the node.
 
 The network part of a node outlives its training part: a child that dies, hangs or grows is replaced, and the node
-only hears `TrainerLost` and `TrainerReady`.
+only hears `TrainerLost` and `TrainerReady`. A source that cannot be read is asked again and again: `ReadingFailed`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import statistics
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -22,7 +22,15 @@ from p2pfed.core import record
 from p2pfed.core.consortium import Manifest
 from p2pfed.core.contract import Scaler
 from p2pfed.core.effects import StartEvaluation, StartTraining
-from p2pfed.core.inputs import EvaluationFinished, Input, TrainerLost, TrainerReady, TrainingFinished
+from p2pfed.core.inputs import (
+    EvaluationFinished,
+    Input,
+    ReadingFailed,
+    ReadingRefused,
+    TrainerLost,
+    TrainerReady,
+    TrainingFinished,
+)
 from p2pfed.core.probe import Probe
 from p2pfed.runtime.trainer_process import TrainerProcess, from_spawner, resident_bytes, start_own
 from p2pfed.runtime.trainer_protocol import BrokenMessage, TrainerMessage
@@ -62,10 +70,20 @@ class Loaded:
     train_frauds: int
     scaler: Scaler
     report: dict[str, Any]
+    reading: dict[str, Any] | None = field(default=None, compare=False)
+    """What the next reading is compared with, plain JSON values; None where nothing is."""
 
 
 class _Gone(Exception):
     """The child is no longer usable; the message says why."""
+
+
+class _Unreadable(Exception):
+    """The child could not read the bank's rows; the message says why."""
+
+
+class _Refused(Exception):
+    """What the child read does not look like this bank's payments; the message says why."""
 
 
 class Trainer:
@@ -79,17 +97,25 @@ class Trainer:
         on_loaded: Callable[[Loaded], None] = lambda loaded: None,
         *,
         learner: str = "keras",
+        cycle: int = 0,
+        accept: bool = False,
+        last_reading: dict[str, Any] | None = None,
+        patient: bool = False,
     ) -> None:
         """`on_loaded` is told what a child found in the bank's rows, unless it is what the child before it found.
 
-        `learner` is `keras` or, for tests, `numpy`.
+        `learner` is `keras` or, for tests, `numpy`. `cycle` and `accept` as of OpenTrainer; `last_reading` is the
+        newest `Loaded.reading`. Who is not `patient` gives up, with `wait` raising, where the first child says that
+        configuration and rows do not fit; a source that is only away is waited for in any case.
         """
         self.state = TrainerState.STOPPED
         self.restarts = 0
         """Children lost since the start; those replaced for their memory do not count."""
         self.loaded: Loaded | None = None
+        self.cycle = cycle
         self._config, self._manifest = config, manifest
         self._on_input, self._on_loaded, self._learner = on_input, on_loaded, learner
+        self._accept, self._last_reading, self._patient = accept, last_reading, patient
         self._jobs: deque[Job] = deque()
         self._submitted = asyncio.Event()
         self._child: TrainerProcess | None = None
@@ -117,7 +143,9 @@ class Trainer:
         self._task.add_done_callback(self._ended)
 
     async def wait(self) -> None:
-        """Return after `stop`. Raises the LocalFault that kept the very first child from loading the bank's rows."""
+        """Return after `stop` or a refused reading. Raises the LocalFault that kept the very first child from loading
+        the bank's rows, unless this trainer is patient.
+        """
         if self._task:
             await asyncio.wait([self._task])
             if not self._task.cancelled():
@@ -153,14 +181,24 @@ class Trainer:
                 told = self._load_message()
                 await self._one_child(told, quiet)
                 quiet = told == self._load_message()  # the child grew; otherwise the manifest has changed
-            except (_Gone, OSError, BrokenMessage) as error:
+            except _Refused as refusal:
+                self._on_input(ReadingRefused(self.cycle, str(refusal)))
+                return
+            except _Unreadable as error:
+                await self._pause(ReadingFailed(self.cycle, str(error)))
                 quiet = False
+            except (_Gone, OSError, BrokenMessage) as error:
                 self.restarts += 1
-                self._jobs.clear()
-                self.state = TrainerState.WAITING
-                self._on_input(TrainerLost(str(error) or type(error).__name__))
-                await asyncio.sleep(self._retry)
-                self._retry = min(RETRY_LIMIT, 2 * self._retry)
+                await self._pause(TrainerLost(str(error) or type(error).__name__, self.cycle))
+                quiet = False
+
+    async def _pause(self, why: Input) -> None:
+        """Tell the node that there is no child, and wait before the next attempt to have one."""
+        self._jobs.clear()
+        self.state = TrainerState.WAITING
+        self._on_input(why)
+        await asyncio.sleep(self._retry)
+        self._retry = min(RETRY_LIMIT, 2 * self._retry)
 
     async def _one_child(self, load: TrainerMessage, quiet: bool) -> None:
         """Run one child; returns when it must be replaced, raises why it is lost otherwise.
@@ -174,7 +212,7 @@ class Trainer:
         try:
             self.state, self._silent, self._busy, self._current = TrainerState.LOADING, 0.0, 0.0, None
             self._ready.clear()
-            await _first_of(self._listen(child, quiet), self._feed(child, load), self._watch())
+            await _first_of(self._listen(child, load, quiet), self._feed(child, load), self._watch())
             kill = False
         except asyncio.CancelledError:
             kill = False
@@ -183,23 +221,27 @@ class Trainer:
             self._child = None
             await child.end(kill)
 
-    async def _listen(self, child: TrainerProcess, quiet: bool) -> None:
+    async def _listen(self, child: TrainerProcess, load: TrainerMessage, quiet: bool) -> None:
         """Turn the child's messages into Inputs until the stream ends; raises why it ended."""
         while (message := await child.hear()) is not None:
             self._silent = 0.0
-            if message.kind == "ready":
+            if message.kind == "ready" and load != self._load_message():
+                self._ready.set()  # it read for a manifest that has changed meanwhile, and is replaced
+            elif message.kind == "ready":
                 told = message.fields
                 scaler = record.build(Scaler, told["scaler"])
-                loaded = Loaded(told["train_rows"], told["train_frauds"], scaler, told["report"])
+                loaded = Loaded(told["train_rows"], told["train_frauds"], scaler, told["report"], told["reading"])
                 if loaded != self.loaded:
                     self._on_loaded(loaded)
-                self.loaded = loaded
+                    self.loaded = loaded
                 if not quiet:
                     # whatever was asked for meanwhile, the node asks again
                     self._jobs.clear()
                     probe = Probe(*(np.frombuffer(rows, "<f4") for rows in message.blobs))
-                    self._on_input(TrainerReady(loaded.train_rows, loaded.train_frauds, probe))
+                    self._on_input(TrainerReady(loaded.train_rows, loaded.train_frauds, probe, self.cycle))
                 self._ready.set()
+            elif message.kind == "refused":
+                raise _Refused(message.fields["why"])
             elif message.kind in ("trained", "evaluated"):
                 job, self._current = self._jobs.popleft(), None
                 self._durations[type(job)].append(self._busy)
@@ -263,6 +305,8 @@ class Trainer:
             "threshold": learning.threshold.model_dump(mode="json"),
             "seed": learning.seed,
             "learner": self._learner,
+            "last_reading": self._last_reading,
+            "accept": self._accept,
         }
         return TrainerMessage("load", fields)
 
@@ -286,10 +330,13 @@ class Trainer:
 
     def _fault(self, fields: dict[str, Any]) -> Exception:
         """The child's own error, if it is the operator's to mend before anything worked; else only a lost child."""
+        if self._ready.is_set():
+            return _Gone(fields["message"])
         kind = getattr(errors, fields["error"], None)
-        if self.loaded is None and isinstance(kind, type) and issubclass(kind, errors.LocalFault):
+        first = self.loaded is None and not self._patient
+        if first and isinstance(kind, type) and issubclass(kind, errors.LocalFault) and kind is not errors.Unavailable:
             return kind(fields["message"])
-        return _Gone(fields["message"])
+        return _Unreadable(fields["message"])
 
 
 async def _first_of(*work: Coroutine[Any, Any, None]) -> None:

@@ -25,6 +25,7 @@ from p2pfed.runtime.trainer_protocol import BrokenMessage, TrainerMessage, recei
 
 if TYPE_CHECKING:
     from p2pfed.core.rows import Rows
+    from p2pfed.data.reading import Reading
     from p2pfed.learning.learner import Learner
 
 NICENESS = 5
@@ -55,8 +56,8 @@ def serve(connection: socket.socket, change: Callable[[Rows], Rows] | None = Non
         _fail(connection, lock, error)
 
 
-def _load(fields: dict[str, Any], change: Callable[[Rows], Rows] | None) -> tuple[Learner, TrainerMessage]:
-    """Read the bank's rows as the daemon's `load` says and build the learner."""
+def _load(fields: dict[str, Any], change: Callable[[Rows], Rows] | None) -> tuple[Learner | None, TrainerMessage]:
+    """Read the bank's rows as the daemon's `load` says and build the learner; none of rows that look wrong."""
     from p2pfed.config import DataSection, ThresholdSection
     from p2pfed.core import record
     from p2pfed.core.contract import FeatureContract
@@ -64,13 +65,18 @@ def _load(fields: dict[str, Any], change: Callable[[Rows], Rows] | None) -> tupl
     from p2pfed.core.probe import Probe
     from p2pfed.data.features import load_bank
     from p2pfed.data.imbalance import learning_rows
+    from p2pfed.data.reading import reading_problems
     from p2pfed.learning.threshold import settle
 
     spec = record.build(ModelSpec, fields["model"])
     policy = record.build(TrainingPolicy, fields["policy"])
     contract = record.build(FeatureContract, fields["contract"])
     section, seed = ThresholdSection.model_validate(fields["threshold"]), fields["seed"]
-    bank = load_bank(DataSection.model_validate(fields["data"]), contract, time.time())
+    last = _last_reading(fields["last_reading"])
+    since = None if last is None else last.mature_until
+    bank = load_bank(DataSection.model_validate(fields["data"]), contract, time.time(), since)
+    if not fields["accept"] and (problems := reading_problems(bank.reading, last)):
+        return None, TrainerMessage("refused", {"why": "; ".join(problems)})
     settle(section, spec.kind, bank.rows.legitimate_per_day)
     rows, weight = learning_rows(bank.rows, spec, policy, seed)
     if change is not None:
@@ -81,10 +87,21 @@ def _load(fields: dict[str, Any], change: Callable[[Rows], Rows] | None) -> tupl
         "train_frauds": bank.rows.train.frauds,
         "scaler": record.plain(bank.scaler),
         "report": bank.report,
+        "reading": bank.reading.plain(),
     }
     probe = Probe.of(bank.rows)
     shown = (probe.held_out, probe.frauds, probe.labels)
     return learner, TrainerMessage("ready", answer, tuple(part.tobytes() for part in shown))
+
+
+def _last_reading(plain: dict[str, Any] | None) -> Reading | None:
+    """The reading to compare with; None if there is none, or another version of p2pfed wrote it."""
+    from p2pfed.data.reading import Reading
+
+    try:
+        return None if plain is None else Reading.from_plain(plain)
+    except ValueError:
+        return None
 
 
 def learner_class(name: str) -> Any:

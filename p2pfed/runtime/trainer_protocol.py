@@ -4,7 +4,7 @@ A message is a JSON object behind its length (uint32, little endian); it announc
 byte strings that follow it (weights, optimiser state). Both ends are ours, but lengths are bounded all the same.
 
     daemon -> child   load {...}, train {round} + vector + optimiser, evaluate {purpose} + vector
-    child -> daemon   hello {pid}, ready {...} + held-out rows + frauds + labels (`Probe`),
+    child -> daemon   hello {pid}, ready {...} + held-out rows + frauds + labels (`Probe`) or refused {why},
                       trained {...} + vector + optimiser, evaluated {...}, alive every second,
                       failed {error, message} as the last word
 """

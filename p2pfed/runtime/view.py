@@ -25,19 +25,19 @@ from p2pfed.api.schemas import (
 )
 from p2pfed.api.summary import Summary
 from p2pfed.core.evidence import encode_proof
-from p2pfed.core.inputs import Pardoned
+from p2pfed.core.inputs import Pardoned, RefreshAsked
 from p2pfed.core.messages import PROTOCOL_MAX, PROTOCOL_MIN
 from p2pfed.core.peer_record import IDLE_TIMES, PeerRecord
-from p2pfed.core.rounds import Phase
 from p2pfed.core.types import DAY, NodeId, PeerState
 from p2pfed.errors import UsageError
 from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Traffic
+from p2pfed.runtime import learning
 from p2pfed.runtime.driver import Driver
 from p2pfed.runtime.enrolment import find_member
 from p2pfed.runtime.supervise import Supervisor
-from p2pfed.runtime.trainer import Trainer
 from p2pfed.runtime.trainer_process import resident_bytes
+from p2pfed.runtime.trainers import Trainers
 
 
 class DaemonView:
@@ -46,7 +46,7 @@ class DaemonView:
     def __init__(
         self,
         driver: Driver,
-        trainer: Trainer,
+        trainers: Trainers,
         traffic: Traffic,
         summary: Summary,
         supervisor: Supervisor,
@@ -56,7 +56,7 @@ class DaemonView:
         on_reload: Callable[[], list[str]],
         on_block: Callable[[NodeId, bool], str],
     ) -> None:
-        self._driver, self._trainer, self._traffic, self._summary = driver, trainer, traffic, summary
+        self._driver, self._trainers, self._traffic, self._summary = driver, trainers, traffic, summary
         self._supervisor, self._state_dir, self._rounds = supervisor, state_dir, rounds
         self._on_stop, self._on_reload, self._on_block = on_stop, on_reload, on_block
         self._started = time.monotonic()
@@ -139,6 +139,14 @@ class DaemonView:
         """See NodeView."""
         return self._on_block(self._other(member), blocked)
 
+    async def refresh(self, accept: bool) -> str:
+        """See NodeView."""
+        if self._driver.node.manifest.calendar.free:
+            raise UsageError("without a calendar the payments are read once, at the start: restart the daemon")
+        await self._driver.tell(RefreshAsked(accept))
+        taken = "are taken as they are" if accept else "are taken unless they look wrong"
+        return f"the payments are being read anew, and {taken}; see `p2pfed data status`"
+
     async def pardon(self, member: str) -> str:
         """See NodeView."""
         node, peer = self._driver.node, self._other(member)
@@ -190,18 +198,16 @@ class DaemonView:
 
     def _learning(self) -> LearningStatus:
         rounds, summary = self._driver.node.rounds, self._summary
-        loaded = self._trainer.loaded
-        if summary.finished:
-            state = "finished"
-        elif rounds.phase in (Phase.LOADING, Phase.MEETING):
-            state = "waiting"
-        else:
-            state = "listening" if rounds.listener else "training"
+        loaded = self._trainers.loaded
         last = summary.last_update
         return LearningStatus(
-            state=state,
+            state=learning.state(rounds, summary.finished),
             round=rounds.round,
             rounds=self._rounds,
+            **learning.calendar(rounds, self._driver.wall()),
+            last_cycle=summary.last_cycle,
+            serves=learning.serving(rounds),
+            data=learning.data(rounds, loaded, summary.read, self._driver.wall()),
             seq=rounds.seq,
             train_rows=loaded.train_rows if loaded else None,
             train_frauds=loaded.train_frauds if loaded else None,
@@ -215,7 +221,7 @@ class DaemonView:
         )
 
     def _process(self) -> SelfStatus:
-        trainer = self._trainer
+        trainers = self._trainers
         return SelfStatus(
             loop_lag_p99_seconds=self._driver.loop_lag_p99,
             disk_free_bytes=shutil.disk_usage(self._state_dir).free,
@@ -227,10 +233,10 @@ class DaemonView:
             refused=dict(self._driver.refusals),
             task_restarts=dict(self._supervisor.restarts),
             trainer=TrainerStatus(
-                state=trainer.state.value,
-                pid=trainer.pid,
-                restarts=trainer.restarts,
-                rss_bytes=trainer.rss or None,
+                state=trainers.state.value,
+                pid=trainers.pid,
+                restarts=trainers.restarts,
+                rss_bytes=trainers.rss or None,
             ),
         )
 

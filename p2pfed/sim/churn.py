@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from p2pfed.sim.faults import ChurnSection, ClockSkewSection
 from p2pfed.sim.host import Clock
 from p2pfed.sim.network import Partition
 from p2pfed.sim.population import Roles
 from p2pfed.sim.scenario import Scenario
-from p2pfed.sim.sections import ChurnSection, ClockSkewSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,24 @@ class Leave:
     """The operator stops the node for good."""
 
 
-Happening = Start | Kill | Leave | Partition
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Somebody sets the machine's clock, by so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BackUp:
+    """The node's disk is copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """The newest copy takes the place of the node's disk, and the node starts from it at once."""
+
+
+Happening = Start | Kill | Leave | Step | BackUp | Restore | Partition
 
 
 def timetable(scenario: Scenario, roles: Roles) -> list[tuple[float, int, Happening]]:
@@ -42,6 +59,11 @@ def timetable(scenario: Scenario, roles: Roles) -> list[tuple[float, int, Happen
     for outage, chosen in zip(scenario.outages, roles.outages, strict=True):
         fixed += [(outage.start, node, Kill(outage.end)) for node in chosen]
     fixed += [(time, node, Leave()) for node, time in roles.leavers.items()]
+    for step, chosen in zip(scenario.clock_steps, roles.clock_steps, strict=True):
+        fixed += [(step.at, node, Step(step.seconds)) for node in chosen]
+    for restore, chosen in zip(scenario.restores, roles.restores, strict=True):
+        fixed += [(restore.backup, node, BackUp()) for node in chosen]
+        fixed += [(restore.at, node, Restore()) for node in chosen]
     for section, groups in zip(scenario.partitions, roles.partitions, strict=True):
         sides = {node: side for side, group in enumerate(groups) for node in group}
         partition = Partition(tuple(sides.get(node, -1) for node in range(scenario.nodes)))

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-import resource
-import sys
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +17,8 @@ from p2pfed.core import wire
 from p2pfed.core.events import (
     Event,
     ModelEvaluated,
+    ModelHeld,
+    ModelPromoted,
     ProblemCleared,
     ProblemRaised,
     RoundCompleted,
@@ -29,12 +27,14 @@ from p2pfed.core.events import (
     UpdateAccepted,
 )
 from p2pfed.core.node import GossipNode
+from p2pfed.core.probe import Probe
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.weights import Vector
 from p2pfed.errors import P2PFedError
-from p2pfed.learning.learner import EvaluateJob, ManyLearner, training_rows
+from p2pfed.learning.learner import EvaluateJob, ManyLearner, ReadsAnew
 from p2pfed.results import NodeRun, RunFile, versions
 from p2pfed.sim.churn import Churn, clocks, timetable
+from p2pfed.sim.durations import AFTER_ROUNDS, longest, usual_seconds
 from p2pfed.sim.history import (
     DONE,
     STOPPED,
@@ -53,15 +53,10 @@ from p2pfed.sim.host import Host
 from p2pfed.sim.interpreter import Interpreter
 from p2pfed.sim.network import Link, Network, uniform
 from p2pfed.sim.population import Population
+from p2pfed.sim.process import few_collections, peak_rss
 from p2pfed.sim.scenario import Scenario
 from p2pfed.sim.training import Trainers, evaluate_each
 from p2pfed.sim.transcript import line, sentence
-
-PATIENCE = 10
-"""A simulation that takes so many times longer than it should, in virtual time, is ended."""
-
-AFTER_ROUNDS = 5
-"""A node's closing merges and its last evaluation cost about as much as so many rounds."""
 
 NETWORK, DURATIONS, CHURN, CLOCKS, SAMPLE, NODE = range(6)
 """Streams of the scenario's seed."""
@@ -103,8 +98,8 @@ class Engine:
         self.computing = False
         """Whether a KeyboardInterrupt ends the run well."""
         self._ended = ""
-        self._round_seconds = self._usual_seconds()
-        self._limit = self._longest()
+        self._round_seconds = usual_seconds(population, scenario)
+        self._limit = longest(scenario, population.roles, max(self._round_seconds))
         network = Network(scenario.nodes, *self._links(), self._stream(NETWORK))
         jitter, draw = scenario.compute.jitter, uniform(self._stream(DURATIONS)).__next__
         trainers = Trainers(learner, self._round_seconds, lambda: 1.0 + jitter * (2.0 * draw() - 1.0))
@@ -119,6 +114,7 @@ class Engine:
             churn,
             self,
             load_seconds=scenario.compute.load_seconds,
+            read=self._read,
         )
         for at, node, happening in timetable(scenario, population.roles):
             self._interpreter.at(at, self._hosts[node], happening)
@@ -131,8 +127,20 @@ class Engine:
     def _machines(self) -> list[Host]:
         p, s = self._population, self._scenario
         shown = clocks(s.clock_skew, s.nodes, p.manifest.issued, self._stream(CLOCKS))
+        refusals = list(zip(s.refusals, p.roles.refusals, strict=True))
+        refused = [frozenset(r.cycle for r, chosen in refusals if i in chosen) for i in range(s.nodes)]
         return [
-            Host(i, identity.node_id, name, identity, shown[i], p.train_rows[i], p.train_frauds[i], p.probes[i])
+            Host(
+                i,
+                identity.node_id,
+                name,
+                identity,
+                shown[i],
+                p.train_rows[i],
+                p.train_frauds[i],
+                p.probes[i],
+                refused[i],
+            )
             for i, (identity, name) in enumerate(zip(p.identities, s.names, strict=True))
         ]
 
@@ -141,23 +149,6 @@ class Engine:
         nodes, most = self._scenario.nodes, self._scenario.evaluate.sample
         chosen = self._stream(SAMPLE).choice(nodes, most, replace=False) if nodes > most else range(nodes)
         return frozenset(int(node) for node in chosen)
-
-    def _usual_seconds(self) -> list[float]:
-        """Of a round's training at each node."""
-        p, compute = self._population, self._scenario.compute
-        model, policy = p.manifest.model, p.manifest.training
-        rows = [len(training_rows(model, bank.rows)) for bank in p.banks]
-        steps = [policy.local_steps or -(-count // policy.batch) for count in rows]
-        return [n * compute.seconds_per_step * p.roles.stragglers.get(i, 1.0) for i, n in enumerate(steps)]
-
-    def _longest(self) -> float:
-        """Virtual seconds after which something must be wrong."""
-        s = self._scenario
-        fixed = max([at for at, _, _ in timetable(s, self._population.roles)] + [outage.end for outage in s.outages])
-        one_round = max(*self._round_seconds, s.gossip.round_interval_seconds)
-        usual = s.compute.load_seconds + s.gossip.adoption_seconds + (s.rounds + 10) * one_round
-        away = 1 + s.churn.mean_down / s.churn.mean_up if s.churn else 1
-        return fixed + PATIENCE * (usual * away + 60 * s.gossip.heartbeat_seconds)
 
     def _links(self) -> tuple[Link, dict[tuple[int, int], Link]]:
         n = self._scenario.network
@@ -180,7 +171,7 @@ class Engine:
             endpoints=manifest.members[host.index].endpoints,
             software=__version__,
         )
-        rng = self._stream(NODE, host.index, memory.epoch)
+        rng = self._stream(NODE, host.index, host.starts)
         if host.index not in self._attackers:
             node = GossipNode(host.identity, manifest, settings, memory, rng)
             if isinstance(oracle := node.rounds.merging.rule, InformedNeighbours):
@@ -188,13 +179,22 @@ class Engine:
             return node
         return AttackingNode(host.identity, manifest, settings, memory, rng, *self._attackers[host.index])
 
+    def _read(self, host: Host, cycle: int) -> None:
+        bank = self._population.reading(host.index, cycle)
+        if bank is None:
+            return
+        assert isinstance(self._learner, ReadsAnew)
+        self._learner.read(host.index, bank)
+        host.train_rows, host.train_frauds = len(bank.rows.train), bank.rows.train.frauds
+        host.probe = Probe.of(bank.rows)
+
     # --- running ------------------------------------------------------------------------------------------------------
 
     def run(self) -> History:
         """Go on to the end, or until `stop` or Ctrl-C; returns what there is, all nodes measured at the end only."""
         begin = time.monotonic()
         # small products only lose by being shared between threads, and are rounded by how they are shared
-        with _few_collections(), threadpool_limits(1, "blas"):
+        with few_collections(), threadpool_limits(1, "blas"):
             try:
                 self.computing = True
                 self._interpreter.run()
@@ -254,6 +254,9 @@ class Engine:
     def _model_evaluated(self, time: float, host: Host, event: ModelEvaluated) -> None:
         self._recorder.evaluated(host.index, event.round, event.metrics)
 
+    def _model_decided(self, time: float, host: Host, event: ModelPromoted | ModelHeld) -> None:
+        self._recorder.evaluated(host.index, event.round, event.metrics)
+
     def _run_finished(self, time: float, host: Host, event: RunFinished) -> None:
         self._no_more_waiting(host)
 
@@ -272,6 +275,8 @@ class Engine:
         UpdateAccepted: _update_accepted,
         RoundCompleted: _round_completed,
         ModelEvaluated: _model_evaluated,
+        ModelPromoted: _model_decided,
+        ModelHeld: _model_decided,
         RunFinished: _run_finished,
         StandingChanged: _standing_changed,
         ProblemRaised: _problem_raised,
@@ -315,11 +320,16 @@ class Engine:
         return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
     def _measure_the_rest(self) -> None:
-        """Measure every node that did not do so itself as its last deed."""
-        left = [(host, kept) for host in self._hosts if (kept := host.kept) is not None]
-        left = [(host, kept) for host, kept in left if host.index in self._open or host.gone]
-        jobs = [EvaluateJob(host.index, kept.vector) for host, kept in left]
-        for (host, kept), result in zip(left, evaluate_each(self._learner, jobs), strict=True):
+        """Measure every node that did not do so itself as its last deed; by the calendar what serves there."""
+        free = self._scenario.calendar is None
+        left = [
+            (host, host.kept if free else host.disk.champion or host.kept)
+            for host in self._hosts
+            if not free or host.index in self._open or host.gone
+        ]
+        known = [(host, kept) for host, kept in left if kept is not None]
+        jobs = [EvaluateJob(host.index, kept.vector) for host, kept in known]
+        for (host, kept), result in zip(known, evaluate_each(self._learner, jobs), strict=True):
             if not isinstance(result, P2PFedError):
                 self._recorder.evaluated(host.index, kept.round, result.metrics)
 
@@ -375,25 +385,5 @@ class Engine:
             alone=None,
             bytes_sent=self._network.sent[host.index],
             bytes_received=self._network.received[host.index],
-            peak_rss_bytes=_peak_rss(),
+            peak_rss_bytes=peak_rss(),
         )
-
-
-def _peak_rss() -> int:
-    """Most memory that this process has had, in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """Spare the cyclic garbage collector what lives to the end anyway."""
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()

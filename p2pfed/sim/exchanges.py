@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
@@ -35,17 +35,19 @@ Request = Pull | Push | ExchangeHeartbeats | SayHello | FetchManifest
 
 @dataclass(eq=False, slots=True)
 class Question:
-    """A request on its way; `epoch` is that of the asking process, to which the answer goes."""
+    """A request on its way; `start` is that of the asking process, to which the answer goes."""
 
     asker: Host
-    epoch: int
+    start: int
     request: Request
     size: int
     """Bytes of its body."""
+    took: float = 0.0
+    """Seconds until it came to who was asked."""
 
 
 Later = Callable[[float, Host, int | None, Input | Question], None]
-"""Puts something into the heap, so many seconds from now; epoch None is for whatever process runs then."""
+"""Puts something into the heap, so many seconds from now; start None is for whatever process runs then."""
 
 
 class Exchanges:
@@ -58,10 +60,11 @@ class Exchanges:
         trust: wire.Trust,
         later: Later,
         hand: Callable[[Host, Input], None],
+        wall: Callable[[Host], float],
     ) -> None:
-        """`hand` gives a node an input at once."""
+        """`hand` gives a node an input at once; `wall` is what a machine's clock shows."""
         self._hosts = {host.id: host for host in hosts}
-        self._network, self._trust, self._later, self._hand = network, trust, later, hand
+        self._network, self._trust, self._later, self._hand, self._wall = network, trust, later, hand, wall
         self._opened: WeakValueDictionary[bytes, ModelUpdate] = WeakValueDictionary()
 
     def open(self, frame: bytes) -> ModelUpdate:
@@ -75,11 +78,12 @@ class Exchanges:
         """Send a node's request."""
         peer = self._hosts[request.peer]
         size = _body_of(request)
-        question = Question(asker, asker.disk.epoch, request, size)
+        question = Question(asker, asker.starts, request, size)
         took = self._network.send(asker.index, peer.index, size)
         if took is None:
             self._fail(question, NO_ANSWER, CONNECT_SECONDS)
         else:
+            question.took = took
             self._later(took, peer, None, question)
 
     def arrive(self, peer: Host, question: Question) -> None:
@@ -100,11 +104,13 @@ class Exchanges:
             return
         if size:
             self._network.count(peer.index, asker.index, size)
+        if isinstance(answer, HelloReceived):
+            answer = replace(answer, round_trip=question.took + took)
         if answer is not None:
-            self._later(took, asker, question.epoch, answer)
+            self._later(took, asker, question.start, answer)
 
     def _fail(self, question: Question, error: str, seconds: float) -> None:
-        self._later(seconds, question.asker, question.epoch, _failed(question, error))
+        self._later(seconds, question.asker, question.start, _failed(question, error))
 
     # --- answers: what the asking node is given, if anything, and the bytes of the answer's body ----------------------
 
@@ -141,7 +147,7 @@ class Exchanges:
 
     def _say_hello(self, peer: Host, asker: NodeId, request: SayHello) -> tuple[Input, int]:
         assert peer.node is not None
-        hello = peer.node.hello(asker)
+        hello = peer.node.hello(asker, self._wall(peer))
         return HelloReceived(hello), len(wire.encode_hello(hello))
 
     def _fetch_manifest(self, peer: Host, asker: NodeId, request: FetchManifest) -> tuple[None, int]:

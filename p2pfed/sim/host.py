@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from p2pfed.core.effects import Checkpoint, KeptProof, Save
+from p2pfed.core.effects import Checkpoint, KeepModel, KeptModel, KeptProof, Save
+from p2pfed.core.gossip.own import OwnModel
 from p2pfed.core.identity import Identity
 from p2pfed.core.node import GossipNode
 from p2pfed.core.peer_record import PeerRecord, Scales
 from p2pfed.core.probe import Probe
-from p2pfed.core.rounds import Rounds
 from p2pfed.core.types import NodeId
 
 
@@ -30,13 +30,27 @@ class Disk:
     """What survives `kill -9`: the newest checkpoint, replay marks, acknowledged frames, reputation, proofs."""
 
     epoch: int = 0
-    """How often the node has been started."""
+    """How often the node has been started, as far as it remembers."""
     checkpoint: Checkpoint | None = None
     marks: dict[NodeId, tuple[int, str]] = field(default_factory=dict)
     frames: dict[NodeId, bytes] = field(default_factory=dict)
     peers: dict[NodeId, PeerRecord] = field(default_factory=dict)
     scales: Scales | None = None
     proofs: dict[str, KeptProof] = field(default_factory=dict)
+    champion: KeptModel | None = None
+    best: KeptModel | None = None
+
+    def copy(self) -> Disk:
+        """What a backup of it holds."""
+        return replace(
+            self, marks=dict(self.marks), frames=dict(self.frames), peers=dict(self.peers), proofs=dict(self.proofs)
+        )
+
+    def keep(self, kept: KeepModel) -> None:
+        """Score with a model from now on."""
+        self.champion = kept.model
+        if kept.best:
+            self.best = kept.model
 
     def save(self, saved: Save) -> None:
         """Make `saved` durable."""
@@ -61,7 +75,12 @@ class Host:
     """Training rows of its bank, before resampling."""
     train_frauds: int
     probe: Probe
+    refused: frozenset[int] = frozenset()
+    """Cycles whose payments look wrong."""
     disk: Disk = field(default_factory=Disk)
+    backup: Disk = field(default_factory=Disk)
+    starts: int = 0
+    """How often the node has been started: what was asked by an earlier process is answered to nobody."""
     node: GossipNode | None = None
     """None while it is down."""
     shelf: dict[NodeId, tuple[int, bytes]] = field(default_factory=dict)
@@ -74,9 +93,11 @@ class Host:
     """It does not come up before (virtual seconds)."""
     gone: bool = False
     """Whether it has left for good."""
+    stepped: float = 0.0
+    """Seconds by which its wall clock has been set since the start."""
 
     @property
-    def kept(self) -> Rounds | Checkpoint | None:
+    def kept(self) -> OwnModel | Checkpoint | None:
         """Where its model, round and sequence number are: in the running node, or on its disk, if anything is there."""
         return self.node.rounds if self.node is not None else self.disk.checkpoint
 
@@ -91,3 +112,7 @@ class Host:
         if reading > self.now:
             self.now = reading
         return self.now
+
+    def wall(self, virtual: float) -> float:
+        """What the machine's clock shows at `virtual` seconds; it may have been set."""
+        return self.read_clock(virtual) + self.stepped

@@ -13,12 +13,14 @@ from typing import Any, ClassVar, Protocol
 
 from p2pfed.core import wire
 from p2pfed.core.effects import (
+    CloseTrainer,
     Effect,
     Emit,
     ExchangeHeartbeats,
     FetchManifest,
     Halt,
     KeepModel,
+    OpenTrainer,
     Publish,
     Pull,
     Push,
@@ -30,10 +32,10 @@ from p2pfed.core.effects import (
     Withdraw,
 )
 from p2pfed.core.events import Event
-from p2pfed.core.inputs import Input, Started, StopRequested, TimerFired, TrainerLost, TrainerReady
+from p2pfed.core.inputs import Input, ReadingRefused, Started, StopRequested, TimerFired, TrainerLost, TrainerReady
 from p2pfed.core.node import GossipNode
 from p2pfed.core.settings import Memory
-from p2pfed.sim.churn import Churn, Kill, Leave, Start
+from p2pfed.sim.churn import BackUp, Churn, Happening, Kill, Leave, Restore, Start, Step
 from p2pfed.sim.exchanges import Exchanges, Question
 from p2pfed.sim.host import Host
 from p2pfed.sim.network import Network, Partition
@@ -75,20 +77,21 @@ class Interpreter:
         watcher: Watcher,
         *,
         load_seconds: float,
+        read: Callable[[Host, int], None] = lambda host, cycle: None,
     ) -> None:
-        """`make_node` makes a machine's node from what its disk remembers."""
+        """`make_node` makes a machine's node from what its disk remembers; `read` reads a cycle's rows for it."""
         self.now = 0.0
         self.ended = False
         """Set it to end."""
         self.inputs = 0
         """Given to nodes so far."""
         self._network, self._trainers, self._churn, self._watcher = network, trainers, churn, watcher
-        self._make_node, self._load_seconds = make_node, load_seconds
+        self._make_node, self._load_seconds, self._read = make_node, load_seconds, read
         self._heap: list[tuple[float, int, Host, int | None, Any]] = []
         self._order = count()
-        self._exchanges = Exchanges(hosts, network, trust, self._later, self._hand)
+        self._exchanges = Exchanges(hosts, network, trust, self._later, self._hand, lambda host: host.wall(self.now))
 
-    def at(self, time: float, host: Host, given: Start | Kill | Leave | Partition) -> None:
+    def at(self, time: float, host: Host, given: Happening) -> None:
         """Let something happen to a machine, or (whichever) to the network, at `time`."""
         heapq.heappush(self._heap, (time, next(self._order), host, None, given))
 
@@ -96,8 +99,8 @@ class Interpreter:
         """Go on until somebody sets `ended` or nothing more can happen."""
         heap, acts, steps = self._heap, self._ACTS, 0
         while heap and not self.ended:
-            self.now, order, host, epoch, given = heapq.heappop(heap)
-            if epoch is not None and (host.node is None or epoch != host.disk.epoch):
+            self.now, order, host, start, given = heapq.heappop(heap)
+            if start is not None and (host.node is None or start != host.starts):
                 continue
             act = acts.get(type(given))
             if act is not None:
@@ -108,19 +111,19 @@ class Interpreter:
             if steps % LOOK_EVERY == 0:
                 self._watcher.look(self.now)
 
-    def _later(self, seconds: float, host: Host, epoch: int | None, given: Any) -> None:
-        heapq.heappush(self._heap, (self.now + seconds, next(self._order), host, epoch, given))
+    def _later(self, seconds: float, host: Host, start: int | None, given: Any) -> None:
+        heapq.heappush(self._heap, (self.now + seconds, next(self._order), host, start, given))
 
     def _mine(self, seconds: float, host: Host, given: Any) -> None:
         """Something for this process of the node alone."""
-        self._later(seconds, host, host.disk.epoch, given)
+        self._later(seconds, host, host.starts, given)
 
     def _hand(self, host: Host, given: Input) -> None:
         """Give a node an input now, and carry out what it asks for."""
         assert host.node is not None
         self.inputs += 1
         carry_out = self._EFFECTS
-        for effect in host.node.handle(given, host.read_clock(self.now)):
+        for effect in host.node.handle(given, host.read_clock(self.now), host.wall(self.now)):
             carry_out[type(effect)](self, host, effect)
 
     # --- what happens to machines -------------------------------------------------------------------------------------
@@ -130,21 +133,24 @@ class Interpreter:
             return
         disk = host.disk
         disk.epoch += 1
+        host.starts += 1
         updates = tuple(self._exchanges.open(frame) for frame in disk.frames.values())
         memory = Memory(
             disk.epoch, f"{host.index:032x}", disk.checkpoint, dict(disk.marks), updates, dict(disk.peers), disk.scales,
-            dict(disk.proofs),
+            dict(disk.proofs), disk.champion, disk.best,
         )  # fmt: skip
         host.shelf, host.timers = {}, {}
         host.node = self._make_node(host, memory)
         self._watcher.changed(host)
         self._hand(host, Started())
-        self._load(host)
         if (seconds := self._churn.seconds_up(host.index)) is not None:
             self._mine(seconds, host, Kill())
 
-    def _load(self, host: Host, wait: float = 0.0) -> None:
-        self._mine(wait + self._load_seconds, host, TrainerReady(host.train_rows, host.train_frauds, host.probe))
+    def _load(self, host: Host, cycle: int, wait: float = 0.0) -> None:
+        given: Input = TrainerReady(host.train_rows, host.train_frauds, host.probe, cycle)
+        if cycle in host.refused:
+            given = ReadingRefused(cycle, "half of the rows are gone")
+        self._mine(wait + self._load_seconds, host, given)
 
     def _kill(self, host: Host, kill: Kill) -> None:
         if host.gone:
@@ -162,6 +168,23 @@ class Interpreter:
             self._watcher.happened(self.now, "stays away", host)
         else:
             self._hand(host, StopRequested())
+
+    def _set_clock(self, host: Host, step: Step) -> None:
+        host.stepped += step.seconds
+        how = "on" if step.seconds > 0 else "back"
+        self._watcher.happened(self.now, f"has its clock set {how} by {abs(step.seconds):g} s", host)
+
+    def _back_up(self, host: Host, _: BackUp) -> None:
+        host.backup = host.disk.copy()
+
+    def _restore(self, host: Host, _: Restore) -> None:
+        if host.gone:
+            return
+        self._watcher.happened(self.now, "is put back to its backup", host)
+        if host.node is not None:
+            self._stop(host)
+        host.disk = host.backup.copy()
+        self._start(host, Start())
 
     def _stop(self, host: Host) -> None:
         host.node = None
@@ -181,7 +204,7 @@ class Interpreter:
         if given is not None:
             self._hand(host, given)
         if isinstance(given, TrainerLost):
-            self._load(host, RETRY_SECONDS)
+            self._load(host, given.cycle, RETRY_SECONDS)
 
     def _question(self, host: Host, question: Question) -> None:
         self._exchanges.arrive(host, question)
@@ -202,6 +225,9 @@ class Interpreter:
         Start: _start,
         Kill: _kill,
         Leave: _leave,
+        Step: _set_clock,
+        BackUp: _back_up,
+        Restore: _restore,
         Partition: _partition,
     }
 
@@ -219,6 +245,13 @@ class Interpreter:
     def _request(self, host: Host, effect: Any) -> None:
         self._exchanges.ask(host, effect)
 
+    def _open_trainer(self, host: Host, effect: OpenTrainer) -> None:
+        self._read(host, effect.cycle)
+        self._load(host, effect.cycle)
+
+    def _close_trainer(self, host: Host, effect: CloseTrainer) -> None:
+        self._trainers.close(host.index, effect.cycle)
+
     def _train(self, host: Host, effect: StartTraining) -> None:
         training = self._trainers.train(host.index, effect)
         self._mine(training.seconds, host, training)
@@ -228,13 +261,13 @@ class Interpreter:
         self._mine(measuring.seconds, host, measuring)
 
     def _keep_model(self, host: Host, effect: KeepModel) -> None:
-        """Nobody scores payments here."""
+        host.disk.keep(effect)
 
     def _set_timer(self, host: Host, effect: SetTimer) -> None:
         order = next(self._order)
         host.timers[effect.name] = (order, effect.at)
         time = max(self.now, host.clock.virtual(effect.at))
-        heapq.heappush(self._heap, (time, order, host, host.disk.epoch, TimerFired(effect.name)))
+        heapq.heappush(self._heap, (time, order, host, host.starts, TimerFired(effect.name)))
 
     def _emit(self, host: Host, effect: Emit) -> None:
         self._watcher.emitted(self.now, host, effect.event)
@@ -252,6 +285,8 @@ class Interpreter:
         ExchangeHeartbeats: _request,
         SayHello: _request,
         FetchManifest: _request,
+        OpenTrainer: _open_trainer,
+        CloseTrainer: _close_trainer,
         StartTraining: _train,
         StartEvaluation: _measure,
         KeepModel: _keep_model,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from zlib import crc32
@@ -48,6 +48,10 @@ class Roles:
     partitions: tuple[tuple[tuple[int, ...], ...], ...]
     """The groups of each of the scenario's partitions."""
     attackers: Mapping[int, AttackersSection]
+    clock_steps: tuple[tuple[int, ...], ...] = ()
+    """For each of the scenario's entries, as of the next two."""
+    restores: tuple[tuple[int, ...], ...] = ()
+    refusals: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,16 @@ class Population:
     train_frauds: tuple[int, ...]
     probes: tuple[Probe, ...]
     roles: Roles
+    rows_at: Callable[[int, float], BankRows] | None = None
+    """The rows of a bank's trainer by the time, in seconds of right clocks, at which its cycle begins; None where they
+    never change."""
+
+    def reading(self, bank: int, cycle: int) -> StackedBank | None:
+        """What the trainer of a cycle reads of a bank, as it trains on it; None where rows never change."""
+        if self.rows_at is None:
+            return None
+        rows = self.rows_at(bank, self.manifest.calendar.begins(cycle))
+        return poisoned(_learning(self.manifest, rows, self.banks[bank].seed), self.roles.attackers.get(bank))
 
 
 def load(scenario: Scenario) -> LoadedBanks:
@@ -191,10 +205,14 @@ def cast(scenario: Scenario, publishers: Collection[int] | None = None) -> Roles
             for node in chosen[field, i, "nodes"]:
                 yield node, i
 
+    def entries(field: str) -> tuple[tuple[int, ...], ...]:
+        """The nodes of every entry of a list."""
+        return tuple(chosen[field, i, "nodes"] for i in range(len(getattr(scenario, field))))
+
     return Roles(
         stragglers={node: scenario.stragglers[i].slower for node, i in each("stragglers")},
         dial_out=frozenset(chosen["dial_out",]),
-        outages=tuple(chosen["outages", i, "nodes"] for i in range(len(scenario.outages))),
+        outages=entries("outages"),
         churning=frozenset(churning["churn",]),
         joiners={node: scenario.joiners[i].at for node, i in each("joiners")},
         leavers={node: scenario.leavers[i].at for node, i in each("leavers")},
@@ -203,6 +221,9 @@ def cast(scenario: Scenario, publishers: Collection[int] | None = None) -> Roles
             for i, partition in enumerate(scenario.partitions)
         ),
         attackers={node: scenario.attackers[i] for node, i in each("attackers")},
+        clock_steps=entries("clock_steps"),
+        restores=entries("restores"),
+        refusals=entries("refusals"),
     )
 
 
@@ -278,7 +299,7 @@ def _manifest(
         Member(name, identity.public_key.hex(), (), () if i in dial_out else (_endpoint(i),))
         for i, (name, identity) in enumerate(zip(scenario.names, identities, strict=True))
     )
-    return replace(founded, consortium=consortium, members=members)
+    return replace(founded, consortium=consortium, members=members, calendar=scenario.agreed_calendar)
 
 
 def _endpoint(node: int) -> str:

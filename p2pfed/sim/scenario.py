@@ -18,23 +18,30 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from p2pfed import configfile
 from p2pfed.config import Section
 from p2pfed.core.consortium import MAX_MEMBERS
+from p2pfed.core.gossip.calendar import FREE, Calendar
 from p2pfed.core.model import DEFAULT_HIDDEN, POSITIVE_WEIGHT_CAP, TrainingPolicy
 from p2pfed.data.partition import dealing
 from p2pfed.errors import UsageError
-from p2pfed.sim.sections import (
-    AttackersSection,
+from p2pfed.sim.faults import (
     ChurnSection,
     ClockSkewSection,
+    ClockStepsSection,
+    JoinersSection,
+    LeaversSection,
+    OutageSection,
+    PartitionSection,
+    RefusalsSection,
+    RestoresSection,
+)
+from p2pfed.sim.sections import (
+    AttackersSection,
+    CalendarSection,
     ComputeSection,
     EvaluateSection,
     GossipSection,
-    JoinersSection,
-    LeaversSection,
     ModelSection,
     NetworkSection,
     OddSection,
-    OutageSection,
-    PartitionSection,
     PaymentsSection,
     Selection,
     StragglersSection,
@@ -42,6 +49,9 @@ from p2pfed.sim.sections import (
 )
 
 PARTITION_OF_FILE = "dirichlet:0.5"
+
+BY_THEMSELVES = ("outages", "clock_steps", "restores", "refusals")
+"""Lists of which two entries may choose the same node."""
 
 _TOPOLOGY = re.compile(r"random:[1-9][0-9]{0,4}|full|ring|regular:([1-9][0-9]{0,3})|file:.+")
 
@@ -60,8 +70,10 @@ class Scenario(Section):
     """Draws everything: payments, their dealing, keys, initial weights, delays, who attacks."""
     nodes: int = Field(ge=2, le=MAX_MEMBERS)
     """Banks, called bank-1, bank-2 and so on."""
+    calendar: CalendarSection | None = None
+    """Cycles of rounds on the clock; `null` lets each node's rounds follow each other at its own pace."""
     rounds: int = Field(ge=1, le=10**9)
-    """Training rounds of each node."""
+    """Training rounds of each node; a calendar's, which need not be said, are those of all its cycles."""
     data: PaymentsSection = PaymentsSection()
     partition: str | None = None
     """How rows are dealt to banks: `iid`, `dirichlet:ALPHA`, `lognormal:SIGMA` (sizes) or `by:COL`. `null` leaves
@@ -90,10 +102,29 @@ class Scenario(Section):
     partitions: tuple[PartitionSection, ...] = ()
     """Times in which groups cannot talk to each other."""
     clock_skew: ClockSkewSection = ClockSkewSection()
+    clock_steps: tuple[ClockStepsSection, ...] = ()
+    """Clocks that are set."""
+    restores: tuple[RestoresSection, ...] = ()
+    """Nodes that start from an old backup."""
+    refusals: tuple[RefusalsSection, ...] = ()
+    """Readings of payments that look wrong; only with a calendar."""
     attackers: tuple[AttackersSection, ...] = ()
     """Nodes that publish poisoned models."""
     evaluate: EvaluateSection = EvaluateSection()
     _places: configfile.Places = PrivateAttr(default=configfile.Places())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_rounds(cls, values: Any) -> Any:
+        """Add the calendar's rounds where none are named."""
+        if not isinstance(values, Mapping) or values.get("calendar") is None or "rounds" in values:
+            return values
+        calendar = values["calendar"]
+        said = calendar if isinstance(calendar, Mapping) else {}
+        cycles, rounds = said.get("cycles"), said.get("rounds")
+        # of a calendar that is none its own errors tell enough
+        total = cycles * rounds if isinstance(cycles, int) and isinstance(rounds, int) else 1
+        return {**values, "rounds": max(1, total)}
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> Scenario:
@@ -156,14 +187,20 @@ class Scenario(Section):
 
     @property
     def evaluation_period(self) -> int:
-        """Rounds between two evaluations of a node, at least 1."""
+        """Rounds between two evaluations of a node, at least 1; a cycle's end is measured besides."""
         return self.evaluate.every or max(1, self.rounds // 10)
+
+    @property
+    def agreed_calendar(self) -> Calendar:
+        """The manifest's; nodes' clocks that are right show what `sim.churn.clocks` says."""
+        return FREE if self.calendar is None else self.calendar.calendar(self.clock_skew.offset_seconds)
 
     @property
     def policy(self) -> TrainingPolicy:
         """The manifest's training policy."""
         t = self.training
-        decay = (max(1, self.rounds * 3 // 4),) if t.decay_rounds is None else t.decay_rounds
+        first = self.rounds if self.calendar is None else self.calendar.rounds
+        decay = (max(1, first * 3 // 4),) if t.decay_rounds is None else t.decay_rounds
         return TrainingPolicy(t.local_steps, t.batch, t.learning_rate, decay, t.imbalance, POSITIVE_WEIGHT_CAP)
 
 
@@ -195,6 +232,7 @@ def contradictions(scenario: Scenario) -> Iterator[tuple[Place, str]]:
     Each with its place.
     """
     yield from _graph_problems(scenario)
+    yield from _calendar_problems(scenario)
     yield from _unknown_nodes(scenario)
     for name, pool in pools(scenario).items():
         yield from _pool_problems(scenario, "attackers" if name == "attackers" else "nodes", pool)
@@ -204,6 +242,21 @@ def contradictions(scenario: Scenario) -> Iterator[tuple[Place, str]]:
     if scenario.churn is not None and round(scenario.churn.share * scenario.nodes) == 0:
         one = 1 / scenario.nodes
         yield ("churn", "share"), f"{scenario.churn.share:g} of {scenario.nodes} nodes is none; {one:.2g} is one"
+
+
+def _calendar_problems(scenario: Scenario) -> Iterator[tuple[Place, str]]:
+    calendar = scenario.calendar
+    if calendar is None:
+        if scenario.refusals:
+            yield ("refusals",), "without a calendar payments are read once, and nothing is refused"
+        return
+    if scenario.rounds != calendar.total:
+        said = f"{calendar.cycles} cycles of {calendar.rounds} rounds are {calendar.total}, not {scenario.rounds}"
+        yield ("rounds",), f"{said}; with a calendar leave it out"
+    if scenario.training.local_steps == 0:
+        yield ("training", "local_steps"), "an epoch has no fixed length; with a calendar say how many steps"
+    if scenario.gossip.round_interval_seconds:
+        yield ("gossip", "round_interval_seconds"), "the calendar says when rounds begin"
 
 
 def _graph_problems(scenario: Scenario) -> Iterator[tuple[Place, str]]:
@@ -229,7 +282,7 @@ def _graph_problems(scenario: Scenario) -> Iterator[tuple[Place, str]]:
 def _selections(scenario: Scenario) -> Iterator[tuple[Place, Selection]]:
     """Every choice of nodes, and where it stands."""
     yield ("dial_out",), scenario.dial_out
-    for field in ("stragglers", "outages", "joiners", "leavers", "attackers"):
+    for field in ("stragglers", "joiners", "leavers", "attackers", *BY_THEMSELVES):
         for i, entry in enumerate(getattr(scenario, field)):
             yield (field, i, "nodes"), entry.nodes
     for i, partition in enumerate(scenario.partitions):
@@ -265,7 +318,7 @@ def pools(scenario: Scenario) -> dict[str, list[tuple[Place, Selection]]]:
     found: dict[str, list[tuple[Place, Selection]]] = defaultdict(list)
     for place, nodes in _selections(scenario):
         name = str(place[0])
-        if name in ("outages", "partitions"):
+        if name in (*BY_THEMSELVES, "partitions"):
             name += f" {place[1]}"
         found["joiners" if name == "leavers" else name].append((place, nodes))
     return found

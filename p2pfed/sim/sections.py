@@ -1,4 +1,4 @@
-"""The parts of a scenario. Times are seconds of virtual time."""
+"""The parts of a scenario but for what goes wrong. Times are seconds of virtual time."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from p2pfed.adversary.attacks import Campaign, attack_from_name, campaign_from_name
 from p2pfed.config import Section
 from p2pfed.core.aggregation import rule_from_name
+from p2pfed.core.gossip.calendar import Calendar, calendar_problems
 from p2pfed.core.payload import Encoding
 from p2pfed.errors import ConfigError
 
@@ -121,13 +122,14 @@ class TrainingSection(Section):
     """How everybody trains between two merges."""
 
     local_steps: int = Field(default=30, ge=0, le=10**6)
-    """Optimiser steps a round; 0 is one epoch of the bank's rows."""
+    """Optimiser steps a round; 0 is one epoch of the bank's rows, which a calendar does not allow."""
     batch: int = Field(default=256, ge=1, le=2**16)
     """Rows of a step."""
     learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False)
     """Adam's."""
     decay_rounds: tuple[int, ...] | None = None
-    """Rounds after which the rate is divided by 5; `null` is once, after three quarters of the rounds."""
+    """Rounds after which the rate is divided by 5; `null` is once, after three quarters of the rounds, or of those of
+    the first cycle."""
     imbalance: Literal["none", "class_weight", "smote", "adasyn", "undersample"] = "class_weight"
     """What is done about frauds being rare."""
 
@@ -171,6 +173,45 @@ class ComputeSection(Section):
     """From a node's start until its rows are loaded and it trains."""
 
 
+class CalendarSection(Section):
+    """Training in cycles of rounds on the clock, in the place of rounds that follow each other at each node's pace."""
+
+    every_hours: Annotated[float, Field(gt=0, le=LONGEST)] | None = None
+    """From the beginning of one cycle to that of the next; in the first such period cycles follow without rest."""
+    every_seconds: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
+    """The same in seconds; one of the two."""
+    rounds: int = Field(ge=1, le=10**6)
+    """Rounds of a cycle."""
+    round_seconds: float = Field(ge=0.1, le=86400)
+    """How long a round takes on the clock."""
+    cycles: int = Field(ge=1, le=10**6)
+    """Cycles in all; the run ends with the last."""
+    first_seconds: Seconds = 60.0
+    """When the first cycle begins."""
+
+    @property
+    def every(self) -> int:
+        """Whole seconds from the beginning of one cycle to that of the next."""
+        return self.every_seconds or max(1, round(3600 * (self.every_hours or 0.0)))
+
+    @property
+    def total(self) -> int:
+        """Rounds of all cycles."""
+        return self.cycles * self.rounds
+
+    def calendar(self, start: float) -> Calendar:
+        """What the manifest says, where clocks show `start` when virtual time begins."""
+        return Calendar(round(start + self.first_seconds), self.every, self.rounds, self.round_seconds)
+
+    @model_validator(mode="after")
+    def _possible(self) -> CalendarSection:
+        if (self.every_hours is None) == (self.every_seconds is None):
+            raise ValueError("say how often: either every_hours or every_seconds")
+        for problem in calendar_problems(self.calendar(0.0)):
+            raise ValueError(problem)
+        return self
+
+
 class StragglersSection(Section):
     """Slow nodes."""
 
@@ -206,74 +247,6 @@ class NetworkSection(Section):
     """Megabits a second on each link; 0 is unlimited."""
     links: tuple[LinkSection, ...] = ()
     """Links that differ."""
-
-
-class OutageSection(Section):
-    """Nodes that are killed, and later restart from their saved state."""
-
-    nodes: Selection
-    """Their names, or how many are drawn."""
-    start: Seconds
-    """When they are killed."""
-    end: Seconds
-    """When they start again."""
-
-    @model_validator(mode="after")
-    def _in_order(self) -> OutageSection:
-        return _ordered(self)
-
-
-class ChurnSection(Section):
-    """Nodes that are killed and restarted again and again; times up and down are exponentially distributed."""
-
-    share: float = Field(gt=0, le=1)
-    """Share of the nodes that come and go."""
-    mean_up: float = Field(ge=0.01, le=LONGEST)
-    """Seconds from a start to the next kill, on average."""
-    mean_down: float = Field(ge=0.01, le=LONGEST)
-    """Seconds from a kill to the next start, on average."""
-
-
-class JoinersSection(Section):
-    """Members that start late."""
-
-    nodes: Selection
-    """Their names, or how many are drawn."""
-    at: Seconds
-    """When they start."""
-
-
-class LeaversSection(Section):
-    """Members that say good-bye and do not come back."""
-
-    nodes: Selection
-    """Their names, or how many are drawn; none of the joiners."""
-    at: Seconds
-    """When they leave."""
-
-
-class PartitionSection(Section):
-    """Groups that cannot talk to each other for a while; who is in no group talks to all."""
-
-    groups: tuple[Selection, ...] = Field(min_length=2)
-    """Names, or how many nodes are drawn for each group."""
-    start: Seconds
-    """When they lose each other."""
-    end: Seconds
-    """When they can talk again."""
-
-    @model_validator(mode="after")
-    def _in_order(self) -> PartitionSection:
-        return _ordered(self)
-
-
-class ClockSkewSection(Section):
-    """How wrong the nodes' clocks are: drawn for each uniformly from minus to plus these."""
-
-    offset_seconds: Seconds = 0.0
-    """How far a clock is off at the start."""
-    drift: float = Field(default=0.0, ge=0, le=0.5)
-    """By how many seconds a second it goes wrong."""
 
 
 class AttackersSection(Section):
@@ -316,9 +289,3 @@ class EvaluateSection(Section):
     """Rounds between two evaluations of a node; 0 makes about ten in the run."""
     sample: int = Field(default=200, ge=1)
     """Nodes measured during the run; at its end all are."""
-
-
-def _ordered(section: Any) -> Any:
-    if section.end <= section.start:
-        raise ValueError(f"end is {section.end:g}, not after start, {section.start:g}")
-    return section

@@ -33,9 +33,19 @@ def story(transcript: Iterable[str]) -> list[str]:
     entries = [_Entry(float(m["time"]), m["who"], m["said"]) for m in map(_LINE.fullmatch, transcript) if m]
     everybody = frozenset(who for _, who, said in entries if said.startswith(("starts", "goes on")))
     told: list[str] = []
-    for _, block in groupby(_of_rounds(entries, everybody), lambda entry: entry.said.split()[0]):
+    for _, block in groupby(_in_step(_of_rounds(entries, everybody)), lambda entry: entry.said.split()[0]):
         told += [_together(alike, everybody) for alike in _gathered(_of_others(block, everybody), lambda e: e.said)]
     return told
+
+
+def _in_step(entries: Iterable[_Entry]) -> Iterator[_Entry]:
+    """The entries, with what happens at once, as by the calendar it does, kind by kind and not bank by bank."""
+    for _, at_once in groupby(entries, lambda entry: entry.time):
+        kinds: dict[str, list[_Entry]] = defaultdict(list)
+        for entry in at_once:
+            kinds[entry.said.split()[0]].append(entry)
+        for alike in kinds.values():
+            yield from alike
 
 
 def _gathered(entries: Iterable[_Entry], key: Callable[[_Entry], Hashable]) -> list[list[_Entry]]:

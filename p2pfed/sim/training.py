@@ -32,6 +32,7 @@ class Measuring:
     job: EvaluateJob
     purpose: str
     seconds: float
+    cycle: int
 
 
 Job = TypeVar("Job", Training, Measuring)
@@ -50,7 +51,8 @@ class Trainers:
         self._measured: dict[Measuring, Evaluation | P2PFedError] = {}
 
     def train(self, node: int, asked: StartTraining) -> Training:
-        """Submit a round of training."""
+        """Submit a round of training. Of one that is still under way nobody wants the result any more."""
+        self._to_train, self._trained = _without(node, self._to_train), _without(node, self._trained)
         job = TrainJob(node, asked.vector, asked.optimiser, asked.round)
         training = Training(job, self._round_seconds[node] * self._vary())
         self._to_train[training] = None
@@ -71,7 +73,7 @@ class Trainers:
 
     def measure(self, node: int, asked: StartEvaluation) -> Measuring:
         """Submit an evaluation. It is done beside the training, and takes as long as a round of that."""
-        measuring = Measuring(EvaluateJob(node, asked.vector), asked.purpose, self._round_seconds[node])
+        measuring = Measuring(EvaluateJob(node, asked.vector), asked.purpose, self._round_seconds[node], asked.cycle)
         self._to_measure[measuring] = None
         return measuring
 
@@ -84,10 +86,15 @@ class Trainers:
         result = self._measured.pop(measuring, None)
         if isinstance(result, P2PFedError):
             self.lose(measuring.job.bank)
-            return TrainerLost(str(result))
+            return TrainerLost(str(result), measuring.cycle)
         if result is None:
             return None
         return EvaluationFinished(measuring.purpose, result.metrics, result.threshold)
+
+    def close(self, node: int, cycle: int) -> None:
+        """The trainers of `cycle` and of those before end: of what they measure nobody hears."""
+        self._to_measure = _after(node, cycle, self._to_measure)
+        self._measured = _after(node, cycle, self._measured)
 
     def lose(self, node: int) -> None:
         """The node's trainer dies, and with it all its jobs."""
@@ -108,3 +115,7 @@ def evaluate_each(learner: ManyLearner, jobs: Sequence[EvaluateJob]) -> list[Eva
 
 def _without(node: int, jobs: dict[Job, Value]) -> dict[Job, Value]:
     return {job: value for job, value in jobs.items() if job.job.bank != node}
+
+
+def _after(node: int, cycle: int, jobs: dict[Measuring, Value]) -> dict[Measuring, Value]:
+    return {job: value for job, value in jobs.items() if job.job.bank != node or job.cycle > cycle}

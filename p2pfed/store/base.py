@@ -59,6 +59,8 @@ class Restored:
     """Signed manifests, lowest version first; the caller verifies them."""
     last_event: int
     """Id of the newest stored event; 0 is none."""
+    pardoned: tuple[NodeId, ...] = ()
+    """Members whose quarantine this opening has ended: an earlier version had put it upon them for their models."""
 
 
 class Store(Protocol):

@@ -7,6 +7,8 @@ from p2pfed.store.base import ROUND_KINDS
 KINDS = ", ".join(f"'{kind}'" for kind in ROUND_KINDS)
 """For an SQL list."""
 
+_BEFORE_MERGED = "round, seq, statement_digest, vector, optimiser, aggregation, published, threshold, model"
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE node (one INTEGER PRIMARY KEY CHECK (one = 1), instance TEXT NOT NULL, epoch INTEGER NOT NULL,
@@ -30,8 +32,19 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE proofs (digest TEXT PRIMARY KEY, proof BLOB NOT NULL, cleared INTEGER NOT NULL,
            sha256 BLOB NOT NULL) STRICT""",
     ),
+    (
+        "ALTER TABLE checkpoint ADD COLUMN merged INTEGER NOT NULL DEFAULT 0",
+        # before the calendar every round was merged; a damaged row must not become a sound one
+        f"UPDATE checkpoint SET merged = round, sha256 = content_hash({_BEFORE_MERGED}, round)"
+        f" WHERE sha256 = content_hash({_BEFORE_MERGED})",
+        "DELETE FROM scales",
+    ),
 )
-"""Statements that take the file from schema version i to i + 1 (`PRAGMA user_version`); only ever appended to."""
+"""Statements that take the file from schema version i to i + 1 (`PRAGMA user_version`); only ever appended to.
+
+`content_hash(...)` is `sqlite._content_hash`."""
 
 REPUTATION_SINCE = 2
 """Schema version that reputation came with."""
+CALENDAR_SINCE = 4
+"""Schema version before which distances had no unit: whom they quarantined is taken back."""

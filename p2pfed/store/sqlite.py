@@ -20,7 +20,7 @@ from p2pfed.core.effects import Checkpoint, KeptProof, Save
 from p2pfed.core.peer_record import PeerRecord, Scales
 from p2pfed.core.record import RecordError, build, canonical, load, plain
 from p2pfed.core.types import NodeId
-from p2pfed.errors import DiskFault, LocalFault, StateCorrupt, StateLocked
+from p2pfed.errors import StateCorrupt
 from p2pfed.store.base import (
     FIRST_LINK,
     KEEP_EVENTS,
@@ -31,20 +31,16 @@ from p2pfed.store.base import (
     check_succession,
     links,
 )
-from p2pfed.store.schema import KINDS, MIGRATIONS, REPUTATION_SINCE
+from p2pfed.store.faults import WAY_OUT, corrupt, faults, opening_faults
+from p2pfed.store.schema import CALENDAR_SINCE, KINDS, MIGRATIONS, REPUTATION_SINCE
 from p2pfed.store.state_dir import StateDir, disk_faults
-
-_WAY_OUT = (
-    "Restore the whole state directory from one backup, or move it away, run `p2pfed init` and have the new key "
-    "put into the manifest"
-)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Reputed = tuple[dict[NodeId, PeerRecord], Scales | None]
 """`Restored.peers` and `.scales`."""
 
-_CHECKPOINT = "round, seq, statement_digest, vector, optimiser, aggregation, published, threshold, model"
+_CHECKPOINT = "round, seq, statement_digest, vector, optimiser, aggregation, published, threshold, model, merged"
 _ROUNDS = f"""
     SELECT id, time, kind, json FROM events WHERE kind IN ({KINDS}) AND json_extract(json, '$.round') IN
         (SELECT DISTINCT json_extract(json, '$.round') FROM events
@@ -63,8 +59,9 @@ class SqliteStore:
         """
         self._state = state
         self._keep = keep_events
+        self._pardoned: tuple[NodeId, ...] = ()
         _require_database(state)
-        with _opening_faults(state.database):
+        with opening_faults(state.database):
             self._restored = self._open()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
 
@@ -106,7 +103,7 @@ class SqliteStore:
         """Do `work` in the one thread that uses the connection."""
 
         def guarded() -> T:
-            with _faults(self._state.database):
+            with faults(self._state.database):
                 return work(*args, **kwargs)
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
@@ -136,10 +133,18 @@ class SqliteStore:
             _make_private(backup)
             db.execute("VACUUM INTO ?", (str(backup),))
         if version < len(MIGRATIONS):
-            with self._transaction():
-                for statement in itertools.chain(*MIGRATIONS[version:]):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            self._migrate(version)
+
+    def _migrate(self, version: int) -> None:
+        """Make a file of schema `version` one of ours, all or nothing."""
+        db = self._db
+        db.create_function("content_hash", -1, lambda *content: _content_hash(content), deterministic=True)
+        with self._transaction():
+            if REPUTATION_SINCE <= version < CALENDAR_SINCE:
+                self._pardoned = _pardon(db, self._state.database)
+            for statement in itertools.chain(*MIGRATIONS[version:]):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     def _open_epoch(self) -> Restored:
         db = self._db
@@ -164,6 +169,7 @@ class SqliteStore:
                 proofs=_proofs(db, self._state.database),
                 manifests=self._state.manifests(),
                 last_event=self._end()[0],
+                pardoned=self._pardoned,
             )
 
     def _checkpoint(self) -> Checkpoint | None:
@@ -172,10 +178,10 @@ class SqliteStore:
             return None
         *content, stored = row
         if _content_hash(content) != stored:
-            raise _corrupt(self._state.database, "the checkpoint does not have the hash it was saved with")
-        number, seq, digest, vector, optimiser, aggregation, published, threshold, model = content
+            raise corrupt(self._state.database, "the checkpoint does not have the hash it was saved with")
+        number, seq, digest, vector, optimiser, aggregation, published, threshold, model, merged = content
         weights = np.frombuffer(vector, "<f4")
-        return Checkpoint(number, seq, digest, weights, optimiser, aggregation, published, threshold, model)
+        return Checkpoint(number, seq, digest, weights, optimiser, aggregation, published, threshold, model, merged)
 
     # --- in the thread ------------------------------------------------------------------------------------------------
 
@@ -221,9 +227,10 @@ class SqliteStore:
         vector = np.ascontiguousarray(new.vector, "<f4").tobytes()
         blobs = (vector, new.optimiser, new.aggregation, new.published)
         threshold = None if new.threshold is None else float(new.threshold)
-        content = (new.round, new.seq, new.statement_digest, *blobs, threshold, new.model)
+        content = (new.round, new.seq, new.statement_digest, *blobs, threshold, new.model, new.merged)
         self._db.execute(
-            f"INSERT OR REPLACE INTO checkpoint (one, {_CHECKPOINT}, sha256) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO checkpoint (one, {_CHECKPOINT}, sha256)"
+            " VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*content, _content_hash(content)),
         )
 
@@ -272,7 +279,7 @@ def _read_only(state: StateDir) -> Iterator[sqlite3.Connection | None]:
     if not state.database.exists():
         yield None
         return
-    with _opening_faults(state.database):
+    with opening_faults(state.database):
         db = sqlite3.connect(f"{state.database.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
         with contextlib.closing(db):
             db.execute("BEGIN")
@@ -283,7 +290,7 @@ def _require_database(state: StateDir) -> None:
     if state.member_key.exists() and not (state.database.exists() and state.database.stat().st_size):
         raise StateCorrupt(
             f"{state.database} is missing or empty but {state.member_key} is there: without the last signed "
-            f"sequence number this node could sign it twice. {_WAY_OUT}"
+            f"sequence number this node could sign it twice. {WAY_OUT}"
         )
 
 
@@ -291,7 +298,7 @@ def _checked_version(db: sqlite3.Connection, path: Path) -> int:
     """The schema version of a file whose pages are sound; raises StateCorrupt."""
     problems = [row[0] for row in db.execute("PRAGMA quick_check(3)")]
     if problems != ["ok"]:
-        raise _corrupt(path, problems[0])
+        raise corrupt(path, problems[0])
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     if version > len(MIGRATIONS):
         raise StateCorrupt(
@@ -316,7 +323,7 @@ def _proofs(db: sqlite3.Connection, path: Path) -> dict[str, KeptProof]:
     proofs = {}
     for *content, stored in db.execute("SELECT digest, proof, cleared, sha256 FROM proofs ORDER BY rowid"):
         if _content_hash(content) != stored:
-            raise _corrupt(path, f"the proof {content[0][:12]} does not have the hash it was saved with")
+            raise corrupt(path, f"the proof {content[0][:12]} does not have the hash it was saved with")
         digest, proof, cleared = content
         proofs[digest] = KeptProof(proof, cleared)
     return proofs
@@ -328,12 +335,22 @@ def _reputation(db: sqlite3.Connection, path: Path) -> Reputed:
     peers = {}
     for member, record, stored in db.execute("SELECT member, record, sha256 FROM reputation ORDER BY member"):
         if _content_hash((member, record)) != stored:
-            raise _corrupt(path, f"what it remembers of member {member[:7]} does not have the hash it was saved with")
+            raise corrupt(path, f"what it remembers of member {member[:7]} does not have the hash it was saved with")
         peers[NodeId(member)] = _remembered(PeerRecord, record, path)
     row = db.execute("SELECT state, sha256 FROM scales").fetchone()
     if row is not None and _content_hash(row[:1]) != row[1]:
-        raise _corrupt(path, "the scales of reputation do not have the hash they were saved with")
+        raise corrupt(path, "the scales of reputation do not have the hash they were saved with")
     return peers, _remembered(Scales, row[0], path) if row else None
+
+
+def _pardon(db: sqlite3.Connection, path: Path) -> tuple[NodeId, ...]:
+    """Forget what speaks against members quarantined for their models; answers who they were."""
+    peers, _ = _reputation(db, path)
+    pardoned = tuple(m for m, record in peers.items() if record.standing == "quarantined" and not record.proven)
+    blank = canonical(PeerRecord())
+    rows = [(blank, _content_hash((member, blank)), member) for member in pardoned]
+    db.executemany("UPDATE reputation SET record = ?, sha256 = ? WHERE member = ?", rows)
+    return pardoned
 
 
 def _remembered(kind: type[T], stored: bytes, path: Path) -> T:
@@ -341,7 +358,7 @@ def _remembered(kind: type[T], stored: bytes, path: Path) -> T:
     try:
         return build(kind, plain(kind()) | load(stored))
     except (RecordError, TypeError) as error:
-        raise _corrupt(path, f"the remembered reputation is unreadable: {error}") from None
+        raise corrupt(path, f"the remembered reputation is unreadable: {error}") from None
 
 
 def _make_private(path: Path) -> None:
@@ -356,42 +373,3 @@ def _content_hash(content: Sequence[object]) -> bytes:
         part = value if isinstance(value, bytes) else repr(value).encode()
         whole.update(len(part).to_bytes(8, "little") + part)
     return whole.digest()
-
-
-@contextlib.contextmanager
-def _faults(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors about the file into ours; a programming error stays what it is."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        fault = _fault(error, path)
-        if fault is None:
-            raise
-        raise fault from error
-
-
-@contextlib.contextmanager
-def _opening_faults(path: Path) -> Iterator[None]:
-    """The same for a file that was never seen before: its content is at fault, whatever SQLite makes of it."""
-    try:
-        with _faults(path):
-            yield
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # names or text that are not what was once written
-        raise _corrupt(path, str(error)) from error
-
-
-def _fault(error: sqlite3.Error, path: Path) -> LocalFault | None:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return _corrupt(path, str(error))
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StateLocked(f"{path} is being written by another process; end it, then start again")
-    if code == sqlite3.SQLITE_FULL:
-        return DiskFault(f"the disk is full: {path} keeps what was saved before; free some space")
-    if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return DiskFault(f"cannot write {path} ({error}); check free space, permissions and the disk's health")
-    return None
-
-
-def _corrupt(path: Path, what: str) -> StateCorrupt:
-    return StateCorrupt(f"{path} is damaged ({what}). Do not delete it alone. {_WAY_OUT}")

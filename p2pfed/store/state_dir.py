@@ -67,6 +67,16 @@ class StateDir:
         return self.root / "model.p2pfed"
 
     @property
+    def models(self) -> Path:
+        """Folder of the versions of that bundle, and of an index of them."""
+        return self.root / "models"
+
+    @property
+    def reading(self) -> Path:
+        """What was last read of the payments, counts only: the next reading is compared with it; JSON."""
+        return self.root / "reading.json"
+
+    @property
     def blocklist(self) -> Path:
         """Ids of the members that the operator has blocked, besides those of the configuration; JSON."""
         return self.root / "blocklist.json"

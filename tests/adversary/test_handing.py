@@ -78,6 +78,8 @@ def member(kind: str = "", index: int = 0, memory: Memory | None = None, coaliti
     made.give(HeartbeatsReceived(HeartbeatTable(tuple(rows)), IDS[index - 1], answered=True))
     made.give(TrainerReady(100, 10))
     made.give(TimerFired("adoption"))
+    made.now += 60.0  # nobody says what it holds of this node, so it begins to publish after a minute
+    made.give(TimerFired("restored"))
     return made
 
 

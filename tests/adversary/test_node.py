@@ -45,13 +45,14 @@ def begin(node: GossipNode) -> None:
     node.handle(HeartbeatsReceived(HeartbeatTable((other.presence.row,)), other.me, answered=True), 0.5)
     node.handle(TrainerReady(100, 10), 1.0)
     node.handle(TimerFired("adoption"), 12.0)
+    node.handle(TimerFired("restored"), 60.0)
 
 
 def trained(node: GossipNode, step: float = 0.25) -> list[Effect]:
     """One round that adds `step` to every weight."""
     number = node.rounds.round + 1
     vector = node.rounds.vector + np.float32(step)
-    return node.handle(TrainingFinished(number, vector, b"adam", 0.5, 3, 1.0), 12.0 + number)
+    return node.handle(TrainingFinished(number, vector, b"adam", 0.5, 3, 1.0), 60.0 + number)
 
 
 def only(effects: list[Effect], kind: type) -> Effect:
@@ -107,7 +108,8 @@ def test_a_restart_convicts_it_of_nothing():
     effects = trained(node)
     saved: Checkpoint = only(effects, Save).checkpoint
     again = attacking(memory=Memory(2, "00" * 16, saved))
-    assert only(again.handle(Started(), 30.0), Publish).frame == only(effects, Publish).frame
+    again.handle(Started(), 100.0)
+    assert only(again.handle(TimerFired("restored"), 160.0), Publish).frame == only(effects, Publish).frame
     assert again.rounds.statement_digest == wire.open_update(saved.published, TRUST).digest
 
 

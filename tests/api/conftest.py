@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -12,6 +13,8 @@ from p2pfed.api.app import AdminServer
 from p2pfed.api.metrics import NodeMetrics
 from p2pfed.api.schemas import (
     ConsortiumStatus,
+    CycleRow,
+    DataStatus,
     EvidenceRow,
     LearningStatus,
     MemberRow,
@@ -19,6 +22,7 @@ from p2pfed.api.schemas import (
     ProtocolRange,
     ReputationReply,
     SelfStatus,
+    Serving,
     Status,
     TrainerStatus,
     UpdateRow,
@@ -46,6 +50,19 @@ class FakeNode:
         self.stopped = 0
         self.reload_fails = False
         self.told: list[tuple[str, str]] = []
+        self.calendar: dict[str, Any] = {
+            "state": "resting",
+            "cycle": 4,
+            "round_of_cycle": 0,
+            "rounds_of_cycle": 40,
+            "next_begins": 1_800_000_000.0,
+            "next_cycles": [CycleRow(cycle=5 + i, begins=1_800_000_000.0 + 86_400 * i) for i in range(3)],
+            "serves": Serving(cycle=3, round=40, auprc=0.75, since=1_799_000_000.0),
+        }
+        self.data = DataStatus(
+            rows=1000, frauds=7, immature=50, newest_payment=1_799_900_000.0, read_at=1_799_910_000.0,
+            read_seconds=12.25, next_reading=None,
+        )  # fmt: skip
         self.proofs: list[EvidenceRow] = []
 
     def status(self) -> Status:
@@ -76,7 +93,9 @@ class FakeNode:
                 expires_in_days=9.0,
             ),
             learning=LearningStatus(
-                state="training",
+                **self.calendar,
+                last_cycle=s.last_cycle,
+                data=self.data,
                 round=s.round.round if s.round else 0,
                 rounds=0,
                 seq=0,
@@ -132,6 +151,10 @@ class FakeNode:
         self._known(member)
         self.told.append(("block" if blocked else "unblock", member))
         return f"{member} is blocked from now on" if blocked else f"{member} is no longer blocked"
+
+    async def refresh(self, accept: bool) -> str:
+        self.told.append(("refresh", str(accept)))
+        return "the payments are being read anew"
 
     async def pardon(self, member: str) -> str:
         self._known(member)

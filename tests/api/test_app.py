@@ -70,6 +70,21 @@ async def test_status_shows_problems_until_they_are_over(admin):
     assert (status["health"], status["problems"]) == ("ok", [])
 
 
+@pytest.mark.parametrize(("body", "accept"), [(b"", "False"), (b'{"accept": true}', "True"), (b"{}", "False")])
+async def test_payments_are_read_anew(admin, body, accept):
+    async with admin.unix.post("/api/v1/data/refresh", data=body) as answer:
+        assert answer.status == 200
+    assert admin.node.told == [("refresh", accept)]
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b'{"acept": true}', b'{"accept": 7}'])
+async def test_a_refresh_that_says_something_else_is_refused(admin, body):
+    async with admin.unix.post("/api/v1/data/refresh", data=body) as answer:
+        assert answer.status == 400
+        assert '{"accept": true}' in (await answer.json(content_type=None))["detail"]
+    assert admin.node.told == []
+
+
 async def test_updates_count_what_each_member_sent(admin):
     admin.log.emit(UpdateAccepted(B, 4, A, 1000))
     admin.log.emit(UpdateRefused(B, B, Reason.DUPLICATE, ""))

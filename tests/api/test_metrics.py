@@ -7,6 +7,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from p2pfed.core.events import (
     ModelEvaluated,
+    ModelHeld,
+    ModelPromoted,
     PeerBenched,
     ProblemRaised,
     RoundCompleted,
@@ -36,7 +38,12 @@ async def test_events_are_counted(admin):
     admin.log.emit(PeerBenched(B, "refused", 5.0))
     admin.log.emit(RoundCompleted(1, 1, 0.25, 20, 0.7, 0.4, (A, B), 0.5))
     admin.log.emit(ModelEvaluated(1, {"test": {"auprc": 0.8}, "own_test": {"auprc": None}}, 0.5))
+    admin.log.emit(ModelPromoted(40, 0, {}, 0.5, "the first"))
+    admin.log.emit(ModelHeld(80, 1, {}, "worse"))
+    admin.log.emit(ModelHeld(120, 2, {}, "worse"))
     found = await scraped(admin)
+    assert found["p2pfed_model_decisions_total", (("result", "promoted"),)] == 1
+    assert found["p2pfed_model_decisions_total", (("result", "held"),)] == 2
     assert found["p2pfed_updates_total", (("result", "accepted"),)] == 2
     assert found["p2pfed_updates_total", (("result", "not_finite"),)] == 1
     assert found["p2pfed_exchange_failures_total", (("peer", "bank-b"),)] == 1
@@ -63,6 +70,10 @@ async def test_gauges_show_the_moment_of_the_scrape(admin):
     assert found["p2pfed_handshakes_refused_total", (("reason", "no_certificate"),)] == 3
     assert found["p2pfed_build_info", (("version", "1.2.3"),)] == 1
     assert found["p2pfed_manifest_version", ()] == 3
+    assert found["p2pfed_learning_state", (("state", "resting"),)] == 1
+    assert found["p2pfed_cycle", ()] == 4 and found["p2pfed_next_cycle_timestamp_seconds", ()] == 1_800_000_000
+    assert found["p2pfed_model_timestamp_seconds", ()] == 1_799_000_000
+    assert found["p2pfed_newest_payment_timestamp_seconds", ()] == 1_799_900_000
     assert found["p2pfed_events_dropped_total", ()] == 0
     assert found["process_resident_memory_bytes", ()] > 10_000_000
 

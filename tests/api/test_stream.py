@@ -15,12 +15,19 @@ from p2pfed.api.sentences import sentence
 from p2pfed.api.stream import EventLog, kind, to_json
 from p2pfed.core import events
 from p2pfed.core.events import (
+    CaughtUp,
+    CycleBegun,
+    CycleEnded,
     EquivocationProven,
     Event,
+    FellBehind,
     Listening,
     ModelAdopted,
     ModelEvaluated,
+    ModelHeld,
+    ModelPromoted,
     NodeStarted,
+    PaymentsRead,
     PeerBenched,
     PeerChanged,
     ProblemCleared,
@@ -61,6 +68,15 @@ ONE_OF_EACH: list[Event] = [
     ProblemCleared("ALONE"),
     StandingChanged(A, "suspect", "quarantined", "its models", {"score": 4.0, "distance": np.float64(200.0)}),
     EquivocationProven(A, 7, "ab" * 32),
+    ModelAdopted(3, 0.61, 2.5, 40),
+    FellBehind(40, 80),
+    CaughtUp(81),
+    CycleBegun(2, 40, 1_800_000_000.0),
+    CycleEnded(2, 40, 1_800_086_400.0),
+    CycleEnded(2, 0, float("inf")),
+    PaymentsRead(2, 6022, 38, 14.2),
+    ModelPromoted(80, 1, {"validation": {"auprc": np.float64(0.5)}}, 0.5, "AUPRC 0.5 on validation rows"),
+    ModelHeld(80, 1, {"validation": {"auprc": None}}, "AUPRC 0.4 on validation rows"),
 ]
 
 

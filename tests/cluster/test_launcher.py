@@ -31,7 +31,7 @@ def quick(monkeypatch):
 
 
 def wait(*steps: NodeProgress) -> None:
-    launcher._wait(Told(*steps), 20, SimpleNamespace(nodes=lambda progress, rounds: None))
+    launcher._wait(Told(*steps), 20, SimpleNamespace(nodes=lambda progress, rounds, per_cycle: None), 0)
 
 
 def test_it_ends_when_every_node_has_finished():

@@ -13,6 +13,10 @@ from p2pfed.errors import UsageError
     [
         ({"nodes": 1}, "--nodes"),
         ({"rounds": 0}, "--rounds"),
+        ({"cycles": -1}, "--cycles"),
+        ({"cycles": 2, "local_steps": 0}, "--local-steps 0, an epoch, has no fixed length"),
+        ({"cycles": 2, "round_interval": 1.0}, "--round-seconds"),
+        ({"cycles": 2, "round_seconds": 0.01}, "of 0.1 s to a day"),
         ({"baselines": ("alone", "oracle")}, "'oracle'"),
         ({"topology": "star"}, "'star'"),
         ({"topology": "random:none"}, "random:COUNT"),
@@ -63,3 +67,12 @@ def test_attackers_that_cannot_be_are_refused(attacks, said):
     with pytest.raises(UsageError, match=said):
         ClusterOptions(nodes=4, attacks=attacks)
     ClusterOptions(nodes=4, attacks=(("duty:1:2", 2),))
+
+
+def test_cycles_follow_each_other_by_the_clock():
+    options = ClusterOptions(nodes=4, rounds=20, cycles=3, round_seconds=2.5)
+    calendar = options.calendar(1000.0)
+    assert options.total_rounds == 60 and options.policy().decay_rounds == (15,)
+    assert [calendar.begins(cycle) - calendar.begins(0) for cycle in range(3)] == [0, 50, 100]
+    assert 1030 <= calendar.begins(0) <= 1040
+    assert ClusterOptions(rounds=20).calendar(1000.0).free and ClusterOptions(rounds=20).total_rounds == 20

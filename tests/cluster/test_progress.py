@@ -87,3 +87,15 @@ def test_history_counts_bytes_for_the_round_in_which_they_came():
         2.0,
     )
     assert (second.auprc, second.bytes) == (0.4, 55), "what is merged after the last round counts for it"
+
+
+def test_with_a_calendar_cycle_and_round_are_shown():
+    shown, out = screen(terminal=False)
+    ahead = NodeProgress("bank-1", "training", 11, 0.5, 12, None)
+    with shown:
+        shown.nodes([ahead, NodeProgress("bank-2", "training", 10, None, 0, None)], 30, 10)
+    assert out.getvalue().startswith("cycle 1 round 10 to cycle 2 round 1 of 3 cycles")
+    shown, out = screen(terminal=True)
+    with shown:
+        shown.nodes([ahead], 30, 10)
+    assert "cycle 2 round 1" in out.getvalue()

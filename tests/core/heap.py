@@ -18,8 +18,12 @@ from p2pfed.core.effects import (
     Effect,
     Emit,
     ExchangeHeartbeats,
+    FetchManifest,
     Halt,
+    KeepModel,
+    KeptModel,
     KeptProof,
+    OpenTrainer,
     Publish,
     Pull,
     Push,
@@ -38,7 +42,10 @@ from p2pfed.core.inputs import (
     HeartbeatsReceived,
     HelloReceived,
     Input,
+    ManifestChanged,
+    Offended,
     PullEnded,
+    ReadingRefused,
     Started,
     TimerFired,
     TrainerReady,
@@ -50,9 +57,12 @@ from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.node import GossipNode
 from p2pfed.core.peer_record import PeerRecord, Scales
 from p2pfed.core.settings import Memory, NodeSettings
+from p2pfed.core.succession import in_force
+from p2pfed.core.trust import Trust, trust_in, trust_of
 from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector
-from p2pfed.core.wire import open_update, trust_of
+from p2pfed.core.wire import open_update, own_statement
+from p2pfed.errors import RemoteFault
 
 WIDTH = 6
 MODEL = ModelSpec("mlp", WIDTH, (4,), 0.0)
@@ -116,6 +126,10 @@ class Disk:
     peers: dict[NodeId, PeerRecord] = field(default_factory=dict)
     scales: Scales | None = None
     proofs: dict[str, KeptProof] = field(default_factory=dict)
+    champion: KeptModel | None = None
+    best: KeptModel | None = None
+    versions: list[Manifest] = field(default_factory=list)
+    """The manifests it knows, each following the one before."""
 
 
 class Network:
@@ -129,7 +143,7 @@ class Network:
         self.heap: list[tuple[float, int, NodeId, int, Input]] = []
         self.order, self.now = count(), 0.0
         self.ids = [node_id(bytes.fromhex(m.key)) for m in manifest.members]
-        self.disks: dict[NodeId, Disk] = {i: Disk() for i in self.ids}
+        self.disks: dict[NodeId, Disk] = {i: Disk(versions=[manifest]) for i in self.ids}
         self.nodes: dict[NodeId, GossipNode] = {}
         self.shelves: dict[NodeId, dict[NodeId, tuple[int, bytes]]] = defaultdict(dict)
         self.journals: dict[NodeId, list[tuple[Input, float]]] = defaultdict(list)
@@ -137,25 +151,35 @@ class Network:
         self.timers: dict[tuple[NodeId, str], float] = {}
         self.cut: set[NodeId] = set()
         """Nodes nobody can talk to for the moment."""
+        self.sides: list[set[int]] = []
+        """Nodes, by number, that can talk only to others of the same side; empty is no partition."""
         self.training_seconds = 1.0
+        self.drift = 0.0
+        """How far every bank's optimum moves in a second: so long an absence makes a model old."""
+        self.clock: dict[NodeId, float] = defaultdict(float)
+        """Seconds by which a node's wall clock is ahead."""
+        self.refuse: set[tuple[NodeId, int]] = set()
+        """Readings, by node and cycle, that look wrong."""
 
     def start(self, i: int) -> GossipNode:
         """Start node `i` from its disk; its rows are loaded a second later."""
         me, disk = self.ids[i], self.disks[self.ids[i]]
         disk.epoch += 1
-        updates = tuple(open_update(f, self.trust) for f in disk.frames.values())
+        trained = disk.checkpoint.model if disk.checkpoint else ""
+        versions = disk.versions if len(disk.versions) > 1 else [self.manifest]
+        force = in_force(versions, self.now + self.clock[me], trained)
+        updates = tuple(u for f in disk.frames.values() if isinstance(u := opened(f, trust_in(force)), ModelUpdate))
         memory = Memory(
             disk.epoch, f"{i:032x}", disk.checkpoint, dict(disk.marks), updates, dict(disk.peers), disk.scales,
-            dict(disk.proofs),
+            dict(disk.proofs), disk.champion, disk.best,
         )  # fmt: skip
         endpoints = self.manifest.members[i].endpoints
         settings = NodeSettings(self.rounds, 1, endpoints, "test")
         rng = np.random.default_rng([self.seed, i, disk.epoch])
-        self.nodes[me] = GossipNode(identity(i), self.manifest, settings, memory, rng)
+        self.nodes[me] = GossipNode(identity(i), force.manifest, settings, memory, rng, force)
         self.shelves.pop(me, None)
         self.journals[me] = []
         self.push(me, 0.0, Started())
-        self.push(me, 1.0, TrainerReady(1000, self.frauds[i]))
         return self.nodes[me]
 
     def push(self, node: NodeId, delay: float, given: Input) -> None:
@@ -171,16 +195,33 @@ class Network:
             if isinstance(given, TimerFired) and self.timers.get((node, given.name)) != self.now:
                 continue
             self.journals[node].append((given, self.now))
-            for effect in self.nodes[node].handle(given, self.now):
+            for effect in self.nodes[node].handle(given, self.now, self.now + self.clock[node]):
                 self.carry_out(node, effect)
         self.now = until
+
+    def learn(self, i: int, *versions: Manifest) -> None:
+        """Let node `i` know of `versions`, which follow those that it knows."""
+        for manifest in versions:
+            self.disks[self.ids[i]].versions.append(manifest)
+            self.push(self.ids[i], 0.0, ManifestChanged(manifest))
+
+    def received(self, me: NodeId, frame: bytes, via: NodeId, *, pushed: bool = False) -> Input:
+        """What a frame becomes for node `me`, which holds it against the versions that it knows."""
+        versions = self.disks[me].versions
+        previous = versions[-2] if len(versions) > 1 else None
+        update = opened(frame, trust_in(self.nodes[me].force, previous))
+        if isinstance(update, ModelUpdate):
+            return UpdateReceived(update, via, pushed)
+        member = None if pushed else own_statement(frame).sender
+        return Offended(via, update.reason, update.detail, member, update.signer)
 
     def crash(self, i: int) -> None:
         """kill -9."""
         self.nodes.pop(self.ids[i], None)
 
     def reachable(self, a: NodeId, b: NodeId) -> bool:
-        return b in self.nodes and not {a, b} & self.cut and self.rng.random() >= self.loss
+        apart = bool(self.sides) and not any({a, b} <= {self.ids[i] for i in side} for side in self.sides)
+        return b in self.nodes and not apart and not {a, b} & self.cut and self.rng.random() >= self.loss
 
     def carry_out(self, me: NodeId, effect: Effect) -> None:
         delay = float(self.rng.uniform(0.01, 0.1))
@@ -202,24 +243,35 @@ class Network:
                 if not self.reachable(me, peer):
                     self.push(me, 5.0, PullEnded(peer, member, "no answer"))
                 elif seq > after:
-                    self.push(me, delay, UpdateReceived(open_update(frame, self.trust), peer))
+                    self.push(me, delay, self.received(me, frame, peer))
                 else:
                     self.push(me, delay, PullEnded(peer, member))
             case Push(peer, _, frame):
                 if self.reachable(me, peer):
-                    self.push(peer, delay, UpdateReceived(open_update(frame, self.trust), me, pushed=True))
+                    self.push(peer, delay, self.received(peer, frame, me, pushed=True))
             case ExchangeHeartbeats(peer, _, table):
                 if self.reachable(me, peer):
                     self.push(me, delay, HeartbeatsReceived(self.nodes[peer].heartbeats(), peer, answered=True))
                     self.push(peer, delay, HeartbeatsReceived(table, me, answered=False))
                 else:
                     self.push(me, 5.0, ExchangeFailed(peer, "no answer"))
+            case FetchManifest(peer, _, version):
+                if self.reachable(me, peer) and version > self.disks[me].versions[-1].version:
+                    found = [m for m in self.disks[peer].versions if m.version == version]
+                    self.learn(self.ids.index(me), *found)
             case SayHello(peer, _):
                 if self.reachable(me, peer):
-                    self.push(me, delay, HelloReceived(self.nodes[peer].hello(me)))
-            case StartTraining(number, vector, _):
+                    self.push(me, delay, HelloReceived(self.nodes[peer].hello(me, self.now + self.clock[peer])))
+            case OpenTrainer(cycle, accept):
+                ready = TrainerReady(1000, self.frauds[self.ids.index(me)], None, cycle)
+                refused = (me, cycle) in self.refuse and not accept
+                self.push(me, 1.0, ReadingRefused(cycle, "half of the rows are gone") if refused else ready)
+            case KeepModel(model, best):
+                disk = self.disks[me]
+                disk.champion, disk.best = model, model if best else disk.best
+            case StartTraining(number, vector):
                 i = self.ids.index(me)
-                target = self.optimum(i)
+                target = np.resize(self.optimum(i), vector.size)
                 trained = train(vector, target, 1000 * i + number)
                 loss = float(np.linalg.norm(trained - target))
                 self.push(
@@ -228,7 +280,7 @@ class Network:
                     TrainingFinished(number, trained, b"adam", loss, 10, self.training_seconds),
                 )
             case StartEvaluation(purpose, vector):
-                distance = float(np.linalg.norm(vector - self.optimum(0)))
+                distance = float(np.linalg.norm(vector - np.resize(self.optimum(0), vector.size)))
                 metrics = {"validation": {"auprc": 1 / (1 + distance), "loss": distance}}
                 self.push(me, 0.1, EvaluationFinished(purpose, metrics, 0.5))
             case SetTimer(name, at):
@@ -244,6 +296,7 @@ class Network:
     def optimum(self, i: int) -> Vector:
         """Where bank `i` would train to alone."""
         shared = np.random.default_rng(5).normal(0, 1, MODEL.schema().size)
+        shared = shared + self.drift * self.now * np.random.default_rng(8).normal(0, 1, shared.size)
         return (shared + np.random.default_rng([6, i]).normal(0, 0.5, shared.size)).astype(np.float32)
 
     def hash(self) -> str:
@@ -253,6 +306,14 @@ class Network:
             rounds = self.nodes[me].rounds
             state.update(rounds.vector.tobytes() + f"{rounds.round} {rounds.seq} {rounds.statement_digest}".encode())
         return state.hexdigest()
+
+
+def opened(frame: bytes, trust: Trust) -> ModelUpdate | RemoteFault:
+    """The update in a frame, or why it is none for whoever trusts so."""
+    try:
+        return open_update(frame, trust)
+    except RemoteFault as fault:
+        return fault
 
 
 def started(n: int, dial_out: frozenset[int] = frozenset(), **changes: object) -> Network:

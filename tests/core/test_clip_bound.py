@@ -69,7 +69,7 @@ class Slots:
 
     found: list[Candidate] = field(default_factory=list)
 
-    def candidates(self, merges: int) -> list[Candidate]:
+    def candidates(self, merges: int, own: int | None = None, any_round: bool = False) -> list[Candidate]:
         return self.found
 
     def expire(self, merges: int) -> list[Effect]:

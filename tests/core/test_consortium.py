@@ -21,6 +21,7 @@ from p2pfed.core.consortium import (
     check_manifest,
     parse_signed,
 )
+from p2pfed.core.gossip.calendar import Calendar
 from p2pfed.core.identity import Identity, fingerprint
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.succession import newest, verify_root, verify_succession
@@ -31,6 +32,7 @@ HOUSE = consortium()
 MANIFEST = HOUSE.manifest
 ADMINS = HOUSE.admins
 SIGNED = HOUSE.signed(0, 1)
+CALENDAR = Calendar(1_700_000_000, 3600, 20, 30.0)
 STRANGER = Identity.from_seed(b"s" * 32)
 
 
@@ -95,6 +97,20 @@ def test_the_example_is_right():
         (with_gossip(topology="edges", edges=(("bank-0", "bank-0"),)), "makes 'bank-0' its own neighbour"),
         ({"model": ModelSpec("mlp", 4, (4,), 0.0)}, "4 inputs, the feature contract gives 3"),
         ({"seed": -1}, "seed is out of range"),
+        ({"from_cycle": 1}, "from_cycle is 0 in version 1"),
+        ({"from_cycle": -1}, "from_cycle is out of range"),
+        ({"generation_cycle": 1}, "the generation or the calendar begins in another cycle after it"),
+        ({"calendar": replace(CALENDAR, rounds=200)}, "takes 6000 s, longer than the 3600 s .* at most 120 rounds fit"),
+        ({"calendar": replace(CALENDAR, every=2**50)}, "every not a period of up to a year"),
+        ({"calendar": replace(CALENDAR, anchor=10**400)}, "anchor is not Unix seconds"),
+        ({"calendar": replace(CALENDAR, rounds=0)}, "a cycle has a round at least"),
+        ({"calendar": replace(CALENDAR, before=5)}, "first or before is out of range"),
+        ({"calendar": replace(CALENDAR, first=5)}, "the calendar begins in another cycle after it"),
+        ({"calendar": replace(CALENDAR, skipped=(CALENDAR.anchor + 1,))}, "no cycle begins at"),
+        (
+            {"calendar": CALENDAR, "training": replace(MANIFEST.training, local_steps=0)},
+            "a round of a calendar needs local_steps",
+        ),
         ({"generation": -1}, "generation or seed is out of range"),
         ({"seed": 8}, "initial_sha256 is not the digest"),
         ({"initial_sha256": ""}, "initial_sha256 is not the digest"),
@@ -120,7 +136,7 @@ def test_members_are_found_by_id():
 
 
 def test_the_bytes_of_a_manifest_never_change():
-    assert SIGNED.sha256 == "8052b8e65df6f358b4dc5a9d4f9c07396a992c0cd3fcf18459eca78d323b581d"
+    assert SIGNED.sha256 == "c62e6e95c0cc1161ced239647b79546690e4b3d354edb3a154cc24401d62c1b7"
 
 
 def test_a_whole_number_for_a_fraction_signs_the_same():
@@ -329,9 +345,12 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(p for k in keys for p in places(value[k], (*path, k)))]
 
 
-@given(st.sampled_from(places(record.plain(MANIFEST))[1:]), JSON)
+WITH_CALENDAR = replace(MANIFEST, calendar=replace(CALENDAR, extra=(1_800_000_000,)))
+
+
+@given(st.sampled_from(places(record.plain(WITH_CALENDAR))[1:]), JSON)
 def test_whatever_the_admins_sign_is_checked_without_a_crash(path, value):
-    body = record.plain(MANIFEST)
+    body = record.plain(WITH_CALENDAR)
     inner = body
     for key in path[:-1]:
         inner = inner[key]

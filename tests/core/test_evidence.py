@@ -84,8 +84,8 @@ def test_whoever_puts_it_together_gets_the_same_proof() -> None:
 
 
 def test_the_bytes_of_a_proof_never_change() -> None:
-    assert hashlib.sha256(ENCODED).hexdigest() == "bcd0856293b3f38c763f165c35f044ef5c050cfa2b43b494f33c814b01b4c288"
-    assert PROOF.digest == "b7c2ac8362a45842ddb5bd5b15c1cce4f980e79645f99f75dd58a506dd7b5124"
+    assert hashlib.sha256(ENCODED).hexdigest() == "9ba6c361351271075e9b361d438f5c557cb763ec8596059cce66f2d2713b104a"
+    assert PROOF.digest == "95f8be0ba8d8812a32eb57c1d527389f0262d82e8c528f447d351c3b9d1a02b1"
 
 
 @pytest.mark.parametrize(

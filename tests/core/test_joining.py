@@ -21,7 +21,7 @@ FILE = seal_join_request(BANK, REQUEST)
 
 def test_a_request_comes_back_as_it_went():
     assert open_join_request(FILE) == REQUEST
-    listener = replace(REQUEST, endpoints=(), moments=None)
+    listener = replace(REQUEST, endpoints=(), moments=None, seconds_per_round=14.2)
     assert open_join_request(seal_join_request(BANK, listener)) == listener
 
 
@@ -62,6 +62,10 @@ def test_a_wrong_signature_is_refused(signature):
         ({"moments": Moments((0.0, 1.0), (1.0,))}, "as many deviations as means"),
         ({"moments": Moments((0.0,), (-1.0,))}, "a deviation is negative"),
         ({"moments": Moments((float("nan"),), (1.0,))}, "not a finite number"),
+        ({"seconds_per_round": 0.0}, "seconds_per_round is 0: a round takes some time"),
+        ({"seconds_per_round": -1.0}, "seconds_per_round is -1"),
+        ({"seconds_per_round": 86401.0}, "seconds_per_round is 86401"),
+        ({"seconds_per_round": float("inf")}, "not a finite number"),
     ],
 )
 def test_a_request_no_admin_could_use_is_not_made(changes, complaint):

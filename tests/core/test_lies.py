@@ -26,8 +26,8 @@ from p2pfed.core.inputs import (
 )
 from p2pfed.core.messages import Heartbeat, HeartbeatTable, Hello, ModelUpdate
 from p2pfed.core.node import HELLO_JUMP, SKIPS_KEPT, GossipNode
+from p2pfed.core.phase import Phase
 from p2pfed.core.presence import MANIFEST_PERIODS
-from p2pfed.core.rounds import Phase
 from p2pfed.core.succession import verify_succession
 from p2pfed.core.types import Reason
 from p2pfed.core.wire import seal_heartbeat
@@ -157,7 +157,7 @@ def test_a_model_that_kills_the_trainer_is_judged_once() -> None:
     """Of two or three members one decides what the median is; its weights may be finite and their scores not."""
     network = Network(make_manifest(2), rounds=0)
     network.start(LIAR)
-    network.run(20)
+    network.run(90)  # alone, it says nothing for a minute
     node = network.start(0)
     while node.rounds.adoption.stage is not Stage.JUDGING:
         network.run(network.now + 0.05)
@@ -172,7 +172,7 @@ def test_a_model_that_kills_the_trainer_is_judged_once() -> None:
 def test_a_model_without_measurable_quality_is_not_adopted(lie: dict[str, float]) -> None:
     network = Network(make_manifest(2), rounds=0)
     network.start(LIAR)
-    network.run(20)
+    network.run(90)  # alone, it says nothing for a minute
     node = network.start(0)
     while node.rounds.adoption.stage is not Stage.JUDGING:
         network.run(network.now + 0.05)

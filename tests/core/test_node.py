@@ -17,6 +17,7 @@ from p2pfed.core.events import (
     UpdateAccepted,
 )
 from p2pfed.core.inputs import (
+    HelloReceived,
     Started,
     StopRequested,
     TimerFired,
@@ -24,7 +25,7 @@ from p2pfed.core.inputs import (
     UpdateReceived,
 )
 from p2pfed.core.node import GossipNode
-from p2pfed.core.rounds import Phase
+from p2pfed.core.phase import Phase
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.types import PeerState
 from tests.core.heap import Network, identity, make_manifest, spread, started, updates_of
@@ -105,6 +106,11 @@ def test_a_restart_goes_on_from_the_checkpoint_and_publishes_the_same_bytes() ->
     node = network.start(0)
     assert (node.rounds.round, node.rounds.seq) == (before.round, before.seq)
     effects = node.handle(Started(), network.now)
+    assert not any(isinstance(x, Publish) and x.member == node.me for x in effects), "others may hold newer ones"
+    for i in (1, 2, 3):
+        assert not any(isinstance(x, Publish) and x.member == node.me for x in effects)
+        hello = network.nodes[network.ids[i]].hello(node.me, network.now)
+        effects = node.handle(HelloReceived(hello), network.now)
     assert Publish(node.me, before.seq, before.frame) in effects
 
 

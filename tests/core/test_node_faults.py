@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from p2pfed.core.effects import Emit, Publish, Pull, Save, StartTraining
+from p2pfed.core.effects import CloseTrainer, Emit, Halt, Publish, Pull, Save, StartTraining
 from p2pfed.core.events import (
     PeerBenched,
     ProblemCleared,
@@ -22,6 +22,7 @@ from p2pfed.core.inputs import (
     Offended,
     PullEnded,
     Started,
+    StopRequested,
     TimerFired,
     TrainerLost,
     TrainerReady,
@@ -31,7 +32,7 @@ from p2pfed.core.inputs import (
 )
 from p2pfed.core.messages import ModelUpdate
 from p2pfed.core.peer_record import PeerRecord
-from p2pfed.core.rounds import Phase
+from p2pfed.core.phase import Phase
 from p2pfed.core.types import NodeId, Reason
 from p2pfed.core.wire import seal_update
 from tests.core.heap import Network, identity, make_manifest, started
@@ -270,6 +271,38 @@ def test_a_new_manifest_drops_who_left_and_asks_for_a_restart_if_the_model_chang
     other = dataclasses.replace(smaller, version=3, generation=2)
     node.handle(ManifestChanged(other), network.now)
     assert "RESTART_NEEDED" in node.problems
+
+
+def test_a_bank_that_the_admins_removed_says_so_and_does_nothing_more() -> None:
+    network = started(4, rounds=0)
+    network.run(5)
+    node = network.nodes[network.ids[0]]
+    without = dataclasses.replace(network.manifest, version=3, members=network.manifest.members[1:])
+    [closed, told] = node.handle(ManifestChanged(without), network.now)
+    assert isinstance(closed, CloseTrainer) and isinstance(told, Emit) and isinstance(told.event, ProblemRaised)
+    assert (told.event.code, told.event.severity) == ("REMOVED", "error")
+    assert told.event.message == "the admins removed this bank in version 3"
+    trained = TrainingFinished(node.rounds.round + 1, node.rounds.vector, b"", 0, 1, 1.0)
+    for given in (TimerFired("heartbeat"), trained, TrainerReady(100, 5), ManifestChanged(network.manifest)):
+        assert node.handle(given, network.now + 1) == []
+    assert node.handle(StopRequested(), network.now + 2) == [Halt()]
+
+
+def test_an_operator_hears_a_month_ahead_that_the_manifest_expires() -> None:
+    network = started(2, rounds=0)
+    node = network.nodes[network.ids[0]]
+    month = 30 * 86400
+    for expires, told in ((month + 100, None), (month - 100, "MANIFEST_EXPIRING"), (-100, "MANIFEST_EXPIRED")):
+        manifest = dataclasses.replace(
+            node.manifest, version=node.manifest.version + 1, expires=int(network.now) + expires
+        )
+        node.handle(ManifestChanged(manifest), network.now)
+        effects = node.handle(TimerFired("heartbeat"), network.now)
+        events = [x.event for x in effects if isinstance(x, Emit) and isinstance(x.event, ProblemRaised)]
+        assert [e.code for e in events if e.code.startswith("MANIFEST")] == ([told] if told else [])
+        assert {c for c in ("MANIFEST_EXPIRING", "MANIFEST_EXPIRED") if c in node.problems} == (
+            {told} if told else set()
+        )
 
 
 def test_a_newer_manifest_ends_what_was_wrong_with_the_one_before() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -10,9 +11,11 @@ from p2pfed.core import adoption
 from p2pfed.core.adoption import Stage
 from p2pfed.core.aggregation import rule_from_name
 from p2pfed.core.effects import Effect
+from p2pfed.core.gossip import catch_up
+from p2pfed.core.gossip.calendar import Calendar
 from p2pfed.core.inputs import Input, LoopLagged, Started, TimerFired, TrainerReady, TrainingFinished, UpdateReceived
 from p2pfed.core.node import GossipNode
-from p2pfed.core.rounds import Phase
+from p2pfed.core.phase import Phase
 from tests.core.heap import Network, make_manifest, started, updates_of
 
 
@@ -31,9 +34,9 @@ def merging(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, bool]]:
         merges[0] += 1
         return median(*arguments)
 
-    def watched(node: GossipNode, given: Input, now: float) -> list[Effect]:
+    def watched(node: GossipNode, given: Input, now: float, wall: float | None = None) -> list[Effect]:
         may, before = node.may_merge(given), merges[0]
-        effects = handle(node, given, now)
+        effects = handle(node, given, now, wall)
         merged = merges[0] > before
         assert may or not merged, f"{given} merged in phase {node.rounds.phase}"
         name = given.name if isinstance(given, TimerFired) else type(given).__name__
@@ -42,6 +45,7 @@ def merging(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, bool]]:
 
     monkeypatch.setattr(rule, "merge", counted_merge)
     monkeypatch.setattr(adoption, "coordinate_median", counted_median)
+    monkeypatch.setattr(catch_up, "coordinate_median", counted_median)
     monkeypatch.setattr(GossipNode, "handle", watched)
     return seen
 
@@ -60,6 +64,22 @@ def test_every_merge_is_announced(merging: Counter[tuple[str, bool]], loss: floa
     merged = {name for name, did in merging if did}
     assert {"TrainingFinished", "close"} < merged
     assert merged & {"UpdateReceived", "PullEnded", "catch_up"}
+
+
+def test_every_merge_by_the_calendar_is_announced(merging: Counter[tuple[str, bool]]) -> None:
+    network = Network(replace(make_manifest(5), calendar=Calendar(20, 500, 10, 10.0)), rounds=0)
+    network.training_seconds, network.drift = 3.0, 0.02
+    for i in range(4):
+        network.start(i)
+    network.run(100)
+    network.crash(0)
+    network.run(300)
+    network.start(0)  # was away
+    network.run(720)
+    network.start(4)  # joins in rest
+    network.run(1200)
+    merged = {name for name, did in merging if did}
+    assert "round" in merged and merged & {"UpdateReceived", "PullEnded"}, "at a round's end, and catching up"
 
 
 def test_a_merge_after_waiting_long_enough_is_announced(merging: Counter[tuple[str, bool]]) -> None:

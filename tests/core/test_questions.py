@@ -19,6 +19,6 @@ def test_questions_change_no_later_decision(monkeypatch: pytest.MonkeyPatch) -> 
             for node in nodes:
                 for _ in range(questions):
                     assert len(node.heartbeats().rows) <= 3
-                node.hello(network.ids[0])
+                node.hello(network.ids[0], network.now)
         hashes.add(network.hash())
     assert len(hashes) == 1

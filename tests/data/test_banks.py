@@ -58,9 +58,9 @@ def test_the_rows_are_those_of_a_cluster(tmp_path: Path, monkeypatch: pytest.Mon
     for bank, rows in zip(cluster.banks, at_once.banks, strict=True):
         alone = load_bank(bank.data, cluster.manifest.contract, NOW).rows
         assert rows.legitimate_per_day == alone.legitimate_per_day
-        for name in PARTS:
+        for name in (*PARTS, "gate"):
             ours, theirs = getattr(rows, name), getattr(alone, name)
-            assert len(ours) > 0
+            assert len(ours) > 0 or (name == "gate" and rows.validation.frauds >= 20)
             np.testing.assert_array_equal(ours.features, theirs.features)
             np.testing.assert_array_equal(ours.labels, theirs.labels)
 

@@ -61,11 +61,6 @@ def test_missing_file_says_where_to_look(tmp_path: Path) -> None:
     assert "data.source.path" in said
 
 
-def test_directory_is_no_file(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").mkdir()
-    assert "is a directory" in _refusal(CsvSource(kind="csv", path=tmp_path / "rows.csv"))
-
-
 @pytest.mark.parametrize("text", ["", "\n\n", "\n"])
 def test_empty_file(tmp_path: Path, text: str) -> None:
     assert "is empty" in _refusal(_source(tmp_path, text))

@@ -33,6 +33,10 @@ def _table(labels: np.ndarray, numbers: np.ndarray | None = None, codes: np.ndar
         {},
         {},
         {},
+        len(labels),
+        0,
+        None,
+        None,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfed.config import CsvSource, DataSection, NodeConfig, NodeSection, PeersSection
+from p2pfed.config import CsvSource, DataSection, LearningSection, NodeConfig, NodeSection, PeersSection
 from p2pfed.core.consortium import SignedManifest
 from p2pfed.core.identity import Identity
 from p2pfed.core.inputs import Input, TroubleSeen
@@ -48,6 +48,7 @@ def bank(tmp_path: Path) -> Bank:
         node=NodeSection(name="bank-0", state_dir=state.root),
         peers=PeersSection(listen="127.0.0.1:0"),
         data=DataSection(source=CsvSource(kind="csv", path=tmp_path / "p.csv"), label="fraud", split="stratified"),
+        learning=LearningSection(rounds=10),
     )
     return Bank(state, config)
 
@@ -101,6 +102,10 @@ def other_name(bank: Bank) -> None:
     bank.config = bank.config.model_copy(update={"node": NodeSection(name="bank-9", state_dir=bank.state.root)})
 
 
+def no_end_of_training(bank: Bank) -> None:
+    bank.config = bank.config.model_copy(update={"learning": LearningSection()})
+
+
 MISTAKES: list[tuple[Callable[[Bank], None], int, str]] = [
     (edit_manifest, 65, r"manifests are damaged or were edited: .*0 of 2.*join"),
     (half_manifest, 65, r"manifests are damaged or were edited: .*not a manifest.*join"),
@@ -113,6 +118,7 @@ MISTAKES: list[tuple[Callable[[Bank], None], int, str]] = [
     (certificate_without_its_key, 65, "not a key with its certificate"),
     (open_token, 77, r"chmod 600 .*admin\.token"),
     (other_name, 78, "node.name is 'bank-9'"),
+    (no_end_of_training, 78, r"learning.rounds is not set, and version 1 of pilot has no calendar"),
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
@@ -14,9 +15,11 @@ import pytest
 from p2pfed.core import wire
 from p2pfed.core.consortium import SignedManifest
 from p2pfed.core.effects import Effect, FetchManifest, KeepModel, Save, StartEvaluation, StartTraining
-from p2pfed.core.events import Event, PeerBenched, ProblemRaised, RoundCompleted, RunFinished, UpdateRefused
+from p2pfed.core.events import CycleBegun, Event, PeerBenched, ProblemRaised, RoundCompleted, RunFinished, UpdateRefused
+from p2pfed.core.gossip.calendar import Calendar
 from p2pfed.core.inputs import (
     EvaluationFinished,
+    HelloReceived,
     Input,
     LoopLagged,
     PullEnded,
@@ -25,24 +28,37 @@ from p2pfed.core.inputs import (
     TrainingFinished,
 )
 from p2pfed.core.node import GossipNode
-from p2pfed.core.rounds import Phase
+from p2pfed.core.phase import Phase
 from p2pfed.core.settings import Memory, NodeSettings
-from p2pfed.core.types import Address, NodeId, Reason
+from p2pfed.core.types import DAY, Address, NodeId, Reason
 from p2pfed.errors import DiskFault, RemoteFault, Unavailable
 from p2pfed.net.memory import MemoryNetwork, MemoryTransport
+from p2pfed.net.transport import Unreachable
 from p2pfed.runtime import driver as module
 from p2pfed.runtime.driver import BACKLOG, Driver, SteadyClock
-from p2pfed.store.base import MemoryStore
+from p2pfed.store.base import MemoryDisk, MemoryStore
 from tests.consortia import GOSSIP, Consortium, consortium, next_version, sign
 
 
 @dataclass
 class EchoTrainer:
-    """Answers every job on the next turn of the loop; can be held up."""
+    """Trainers that answer every job on the next turn of the loop; can be held up, or wait until they are opened."""
 
     put: Callable[[Input], None]
     held: bool = False
     jobs: list[Effect] = field(default_factory=list)
+    opens: bool = False
+    """Whether a trainer is ready as soon as it is opened; else the test says so."""
+    opened: list[int] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
+
+    def open(self, cycle: int, accept: bool) -> None:
+        self.opened.append(cycle)
+        if self.opens:
+            asyncio.get_running_loop().call_later(0.005, self.put, TrainerReady(1000, 50, cycle=cycle))
+
+    def close(self, cycle: int) -> None:
+        self.closed.append(cycle)
 
     def submit(self, job: StartTraining | StartEvaluation) -> None:
         self.jobs.append(job)
@@ -92,7 +108,7 @@ class Bank:
         self.transport = MemoryTransport(node.me, network, self.driver.trust())
         self.driver.transport = self.transport
         self.trainer = EchoTrainer(self.driver.put)
-        self.driver.trainer = self.trainer
+        self.driver.trainers = self.trainer
         self.driver.on_trust = self.transport.use
         network.serve(address, node.me, self.driver)
         self.id = node.me
@@ -108,12 +124,14 @@ class Bank:
 
 @contextlib.asynccontextmanager
 async def running(
-    members: Consortium, *stores: MemoryStore, rounds: int = 0
+    members: Consortium, *stores: MemoryStore, rounds: int = 0, opens: bool = False
 ) -> AsyncIterator[tuple[list[Bank], MemoryNetwork]]:
     network = MemoryNetwork()
     banks = [Bank(members, i, network, store, rounds) for i, store in enumerate(stores)]
-    tasks = [asyncio.create_task(b.driver.run()) for b in banks]
     for bank in banks:
+        bank.trainer.opens = opens
+    tasks = [asyncio.create_task(b.driver.run()) for b in banks]
+    for bank in [] if opens else banks:
         bank.driver.put(TrainerReady(1000, 50))
     try:
         yield banks, network
@@ -134,8 +152,42 @@ async def test_banks_learn_from_each_other_and_keep_their_models() -> None:
         for bank in banks:
             merged = {m for x in bank.told if isinstance(x, RoundCompleted) for m in x.merged}
             assert merged == {b.id for b in banks} - {bank.id}
-            assert bank.kept[-1].round == 40
+            assert bank.kept[-1].model.round == 40 and bank.trainer.opened == [0]
             assert bank.store.restore() is not None
+
+
+async def test_rounds_follow_the_wall_clock_and_hellos_tell_it() -> None:
+    calendar = Calendar(int(time.time()) + 1, 60, 20, 1.0)
+    members = consortium(2, gossip=replace(GOSSIP, heartbeat_seconds=0.1), calendar=calendar)
+    async with running(members, MemoryStore(), MemoryStore(), opens=True) as (banks, _):
+        for bank in banks:
+            await bank.until(lambda b=bank: any(isinstance(x, RoundCompleted) and x.merged for x in b.told), 20)
+            assert any(isinstance(x, CycleBegun) and x.cycle == 0 for x in bank.told)
+            assert bank.trainer.opened == [0] and {job.cycle for job in bank.trainer.jobs} == {0}
+            assert bank.driver.node.rounds.round <= (time.time() - calendar.anchor) / calendar.round_seconds + 1
+            assert bank.driver.hello(banks[0].id).wall == pytest.approx(time.time(), abs=1.0)
+
+
+async def test_a_wall_clock_that_is_off_is_noticed_by_the_round_trips_of_hellos(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calendar = Calendar(int(time.time()) + 3600, DAY, 20, 10.0)
+    members = consortium(4, gossip=replace(GOSSIP, heartbeat_seconds=0.1), calendar=calendar)
+    given: list[Input] = []
+    async with running(members, *(MemoryStore() for _ in range(4)), opens=True) as (banks, _):
+        handle = banks[0].driver.node.handle
+
+        def note(one: Input, now: float, wall: float) -> list[Effect]:
+            given.append(one)
+            return handle(one, now, wall)
+
+        monkeypatch.setattr(banks[0].driver.node, "handle", note)
+        banks[0].driver.wall = lambda: time.time() + 600
+        await banks[0].until(lambda: banks[0].driver.node.rounds.clock_off, 20)
+        assert any(isinstance(x, ProblemRaised) and x.code == "CLOCK_OFF" for x in banks[0].told)
+        assert not any(b.driver.node.rounds.clock_off for b in banks[1:])
+        trips = [x.round_trip for x in given if isinstance(x, HelloReceived)]
+        assert trips and all(0 < trip < 5 for trip in trips)
 
 
 async def test_nothing_is_served_before_it_is_durable() -> None:
@@ -222,7 +274,7 @@ async def test_merges_of_large_models_leave_the_loop_free(
     bank.driver.node.rounds.phase = phase
     threads = []
 
-    def handle(given: Input, now: float) -> list[Effect]:
+    def handle(given: Input, now: float, wall: float) -> list[Effect]:
         threads.append(threading.current_thread())
         return []
 
@@ -288,3 +340,29 @@ async def test_a_manifest_that_no_admin_signed_costs_only_who_offers_it(
     await bank.driver.stop()
     await running
     assert not any(isinstance(x, ProblemRaised) and x.code == "MANIFEST_REFUSED" for x in bank.told)
+
+
+async def test_a_removed_bank_hears_why_nobody_talks_to_it_any_more() -> None:
+    members = quick(3)
+    without = next_version(members.manifest, members=members.manifest.members[1:])
+    successor = sign(without, *members.admins[:2])
+    disk = MemoryDisk()
+    async with running(members, MemoryStore(disk), rounds=0) as ([bank], _):
+        asked: list[int] = []
+
+        async def refuses(*_: object) -> None:
+            raise Unreachable("removed", "it answered 410: the admins removed this bank in version 2")
+
+        async def manifest(peer: NodeId, addresses: object, version: int) -> bytes:
+            asked.append(version)
+            return successor.to_bytes()
+
+        bank.transport.manifest = manifest
+        bank.transport.exchange = bank.transport.hello = bank.transport.pull = refuses
+        await bank.until(lambda: any(isinstance(e, ProblemRaised) and e.code == "REMOVED" for e in bank.told))
+        assert asked[0] == 2
+        assert disk.manifests[2] == successor.to_bytes()
+        count = len(bank.trainer.jobs)
+        await asyncio.sleep(0.3)
+        assert len(bank.trainer.jobs) == count
+        await bank.driver.stop()

@@ -263,7 +263,8 @@ def test_what_a_hostile_file_says_moves_no_cursor(
     journal: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     head, blobs = header_of(journal, tmp_path)
-    entry = {"kind": "entry", "at": 1.0, "signatures": [], "input": "Started", "given": {}, "raised": "\x1b[2J\ud800"}
+    entry = {"kind": "entry", "at": 1.0, "wall": None, "signatures": [], "input": "Started", "given": {}}
+    entry["raised"] = "\x1b[2J\ud800"
     path = write(tmp_path / "odd", framed(head, blobs), framed(entry | {"effects": [["\x1b[2J", "x"]]}, []))
     for options in [], ["--show"], ["--json"]:
         assert run(["replay", str(path), *options]) == 1
@@ -301,7 +302,7 @@ def test_a_foreign_file_is_no_journal(tmp_path: Path, capsys: pytest.CaptureFixt
     path.write_text("version: 1\n")
     assert run(["replay", str(path)]) == 78
     assert "is not a journal of a p2pfed node" in capsys.readouterr().err
-    path.write_bytes(b"p2pfed.journal/2\n")
+    path.write_bytes(b"p2pfed.journal/1\n")
     assert run(["replay", str(path)]) == 78
     assert "another format" in capsys.readouterr().err
     assert run(["replay", str(tmp_path)]) == 2

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from p2pfed.core.aggregation import Candidate
-from p2pfed.core.effects import Save
+from p2pfed.core.effects import Emit, KeptModel, Save
+from p2pfed.core.events import StandingChanged
 from p2pfed.core.identity import node_id
+from p2pfed.core.inputs import Started
 from p2pfed.core.node import GossipNode
 from p2pfed.core.peer_record import PeerRecord
 from p2pfed.core.settings import NodeSettings
@@ -41,6 +45,27 @@ def judge(node: GossipNode, rng: np.random.Generator) -> None:
 
 def saved(node: GossipNode) -> Save:
     return Save(peers=node.reputation.changed_records(), scales=node.reputation.yardstick.scales)
+
+
+def test_who_was_pardoned_by_the_migration_is_told_at_the_start(tmp_path):
+    store = SqliteStore(StateDir(tmp_path))
+    restored = dataclasses.replace(store.restore(), pardoned=(PEERS[0],))
+    memory = recall(restored, CHAIN)
+    node = GossipNode(BANKS.members[0], BANKS.manifest, NodeSettings(), memory, np.random.default_rng(0))
+    told = [e.event for e in node.handle(Started(), 1.0) if isinstance(e, Emit)]
+    why = "judged before there was a calendar"
+    assert [e for e in told if isinstance(e, StandingChanged)] == [
+        StandingChanged(PEERS[0], "quarantined", "trusted", why, {})
+    ]
+    store.close()
+
+
+def test_champion_and_best_come_back(tmp_path):
+    store = SqliteStore(StateDir(tmp_path))
+    kept = KeptModel(80, BANKS.manifest.initial.vector, 0.5, {}, 1_800_000_000.0, 1)
+    memory = recall(store.restore(), CHAIN, kept, kept)
+    assert memory.champion is kept and memory.best is kept and memory.pardoned == ()
+    store.close()
 
 
 async def test_what_is_thought_of_peers_survives_a_restart_byte_for_byte(tmp_path):

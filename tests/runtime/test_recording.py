@@ -17,6 +17,7 @@ from p2pfed.config import NodeSection
 from p2pfed.core import membership, wire
 from p2pfed.core.consortium import Manifest, SignedManifest
 from p2pfed.core.effects import StartTraining
+from p2pfed.core.gossip.calendar import Calendar
 from p2pfed.core.inputs import (
     Input,
     ManifestChanged,
@@ -58,7 +59,7 @@ def recorded(folder: Path, questions: int = 0, rounds: int = 5) -> tuple[Path, N
         network.run(second)
         for _ in range(questions):
             node.heartbeats()
-            node.hello(network.ids[1])
+            node.hello(network.ids[1], network.now)
     node.handle(StopRequested(), 20.0)
     asyncio.run(recording.close(node))
     return recording.path, network
@@ -71,6 +72,25 @@ def test_a_journal_replays_to_the_same_effects_and_state(tmp_path: Path) -> None
     assert found.digest == state_digest(network.nodes[network.ids[0]])
     assert (found.member, found.rounds, found.ending) == ("bank-0", 5, "whole")
     assert {"Started", "TimerFired", "UpdateReceived", "HeartbeatsReceived", "TrainingFinished"} <= set(found.inputs)
+
+
+def test_what_the_clock_on_the_wall_showed_is_recorded(tmp_path: Path) -> None:
+    calendar = Calendar(1_800_000_000, 600, 5, 10.0)
+    members = consortium(3, calendar=calendar)
+    birth = Birth((members.signed(0, 1),), NodeSettings(0, 1, (), "test"), Memory(1, "00" * 16), 3)
+    recording = Recording(tmp_path / "j", LOG)
+    node = RecordedNode(members.members[0], birth, recording)
+    anchor = float(calendar.anchor)
+    # the steady clock knows nothing of the wall clock, which is set back by an hour at last
+    node.handle(Started(), 100.0, anchor - 5)
+    node.handle(TrainerReady(10, 5), 103.0, anchor - 2)
+    for now, wall in (105.0, anchor), (115.0, anchor + 10), (125.0, anchor + 20 - 3600):
+        node.handle(TimerFired("round"), now, wall)
+    asyncio.run(recording.close(node))
+    walls: list[float | None] = []
+    found = replay(recording.path, watch=lambda entry, effects, node: walls.append(entry.wall))
+    assert found.difference is None
+    assert walls == [anchor - 5, anchor - 2, anchor, anchor + 10, anchor + 20 - 3600]
 
 
 def test_recording_changes_nothing_of_a_node(tmp_path: Path) -> None:
@@ -205,7 +225,7 @@ def changed_handler(kind: type, change: object) -> dict:
             ],
             "StartTraining, has another content",
         ),
-        (lambda node, effects: (node.presence.leave(0, 0.0), effects)[1], "it signs something else"),
+        (lambda node, effects: (node.presence.leave(0, (0, 0), 0.0), effects)[1], "it signs something else"),
     ],
 )
 def test_the_first_difference_is_told(

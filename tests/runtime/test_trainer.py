@@ -16,7 +16,15 @@ import pytest
 from p2pfed import errors
 from p2pfed.core import probe
 from p2pfed.core.effects import StartEvaluation, StartTraining
-from p2pfed.core.inputs import EvaluationFinished, Input, TrainerLost, TrainerReady, TrainingFinished
+from p2pfed.core.inputs import (
+    EvaluationFinished,
+    Input,
+    ReadingFailed,
+    TrainerLost,
+    TrainerReady,
+    TrainingFinished,
+)
+from p2pfed.data.features import load_bank
 from p2pfed.runtime import trainer as module
 from p2pfed.runtime.trainer import Loaded, Trainer, TrainerState
 from tests.runtime.bank import FRAUDS, ROWS, config, manifest, write_bank
@@ -82,7 +90,7 @@ async def test_it_loads_trains_and_evaluates_in_order(tmp_path: Path) -> None:
         assert (trained.round, trained.steps) == (1, bank.manifest.training.local_steps)
         assert trained.vector.dtype == np.float32 and not np.array_equal(trained.vector, bank.start_vector)
         evaluated = await bank.next(EvaluationFinished)
-        assert evaluated.purpose == "round" and set(evaluated.metrics) == {"validation", "own_test"}
+        assert evaluated.purpose == "round" and set(evaluated.metrics) == {"validation", "own_test", "gate"}
         assert bank.trainer.state is TrainerState.IDLE and bank.trainer.rss > 0
         assert bank.trainer.loaded is not None and len(bank.trainer.loaded.scaler.centre) == 3
 
@@ -91,26 +99,30 @@ async def test_rows_to_look_at_other_models_with_come_along(tmp_path: Path) -> N
     async with Watched(tmp_path) as bank:
         ready = await bank.next(TrainerReady)
         assert ready.probe is not None
-        frauds = min(ready.train_frauds, probe.FRAUDS)
-        assert len(ready.probe.held_out) == 3 * 90 and len(ready.probe.frauds) == 3 * frauds
-        assert len(ready.probe.labels) == 90 and 0 < ready.probe.labels.sum() < 90
+        validation = load_bank(config(tmp_path).data, bank.manifest.contract, 0.0).rows.validation
+        count, frauds = min(len(validation), probe.HELD_OUT), min(ready.train_frauds, probe.FRAUDS)
+        assert len(ready.probe.held_out) == 3 * count and len(ready.probe.frauds) == 3 * frauds
+        assert len(ready.probe.labels) == count and 0 < ready.probe.labels.sum() < count
         said = ready.probe.scores(bank.manifest.model, bank.start_vector[None])[0]
-        assert len(said) == 90 + frauds and np.isfinite(said).all()
+        assert len(said) == count + frauds and np.isfinite(said).all()
 
 
-@pytest.mark.parametrize("frauds", [0, 1])
-async def test_a_bank_with_hardly_any_rows_has_what_there_is_to_look_with(tmp_path: Path, frauds: int) -> None:
+@pytest.mark.parametrize(("frauds", "held_out", "trained"), [(0, 1, 0), (2, 2, 1)])
+async def test_a_bank_with_hardly_any_rows_has_what_there_is_to_look_with(
+    tmp_path: Path, frauds: int, held_out: int, trained: int
+) -> None:
     write_bank(tmp_path)
     head, *lines = (tmp_path / "bank.csv").read_text().splitlines()
     known = [line for line in lines if line.endswith(",1")][:frauds]
-    few = [line for line in lines if line.endswith(",0")][:2]
+    few = [line for line in lines if line.endswith(",0")][:3]
     (tmp_path / "bank.csv").write_text("\n".join([head, *few, *known, ""]))
     bank = Watched(tmp_path)
     if not frauds:  # of which only an autoencoder can make a model
         bank.trainer.use(replace(bank.manifest, model=replace(bank.manifest.model, kind="autoencoder")))
     async with bank:
         ready = await bank.next(TrainerReady)
-        assert ready.probe is not None and (len(ready.probe.held_out), len(ready.probe.frauds)) == (3, 3 * frauds)
+        assert ready.probe is not None and len(ready.probe.held_out) == 3 * held_out
+        assert len(ready.probe.frauds) == 3 * trained
 
 
 async def test_what_it_found_in_the_rows_is_told_once(tmp_path: Path, fast_retry: None) -> None:
@@ -279,10 +291,11 @@ async def test_rows_that_go_away_later_leave_the_daemon_running(tmp_path: Path) 
         (tmp_path / "bank.csv").rename(tmp_path / "moved.csv")
         os.kill(bank.pid, signal.SIGKILL)
         await bank.next(TrainerLost)
-        assert "bank.csv" in (await bank.next(TrainerLost)).error
+        assert "bank.csv" in (await bank.next(ReadingFailed)).why
         (tmp_path / "moved.csv").rename(tmp_path / "bank.csv")
         while not isinstance(answer := await bank.inputs.get(), TrainerReady):
-            assert isinstance(answer, TrainerLost)
+            assert isinstance(answer, ReadingFailed)
+        assert bank.trainer.restarts == 1
 
 
 async def test_a_training_that_diverges_is_the_nodes_to_judge(tmp_path: Path) -> None:

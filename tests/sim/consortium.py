@@ -33,8 +33,8 @@ QUICK: dict[str, Any] = {
 
 
 def scenario(**changes: Any) -> Scenario:
-    """A quick scenario with some keys changed; sections are merged."""
-    merged = dict(QUICK)
+    """A quick scenario with some keys changed; sections are merged. A calendar says how many rounds there are."""
+    merged = {key: value for key, value in QUICK.items() if key != "rounds" or "calendar" not in changes}
     for key, value in changes.items():
         before = merged.get(key)
         merged[key] = before | value if isinstance(before, dict) and isinstance(value, dict) else value
@@ -83,6 +83,7 @@ def population(s: Scenario, train: int = 200) -> Population:
             reputation=s.gossip.reputation,
             topology=topology,
         ),
+        calendar=s.agreed_calendar,
     )
     pooled = draw(300, 1_000_000)
     banks = []

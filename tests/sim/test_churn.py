@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from p2pfed.sim.churn import Churn, Kill, Leave, Start, clocks, timetable
+from p2pfed.sim.faults import ChurnSection, ClockSkewSection
 from p2pfed.sim.network import Partition
 from p2pfed.sim.population import cast
-from p2pfed.sim.sections import ChurnSection, ClockSkewSection
 from tests.sim.consortium import scenario
 
 

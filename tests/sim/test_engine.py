@@ -12,7 +12,7 @@ import pytest
 
 from p2pfed.errors import P2PFedError
 from p2pfed.sim.engine import Engine
-from p2pfed.sim.history import consensus_distance
+from p2pfed.sim.history import DONE, consensus_distance
 from tests.sim.consortium import learner, population, scenario, simulated
 
 ROOT = Path(__file__).parents[2]
@@ -197,9 +197,12 @@ def test_a_cut_link_carries_nothing():
 
 
 def test_a_thin_link_delays_updates():
-    """At a kilobit a second an update of 900 bytes takes 7 seconds, two rounds."""
-    history = simulated(network={"megabits": 1e-3})
-    assert min(p.round for p in history.points if p.merged) > 2
+    """At a kilobit a second an update of 708 bytes takes nearly 6 seconds; none is trained before second 3.7."""
+
+    def first(**network: float) -> float:
+        return min(float(line.split("s ")[0]) for line in lines(simulated(network=network), "gets update 1"))
+
+    assert first(megabits=1e-3) > 3.7 + 5.6 > first()
 
 
 def test_a_sample_of_the_nodes_is_measured_during_the_run():
@@ -277,3 +280,20 @@ def test_a_long_outage_of_everybody_is_waited_for():
 @pytest.mark.parametrize("encoding", ["float16", "int8"])
 def test_other_encodings_travel(encoding):
     assert sum(simulated(gossip={"encoding": encoding}).pulls.values()) > 18
+
+
+def test_a_calendar_gives_everybody_the_same_rounds_and_the_last_cycle_ends_the_run():
+    history = simulated(calendar={"every_seconds": 300, "rounds": 5, "round_seconds": 20, "cycles": 4})
+    assert history.ended == DONE and history.run.rounds == 20
+    # three cycles fit into the first period, one after the other; the fourth begins when the second period does
+    ends = {p.round: p.time for p in history.points if p.node == 2}
+    assert [ends[number] for number in (1, 5, 15, 20)] == pytest.approx([80, 160, 360, 460], abs=0.01)
+    assert all([p.round for p in history.points if p.node == i] == list(range(1, 21)) for i in range(6))
+    assert len(lines(history, "serves the model of round 20")) == 6
+    assert all(node.test for node in history.run.nodes)
+
+
+def test_who_comes_up_after_the_last_cycle_is_done():
+    calendar = {"every_seconds": 300, "rounds": 5, "round_seconds": 20, "cycles": 1}
+    history = simulated(calendar=calendar, outages=[{"nodes": ["bank-2"], "start": 100, "end": 200}])
+    assert history.ended == DONE and history.virtual_seconds == pytest.approx(200, abs=0.01)

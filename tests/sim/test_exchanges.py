@@ -51,6 +51,7 @@ class Wires:
             wire.trust_of(p.manifest),
             lambda *entry: self.later.append(entry),
             lambda host, given: self.handed.append((host, given)),
+            lambda host: 7.0,
         )
 
     def update(self, of: int, seq: int = 1, value: float = 0.5) -> ModelUpdate:
@@ -159,4 +160,5 @@ def test_tables_are_swapped_and_counted_as_they_are_written(wires):
 
 def test_a_hello_is_answered_by_the_node_itself(wires):
     got = wires.ask(SayHello(wires.hosts[1].id, ()))[1]
-    assert got == HelloReceived(wires.hosts[1].node.hello(wires.hosts[0].id))
+    hello = wires.hosts[1].node.hello(wires.hosts[0].id, 7.0)
+    assert isinstance(got, HelloReceived) and got.hello == hello and 0.8 <= got.round_trip <= 1.2

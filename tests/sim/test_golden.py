@@ -14,13 +14,24 @@ from difflib import unified_diff
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from p2pfed.core.events import Event, ModelAdopted, RoundCompleted, StandingChanged, UpdateAccepted, UpdateRefused
+from p2pfed.core.events import (
+    CaughtUp,
+    Event,
+    FellBehind,
+    ModelAdopted,
+    ModelPromoted,
+    RoundCompleted,
+    StandingChanged,
+    UpdateAccepted,
+    UpdateRefused,
+)
 from p2pfed.core.types import NodeId
 from p2pfed.sim.engine import Engine
-from p2pfed.sim.history import History
+from p2pfed.sim.history import DONE, History
 from p2pfed.sim.host import Host
 from p2pfed.sim.scenario import load_scenario, scenario_from
 from p2pfed.sim.story import story
@@ -113,7 +124,8 @@ def test_nobody_is_ever_caught_with_a_number_used_twice(name: str) -> None:
     for who, events in happened.heard.items():
         assert not [event for _, event in events if isinstance(event, UpdateRefused)]
         seqs = [event.seq for _, event in happened.rounds(who)]
-        assert seqs == sorted(set(seqs))
+        # by the calendar who is behind trains in silence, and keeps its number
+        assert seqs == sorted(seqs if name.startswith("calendar") else set(seqs))
 
 
 def test_every_golden_transcript_has_its_scenario() -> None:
@@ -231,3 +243,101 @@ def test_cut_off_node_doubts_itself_and_nobody_else() -> None:
     assert not happened.lines("bank-5 suspects") and len(happened.lines("takes bank-5 for failed")) == 4
     assert happened.sources("bank-5", 8.5, 38) == set() and happened.sources("bank-5", 38, 48) == banks(1, 2, 3, 4)
     assert happened.distance(12) > 1.5 * happened.distance(6) > 4 * happened.distance(20)
+
+
+# --- by the calendar --------------------------------------------------------------------------------------------------
+
+CALENDAR = [name for name in NAMES if name.startswith("calendar")]
+
+
+@pytest.mark.parametrize("name", CALENDAR)
+def test_nobody_honest_is_ever_quarantined_by_the_calendar(name: str) -> None:
+    happened = run(name)
+    assert not happened.lines("for quarantined") and happened.history.ended == DONE
+    last = happened.history.run.rounds
+    assert all(node.rounds == last for node in happened.history.run.nodes)
+
+
+def events(happened: Run, who: str, kind: type) -> list[tuple[float, Any]]:
+    return [(time, event) for time, event in happened.heard[who] if isinstance(event, kind)]
+
+
+def test_stopped_for_five_rounds_it_is_silent_until_it_is_with_the_others() -> None:
+    happened = run("calendar_stopped")
+    ((behind, _),), ((back, _),) = (events(happened, "bank-2", kind) for kind in (FellBehind, CaughtUp))
+    assert 335 < behind < back <= 360
+    mine = next(node for node, name in happened.names.items() if name == "bank-2")
+    heard = [told for i in (1, 3, 4, 5) for told in events(happened, f"bank-{i}", UpdateAccepted)]
+    told = [(time, event.seq) for time, event in heard if event.member == mine]
+    before = max(seq for time, seq in told if time < 335)
+    assert all(seq <= before + 1 for time, seq in told if time < back), "only what it had published before"
+    assert all("bank-2" in happened.sources(f"bank-{i}", back, 380) for i in (1, 3, 4, 5))
+
+
+def test_away_for_three_cycles_it_takes_the_median_before_it_publishes() -> None:
+    happened = run("calendar_away")
+    ((time, adopted),) = events(happened, "bank-2", ModelAdopted)
+    assert 790 < time < 860 and adopted.sources == 4 and adopted.round == 40
+    assert all("bank-2" not in happened.sources(f"bank-{i}", 300, 860) for i in (1, 3, 4, 5))
+    assert [event.round for _, event in happened.rounds("bank-2")][-8:] == list(range(41, 49))
+
+
+def test_killed_between_publishing_and_merging_it_goes_on_with_the_next_number() -> None:
+    happened = run("calendar_killed_publishing")
+    told = [(event.round, event.seq) for _, event in happened.rounds("bank-2")]
+    assert told[:4] == [(n, n) for n in range(1, 5)] and told[4] == (7, 6)
+    assert all("bank-2" in happened.sources(f"bank-{i}", 113, 120) for i in (1, 3, 4, 5)), "what it had published"
+
+
+def test_apart_at_a_cycles_end_the_halves_begin_the_next_one_together() -> None:
+    happened = run("calendar_cycle_end_apart")
+    for i in range(1, 7):
+        mine = banks(1, 2, 3) if i < 4 else banks(4, 5, 6)
+        assert happened.sources(f"bank-{i}", 320.5, 440) == mine - {f"bank-{i}"}
+        merged = dict((event.round, event.merged) for _, event in happened.rounds(f"bank-{i}"))
+        assert len(merged[25]) == 5
+    assert not happened.lines("is behind")
+
+
+def test_halves_in_step_are_odd_to_each_other_for_a_while_and_nobody_is_dropped() -> None:
+    happened = run("calendar_halves_in_step")
+    assert not happened.lines("is behind")
+    raised, cleared = happened.lines("raises ODD_ONE_OUT"), happened.lines("clears ODD_ONE_OUT")
+    assert len(raised) == len(cleared) == 6
+    assert happened.distance(32) > 3 * happened.distance(48)
+
+
+def test_a_clock_set_back_stops_one_bank_and_disturbs_nobody_else() -> None:
+    happened = run("calendar_clock_set_back")
+    assert len(happened.lines("bank-2 raises CLOCK_OFF")) == len(happened.lines("bank-2 clears CLOCK_OFF")) == 1
+    numbers = [event.round for _, event in happened.rounds("bank-2")]
+    assert numbers == sorted(set(numbers)), "no round is trained twice"
+    assert not [time for time, _ in happened.rounds("bank-2") if 290 < time < 567]
+    others = [line for line in happened.lines("raises") if "bank-2" not in line]
+    assert not [line for line in others if "QUALITY_FALLS" not in line], "on so few rows quality goes up and down"
+    assert [event.round for _, event in happened.rounds("bank-1")] == list(range(1, 41))
+
+
+def test_a_restored_backup_says_nothing_twice() -> None:
+    happened = run("calendar_restored_backup")
+    assert happened.lines("bank-2 raises STATE_ROLLED_BACK")
+    ((back, _),) = events(happened, "bank-2", CaughtUp)
+    assert all("bank-2" not in happened.sources(f"bank-{i}", 300.5, back) for i in (1, 3, 4, 5))
+    assert not happened.lines("signed two updates")
+
+
+def test_who_refuses_a_reading_sits_the_cycle_out_and_merges() -> None:
+    happened = run("calendar_reading_refused")
+    numbers = [event.round for _, event in happened.rounds("bank-2")]
+    assert numbers == [*range(1, 17), *range(25, 33)]
+    assert happened.sources("bank-2", 260, 340) == banks(1, 3, 4, 5)
+    assert not happened.lines("is behind"), "who merges stays with the others"
+    assert len(happened.lines("READING_REFUSED")) == 2
+
+
+def test_who_joins_in_a_rest_serves_at_once_and_trains_with_the_next_cycle() -> None:
+    happened = run("calendar_joins_in_rest")
+    ((time, adopted),) = events(happened, "bank-5", ModelAdopted)
+    assert 400 < time < 410 and adopted.sources == 4
+    assert any(400 < at < 410 for at, _ in events(happened, "bank-5", ModelPromoted))
+    assert happened.rounds("bank-5")[0][1].round == 25

@@ -10,12 +10,13 @@ import pytest
 from p2pfed.config import Section
 from p2pfed.core.model import TrainingPolicy
 from p2pfed.errors import ConfigError, UsageError
-from p2pfed.sim import sections
+from p2pfed.sim import faults, sections
 from p2pfed.sim.feasibility import edges_of
 from p2pfed.sim.scenario import Scenario, load_scenario, scenario_from
 
 EXAMPLES = Path(__file__).parents[2] / "node_config/scenarios"
 LEAST: dict[str, Any] = {"version": 1, "nodes": 10, "rounds": 20}
+SHORT: dict[str, Any] = {"rounds": 20, "round_seconds": 10, "cycles": 3}
 
 
 def scenario(**changes: Any) -> Scenario:
@@ -243,8 +244,7 @@ def test_an_unknown_attack() -> None:
 
 
 def test_every_key_is_documented() -> None:
-    for name in dir(sections):
-        model = getattr(sections, name)
+    for name, model in [*vars(sections).items(), *vars(faults).items()]:
         if isinstance(model, type) and issubclass(model, Section):
             assert not [key for key, field in model.model_fields.items() if not field.description], name
 
@@ -258,3 +258,28 @@ def test_an_unknown_rule() -> None:
 def test_unknown_topologies(topology: str) -> None:
     with pytest.raises(ConfigError, match=r"gossip\.topology: should be random:COUNT, full, ring, regular:K or file"):
         scenario(gossip={"topology": topology})
+
+
+def test_a_calendar_says_how_many_rounds_there_are() -> None:
+    made = scenario_from({"version": 1, "nodes": 3, "calendar": {"every_hours": 24} | SHORT})
+    assert made.rounds == 60 and made.agreed_calendar.every == 86400
+    assert made.agreed_calendar.begins(0) == 60 and made.policy.decay_rounds == (15,)
+    assert scenario_from(made.model_dump()) == made
+
+
+def test_calendars_that_make_no_sense_have_their_place(tmp_path: Path) -> None:
+    begin = "version: 1\nnodes: 10\n"
+    short = "rounds: 20, round_seconds: 10, cycles: 3"
+    assert problems(tmp_path, f"{begin}rounds: 9\ncalendar: {{every_hours: 1, {short}}}\n") == [
+        "3:9: rounds: 3 cycles of 20 rounds are 60, not 9; with a calendar leave it out"
+    ]
+    assert problems(tmp_path, f"{begin}calendar: {{{short}}}\n") == [
+        "3:1: calendar: say how often: either every_hours or every_seconds"
+    ]
+    assert problems(tmp_path, f"{begin}calendar: {{every_seconds: 100, {short}}}\n") == [
+        "3:1: calendar: a cycle of 20 rounds of 10 s takes 200 s, longer than the 100 s from one to the next; at most "
+        "10 rounds fit"
+    ]
+    assert problems(tmp_path, f"{begin}calendar: {{every_hours: 1, {short}}}\ntraining: {{local_steps: 0}}\n") == [
+        "4:25: training.local_steps: an epoch has no fixed length; with a calendar say how many steps"
+    ]

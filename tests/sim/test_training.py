@@ -79,3 +79,18 @@ def test_one_trainer_that_dies_of_its_model_takes_no_other_with_it(trainers, lea
     assert trainers.measured(bad) == TrainerLost("no numbers")
     assert trainers.measured(good).threshold == 0.5
     assert trainers.trained(training) is None and learner.forgotten == [0]
+
+
+def test_a_new_training_takes_the_place_of_one_that_is_still_under_way(trainers, learner):
+    """As when a cycle ends, and the next begins at once, while a slow bank trains its last round."""
+    late, next_one = (trainers.train(0, StartTraining(number, model(number), b"", number)) for number in (1, 2))
+    assert trainers.trained(late) is None
+    assert trainers.trained(next_one).round == 2 and learner.calls == [[0]]
+
+
+def test_a_closed_trainer_measures_nothing_any_more(trainers, learner):
+    old, new = (trainers.measure(0, StartEvaluation("a", model(1), cycle)) for cycle in (1, 2))
+    other = trainers.measure(1, StartEvaluation("a", model(1), 1))
+    trainers.close(0, 1)
+    assert trainers.measured(old) is None
+    assert trainers.measured(new).threshold == trainers.measured(other).threshold == 0.5

@@ -11,7 +11,7 @@ from p2pfed.core.aggregation.distances import GeometricMedian, Krum, MultiKrum, 
 from p2pfed.core.aggregation.geometry import coordinate_median
 from p2pfed.core.aggregation.mean import Mean
 from p2pfed.core.aggregation.registry import PARAMETERS, RULES, is_foreign, rule_from_name
-from p2pfed.core.aggregation.rule import AggregationRule, Candidate, Loss, Merged, SeesLoss
+from p2pfed.core.aggregation.rule import AggregationRule, Candidate, KnowsTraining, Loss, Merged, SeesLoss
 from p2pfed.core.aggregation.screening import Balance, Ubar
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Merged",
     "MultiKrum",
     "NearestNeighbours",
+    "KnowsTraining",
     "SeesLoss",
     "TrimmedMean",
     "Ubar",

@@ -45,11 +45,18 @@ class Clip:
 
     def __init__(self) -> None:
         self._own: float | None = None
+        self._anew = False
         self._ratios: list[tuple[float, ...]] = []
+
+    def forget_training(self) -> None:
+        """See `KnowsTraining`."""
+        self._anew = True
 
     def note_training(self, before: Vector, after: Vector) -> None:
         """Update the own scale. It starts from the first local round, never from what peers look like."""
         moved = norm(after.astype(np.float64) - before)
+        if self._anew:
+            self._anew, self._own, self._ratios = False, None, []
         self._own = moved if self._own is None else self.MEMORY * self._own + (1 - self.MEMORY) * moved
 
     def merge(self, own: Vector, rows: int, candidates: Sequence[Candidate]) -> Merged:

@@ -26,6 +26,8 @@ class Candidate(NamedTuple):
     """Training rows the member claims."""
     waited: int
     """Own merges since this version arrived, counted here and never taken from the sender; 0 is new."""
+    apart: int = 0
+    """Rounds of the calendar between this model and the node's own; 0 of free-running nodes."""
     trust: float = 1.0
     """What the reputation leaves of its weight, in (0, 1]; only `clip` heeds it."""
 
@@ -78,6 +80,15 @@ class SeesLoss(Protocol):
 
     def see(self, loss: Loss) -> None:
         """Told once, before the first merge."""
+        ...
+
+
+@runtime_checkable
+class KnowsTraining(Protocol):
+    """A rule that remembers how far training moves this node."""
+
+    def forget_training(self) -> None:
+        """The next training alone says so: what was learned before an absence is of other times."""
         ...
 
 

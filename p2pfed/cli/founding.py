@@ -1,0 +1,218 @@
+"""`p2pfed consortium create`: version 1 of a manifest, from join requests, a draft contract and what admins choose."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from p2pfed.cli import times
+from p2pfed.cli.manifests import AdminPaths, Keys, Out, RequestPaths, read_admin, read_contract, read_request, write
+from p2pfed.cli.terminal import Force, numbers
+from p2pfed.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from p2pfed.core.consortium import JoinRequest
+    from p2pfed.core.contract import FeatureContract
+    from p2pfed.core.gossip.calendar import Calendar
+
+Scaling = Annotated[
+    Literal["contract", "local"],
+    typer.Option(help="Scale by the median of the banks' moments, or each bank by its own."),
+]
+Model = Annotated[Literal["mlp", "autoencoder"], typer.Option(help="Kind of model.")]
+Hidden = Annotated[str, typer.Option(help="Hidden layers, such as 64,32; default by kind of model.")]
+Dropout = Annotated[float, typer.Option(help="Share of hidden units dropped in training.")]
+LocalSteps = Annotated[int, typer.Option(help="Optimiser steps a round; 0 is one epoch of a bank's rows.")]
+Batch = Annotated[int, typer.Option(help="Rows an optimiser step.")]
+LearningRate = Annotated[float, typer.Option(help="Adam's learning rate.")]
+DecayRounds = Annotated[
+    str | None,
+    typer.Option(
+        help="Rounds after which the rate is divided by 5, such as 60,80, or '' for never; default three quarters of "
+        "the first cycle, and never without cycles."
+    ),
+]
+Imbalance = Annotated[
+    Literal["none", "class_weight", "smote", "adasyn", "undersample"],
+    typer.Option(help="What is done about frauds being rare."),
+]
+Rule = Annotated[str, typer.Option(help="How models are merged: clip, mean, nna:2 or another rule, or module:Class.")]
+Fanout = Annotated[int, typer.Option(help="Members each bank pulls from in a round.")]
+Topology = Annotated[str, typer.Option(help="Who may pull from whom: random, full, ring or regular:K.")]
+Heartbeat = Annotated[float, typer.Option(help="Seconds between heartbeats.")]
+RoundInterval = Annotated[
+    float, typer.Option(help="Least seconds from round to round with --every 0; 0 is as fast as training goes.")
+]
+FirstCycle = Annotated[
+    str | None,
+    typer.Option(help="When training first begins: 2026-12-01T08:00+01:00, +15m or Unix seconds; default in 15 min."),
+]
+Every = Annotated[str, typer.Option(help="From cycle to cycle: 24h, 90m; 0 trains without cycles, for experiments.")]
+Rounds = Annotated[int | None, typer.Option(help="Rounds of a cycle; default 60, and needed with --every 0.")]
+RoundSeconds = Annotated[
+    float | None, typer.Option(help="Seconds of a round; default three times the slowest bank's, at least 10.")
+]
+Encoding = Annotated[Literal["float32", "float16", "int8"], typer.Option(help="Weights on the wire.")]
+NoReputation = Annotated[
+    bool, typer.Option("--no-reputation", help="Let nobody judge others' models: the merge rule is alone.")
+]
+ROUNDS = 60
+"""Of a cycle: the handbook's and ULB's models gain nothing more by further rounds."""
+ROOM = 3
+"""Times the slowest bank's training that a round lasts: for pulls, for evaluation, and for a busy machine."""
+
+
+def create(
+    name: Annotated[str, typer.Argument(help="The consortium's name.")],
+    requests: RequestPaths,
+    admins: AdminPaths,
+    threshold: Annotated[int, typer.Option(help="How many admins must sign a change.")],
+    contract: Annotated[Path, typer.Option(help="The draft feature contract, from `p2pfed data describe --contract`.")],
+    first_cycle: FirstCycle = None,
+    every: Every = "24h",
+    rounds: Rounds = None,
+    round_seconds: RoundSeconds = None,
+    scaling: Scaling = "contract",
+    model: Model = "mlp",
+    hidden: Hidden = "",
+    dropout: Dropout = 0.2,
+    local_steps: LocalSteps = 100,
+    batch: Batch = 256,
+    learning_rate: LearningRate = 2e-3,
+    decay_rounds: DecayRounds = None,
+    imbalance: Imbalance = "class_weight",
+    rule: Rule = "clip",
+    no_reputation: NoReputation = False,
+    fanout: Fanout = 6,
+    topology: Topology = "random",
+    heartbeat: Heartbeat = 10.0,
+    round_interval: RoundInterval = 0.0,
+    encoding: Encoding = "float32",
+    seed: Annotated[int, typer.Option(help="Draws the initial weights.")] = 0,
+    days: Annotated[int, typer.Option(help="Days until the manifest expires.")] = 365,
+    keys: Keys = None,
+    out: Out = None,
+    force: Force = False,
+) -> None:
+    """Found a consortium: version 1 of its manifest, from the banks' join requests and the admins' public keys."""
+    from p2pfed.core.consortium import GossipPolicy, SignedManifest
+    from p2pfed.core.model import DEFAULT_HIDDEN, POSITIVE_WEIGHT_CAP, ModelSpec, TrainingPolicy
+    from p2pfed.runtime import enrolment as e
+
+    now = time.time()
+    joining = [read_request(path) for path in requests]
+    agreed = agree(read_contract(contract), joining, scaling)
+    calendar = _calendar(first_cycle, every, rounds, round_seconds, joining, local_steps, now)
+    if not calendar.free and round_interval:
+        raise UsageError("--round-interval is for --every 0: with a calendar, rounds begin when it says")
+    try:
+        spec = ModelSpec(model, agreed.width, numbers(hidden, "--hidden") or DEFAULT_HIDDEN[model], dropout)
+        decay = _decay(decay_rounds, calendar)
+        training = TrainingPolicy(local_steps, batch, learning_rate, decay, imbalance, POSITIVE_WEIGHT_CAP)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    gossip = GossipPolicy(
+        rule,
+        fanout,
+        heartbeat,
+        round_interval,
+        encoding,
+        e.ADOPTION_SECONDS,
+        e.PUBLISH_MIN_FRAUDS,
+        topology,
+        reputation=not no_reputation,
+    )
+    people = (name, joining, [read_admin(path) for path in admins], threshold)
+    agreement = (agreed, spec, training, gossip)
+    first = e.first_manifest(*people, *agreement, seed=seed, now=now, days=days, calendar=calendar)
+    write(SignedManifest.unsigned(first), keys, out, force=force)
+    print("\n".join(times.calendar_lines(calendar, now)))
+    if calendar.free:
+        print(f"each bank must set learning.rounds to {rounds}: without cycles nothing else ends its training")
+
+
+def _calendar(
+    first_cycle: str | None,
+    every: str,
+    rounds: int | None,
+    round_seconds: float | None,
+    joining: Sequence[JoinRequest],
+    local_steps: int,
+    now: float,
+) -> Calendar:
+    """The calendar that the options say; raises UsageError."""
+    from p2pfed.core.gossip.calendar import FREE, Calendar
+
+    period = times.duration(every, "--every")
+    if period == 0:
+        if rounds is None or rounds < 1:
+            raise UsageError("--every 0 trains without cycles, for experiments: say how many --rounds")
+        if first_cycle is not None or round_seconds is not None:
+            raise UsageError("--every 0 trains without cycles: --first-cycle and --round-seconds mean nothing then")
+        return FREE
+    if local_steps == 0:
+        raise UsageError(
+            "--local-steps 0 trains a whole pass over each bank's rows, and a calendar's rounds need the same work "
+            "of all: say a number such as 100, or --every 0 for an experiment"
+        )
+    seconds = _settled_round(round_seconds, _needed(joining, local_steps))
+    return Calendar(times.first_cycle(first_cycle, now), period, ROUNDS if rounds is None else rounds, seconds)
+
+
+def _needed(joining: Sequence[JoinRequest], local_steps: int) -> dict[str, float]:
+    """Seconds that each bank which measured it trains for `local_steps`, by its name."""
+    from p2pfed.core.joining import needed_seconds
+
+    told = {request.name: needed_seconds(request, local_steps) for request in joining}
+    return {name: seconds for name, seconds in told.items() if seconds is not None}
+
+
+def _settled_round(said: float | None, measured: dict[str, float]) -> float:
+    """The seconds of a round: those said, if no bank needs longer, or room enough for all. Raises UsageError."""
+    from p2pfed.core.gossip.calendar import LEAST_ROUND_SECONDS
+
+    slowest = max(measured, key=measured.__getitem__, default="")
+    usual = max(LEAST_ROUND_SECONDS, math.ceil(ROOM * measured.get(slowest, 0.0)))
+    if said is None:
+        return float(usual)
+    if said < measured.get(slowest, 0.0):
+        raise UsageError(
+            f"--round-seconds {said:g}: {slowest} needs {measured[slowest]:.1f} s a round to train; "
+            f"say --round-seconds {usual:g}, or fewer --local-steps"
+        )
+    return said
+
+
+def _decay(text: str | None, calendar: Calendar) -> tuple[int, ...]:
+    """Rounds at which the rate falls, counted over all cycles: by default late in the first, for all that follow."""
+    if text is not None:
+        return numbers(text, "--decay-rounds")
+    return () if calendar.free else (max(1, calendar.rounds * 3 // 4),)
+
+
+def agree(
+    draft: FeatureContract, joining: Sequence[JoinRequest], scaling: Literal["contract", "local"]
+) -> FeatureContract:
+    """The draft with its scaling settled."""
+    from p2pfed.core.contract import Moments
+
+    if scaling == "local":
+        return dataclasses.replace(draft, scaling="local", moments=Moments((), ()))
+    from p2pfed.data.features import contract_moments
+
+    told = [request.moments for request in joining if request.moments is not None]
+    silent = [request.name for request in joining if request.moments is None]
+    if len(told) * 2 <= len(joining):
+        raise ConfigError(
+            f"the join requests of {', '.join(silent)} have no moments, and more than half must: those banks run "
+            "`p2pfed init --contract DRAFT` and send the new request; or choose --scaling local"
+        )
+    if wrong := [r.name for r in joining if r.moments is not None and len(r.moments.means) != len(draft.numeric)]:
+        raise ConfigError(f"the join request of {wrong[0]} was made for another contract: ask for a new one")
+    return dataclasses.replace(draft, scaling="contract", moments=contract_moments(told))

@@ -1,0 +1,226 @@
+"""How a node that was away comes back: it is silent, takes the median of the others once, or merges until it is near.
+
+The one declared exception to trusting only one's own model, and the one step that no clip bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from statistics import median
+
+from p2pfed.core.aggregation import coordinate_median
+from p2pfed.core.consortium import Manifest
+from p2pfed.core.effects import Effect, StartEvaluation
+from p2pfed.core.events import Metrics
+from p2pfed.core.gossip.champion import TOLERANCE, worse
+from p2pfed.core.inbox import Slot
+from p2pfed.core.inputs import EvaluationFinished
+from p2pfed.core.membership import PeerTable
+from p2pfed.core.types import NodeId, PeerState
+from p2pfed.core.updates import NEAR_ROUNDS, Updates
+from p2pfed.core.weights import Vector
+from p2pfed.core.yardstick import Yardstick
+
+ENOUGH = 3
+"""Members whose newer statements show that it is this node that was away; fewer where fewer are there."""
+MOST_SOURCES, FEWEST_SOURCES = 15, 2
+"""Models that the median is taken of besides the own one. With one it would be their mean: two banks never adopt."""
+NEAR_SPREADS = 2.0
+"""Times as far from the middle of the others' models as they usually are, an own model is still one of them."""
+SILENT_ROUNDS = 6
+"""Who says nothing newer for so many rounds has published nothing: heartbeats take some rounds to come round."""
+PROVING_ROUNDS = 4
+"""After so many rounds a bank that is near only before it trains is taken for one that differs: it publishes again."""
+OWN, MEDIAN = "catch_up:own", "catch_up:median"
+
+
+class Stage(Enum):
+    """How far catching up has come."""
+
+    WITH_THE_OTHERS = "with the others"
+    BEHIND = "behind"
+    MEASURING = "measuring"  # own model and median on own validation rows
+    PROVING = "proving"  # near the others; silent until what it trains is near them as well
+
+
+class CatchUp:
+    """Whether this node is behind, and what it does about it."""
+
+    def __init__(self, manifest: Manifest, peers: PeerTable, updates: Updates, yardstick: Yardstick) -> None:
+        self._calendar, self._kind = manifest.calendar, manifest.model.kind
+        self._peers, self._updates, self._yardstick = peers, updates, yardstick
+        self.stage = Stage.WITH_THE_OTHERS
+        self.tried_in: int | None = None
+        """The cycle in which a median was measured last: once in each."""
+        self.sources: tuple[NodeId, ...] = ()
+        self.reference = 0
+        """The round of the sources' models."""
+        self._median: Vector | None = None
+        self._trainer = 0
+        """The cycle whose trainer measures it."""
+        self._own_metrics: Metrics | None = None
+        self._lost_since: int | None = None
+        self._reached_since: int | None = None
+        """The rounds in which most members were lost, and in which they were there again."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether this node publishes nothing and judges nobody."""
+        return self.stage is not Stage.WITH_THE_OTHERS
+
+    def left_behind(self, merged: int, number: int) -> bool:
+        """Whether the others are ahead of `merged`, the newest round that this node took models of, in round `number`.
+
+        Statements of rounds that have not come yet are somebody's wrong clock, or a lie.
+        """
+        return self.lost_most(number) or self._ahead(merged, number)
+
+    def outdated(self, number: int) -> bool:
+        """Whether enough members say that they have published newer models than those that `trusted` found."""
+        return self._ahead(self.reference, number)
+
+    def _ahead(self, than: int, number: int) -> bool:
+        ahead = sum(than + NEAR_ROUNDS < self._number(m) <= number + 1 for m in self._peers.members)
+        return ahead >= self._enough(number)
+
+    def _enough(self, number: int) -> int:
+        """So many members must agree; fewer where fewer are there and have published within the last cycle's rounds."""
+        there = [m for m in self._peers.members if self._peers.state(m) is PeerState.ALIVE]
+        publish = sum(number - self._calendar.rounds < self._number(m) <= number + 1 for m in there)
+        return max(1, min(ENOUGH, publish or len(there)))
+
+    def _number(self, member: NodeId) -> int:
+        """The round of the newest update that `member` says it has published."""
+        heartbeat = self._peers.heartbeat(member)
+        return self._calendar.number(heartbeat.cycle, heartbeat.round) if heartbeat and heartbeat.seq else 0
+
+    def lost_most(self, number: int) -> bool:
+        """Whether more than half of the members have been lost for more than two rounds.
+
+        Until they are back this node is silent, for of two parts of a consortium only the larger one goes on together.
+        Of two halves neither has lost more than half: both do.
+        """
+        if not self._few_there:
+            self._lost_since = None
+            if self._reached_since is None or self._reached_since > number:
+                self._reached_since = number
+            return False
+        self._reached_since = None
+        self._lost_since = number if self._lost_since is None else min(self._lost_since, number)
+        return number - self._lost_since > NEAR_ROUNDS
+
+    @property
+    def _few_there(self) -> bool:
+        states = [self._peers.state(m) for m in self._peers.members]
+        lost = sum(state in (PeerState.SUSPECT, PeerState.FAILED) for state in states)
+        # who fails with nearly everybody takes nobody for failed
+        return self._peers.cut_off or 2 * lost > len(states) + 1
+
+    def collect(self, number: int, now: float) -> list[Effect]:
+        """Ask those who published lately for their models."""
+        newest = sorted(self._peers.members, key=lambda m: (-self._number(m), m))
+        return self._updates.collect([m for m in newest if 0 < self._number(m) <= number + 1], now)
+
+    def trusted(self, number: int) -> list[Slot]:
+        """The newest models here of members that are trusted, all of about one round; none where too few are.
+
+        That round is the one that enough of them have reached: a single one could name any.
+        """
+        slots = [s for s in self._updates.trusted() if self._updates.number(s) <= number + 1]
+        numbers = sorted((self._updates.number(s) for s in slots), reverse=True)
+        needed = self._enough(number)
+        if len(numbers) < needed:
+            return []
+        self.reference = numbers[needed - 1]
+        return [s for s in slots if abs(self._updates.number(s) - self.reference) <= NEAR_ROUNDS][:MOST_SOURCES]
+
+    def approached(self, number: int) -> list[Slot]:
+        """The models that this node moves to while it is behind: it trains nothing, which would take it away from them.
+
+        None of two banks, nor while most members are lost: then it trains, by itself.
+        """
+        if self.stage is not Stage.BEHIND or self._few_there or len(self._peers) < FEWEST_SOURCES:
+            return []
+        return self.trusted(number)
+
+    def near(self, own: Vector, slots: Sequence[Slot]) -> bool:
+        """Whether `own` is hardly farther from the middle of the models in `slots` than these are.
+
+        Not only by what training moved this node: that was when it trained last, and models move less as they converge.
+        Some of the others may have been away themselves: those nearest to the middle tell how far apart models are.
+        """
+        if len(self._peers) < FEWEST_SOURCES:
+            return True  # of two banks neither is the one that others agree with, and neither quarantines the other
+        if self._yardstick.scales.moved is None:
+            return False
+        vectors = [s.update.vector for s in slots]
+        middle = coordinate_median(vectors)
+        if self._yardstick.distances(own, [middle])[0] > self._yardstick.fine[0]:
+            return False
+        if len(vectors) < FEWEST_SOURCES:
+            return self._yardstick.distances(own, [middle])[0] <= self._yardstick.fine[0] / 2
+        mine, *theirs = self._yardstick.distances(middle, [own, *vectors])
+        return mine <= NEAR_SPREADS * sorted(theirs)[(len(theirs) - 1) // 3]
+
+    def proven(self, trained: Vector, number: int) -> bool:
+        """Whether a model that was just `trained` is as far from the others' as peers tolerate, by half."""
+        if not (slots := self.trusted(number)) or self.outdated(number):
+            return False
+        middle = coordinate_median([s.update.vector for s in slots])
+        return self._yardstick.distances(trained, [middle])[0] <= self._yardstick.fine[0] / 2
+
+    def nobody(self, number: int) -> bool:
+        """Whether too few members say that they have published lately: there is nobody to be behind of.
+
+        Only after they could be heard for some rounds.
+        """
+        heard = self._reached_since is not None and number - self._reached_since >= SILENT_ROUNDS
+        return heard and not self._ahead(number - SILENT_ROUNDS - NEAR_ROUNDS, number)
+
+    def measure(self, own: Vector, slots: Sequence[Slot], trainer: int, cycle: int) -> list[Effect]:
+        """Measure the median of `own` and the models in `slots`, if they agree; otherwise nothing.
+
+        Once in a `cycle`, by the trainer of the cycle `trainer`.
+        """
+        self.tried_in, self._trainer = cycle, trainer
+        vectors = [s.update.vector for s in slots]
+        if len(vectors) < FEWEST_SOURCES or len(self._peers) < FEWEST_SOURCES or not self._agree(own, vectors):
+            return []
+        self.stage, self._own_metrics = Stage.MEASURING, None
+        self.sources = tuple(s.update.statement.sender for s in slots)
+        self._median = coordinate_median([own, *vectors])
+        return self.again(own, trainer)
+
+    def again(self, own: Vector, trainer: int) -> list[Effect]:
+        """What `measure` asked for, once more: the trainer was lost."""
+        if self.stage is not Stage.MEASURING or self._median is None:
+            return []
+        return [StartEvaluation(OWN, own, trainer), StartEvaluation(MEDIAN, self._median, trainer)]
+
+    def _agree(self, own: Vector, vectors: Sequence[Vector]) -> bool:
+        """Whether the models are no farther from their middle than members usually are from this node."""
+        if self._yardstick.scales.moved is None:
+            return True  # nothing is known of what is usual: who joins has never trained
+        middle = coordinate_median(vectors)
+        spread = [self._yardstick.distances(own, [v - middle + own])[0] for v in vectors]
+        return median(spread) <= self._yardstick.fine[0]
+
+    def trainer_closed(self, cycle: int) -> None:
+        """The trainers of `cycle` and before have ended: what they were to measure is not known."""
+        if self.stage is Stage.MEASURING and self._trainer <= cycle:
+            self.stage = Stage.BEHIND
+
+    def measured(self, done: EvaluationFinished) -> Vector | None:
+        """After both measurements: the median, if it is not worse than the own model; None otherwise, or not yet."""
+        if self.stage is not Stage.MEASURING:
+            return None
+        metrics = done.metrics.get("validation", {})
+        if done.purpose == OWN:
+            self._own_metrics = metrics
+            return None
+        self.stage = Stage.BEHIND
+        found, self._median = self._median, None
+        if self._own_metrics is None or worse(self._kind, metrics, self._own_metrics, TOLERANCE):
+            return None
+        return found

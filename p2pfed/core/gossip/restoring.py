@@ -1,0 +1,47 @@
+"""A started node says nothing until others have told which of its sequence numbers they hold.
+
+Its state may be an old backup: what it would sign then might contradict what it signed before, and would prove a lie
+that nobody told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from p2pfed.core.types import NodeId
+
+ENOUGH = 3
+"""Members that must have answered, or all others if there are fewer."""
+SILENT_SECONDS = 60.0
+"""After so long without any answer nobody is waited for."""
+
+
+class Restoring:
+    """Who has answered since the start."""
+
+    def __init__(self) -> None:
+        self._answered: set[NodeId] = set()
+        self._until: float | None = None
+
+    @property
+    def answerers(self) -> frozenset[NodeId]:
+        """Who has answered."""
+        return frozenset(self._answered)
+
+    def begin(self, now: float) -> float:
+        """The node started; answers when to look again."""
+        self._until = now + SILENT_SECONDS
+        return self._until
+
+    def answered(self, member: NodeId, now: float) -> None:
+        """`member` said which number it holds of this node; who says so again puts nothing off."""
+        if member not in self._answered:
+            self._answered.add(member)
+            self._until = now + SILENT_SECONDS
+
+    def waiting(self, others: Iterator[NodeId], now: float) -> bool:
+        """Whether too few of the `others` that can be asked have answered, and somebody may yet."""
+        if self._until is not None and now >= self._until:
+            return False
+        return len(self._answered) < ENOUGH and len(self._answered) < sum(1 for _ in islice(others, ENOUGH))

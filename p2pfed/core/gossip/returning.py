@@ -1,0 +1,148 @@
+"""A node that was away, or joins late: silent until it is with the others again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from p2pfed.core.effects import Effect, Emit
+from p2pfed.core.events import CaughtUp, FellBehind, ModelAdopted
+from p2pfed.core.gossip.calendar import Moment
+from p2pfed.core.gossip.catch_up import PROVING_ROUNDS, CatchUp, Stage
+from p2pfed.core.gossip.own import OwnModel
+from p2pfed.core.gossip.readings import Readings
+from p2pfed.core.inputs import EvaluationFinished
+from p2pfed.core.phase import Phase
+from p2pfed.core.weights import Vector
+
+
+class Returning(OwnModel):
+    """The part of training by the calendar that looks whether the others have gone on, and follows them."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.readings = Readings()
+        self.catch_up = CatchUp(self.manifest, self._peers, self._updates, self._reputation.yardstick)
+        self.moment = Moment(-1, 0, 0, float("-inf"), float("-inf"))
+        """Where the calendar was when it was looked at last."""
+        self._begun: Vector | None = None
+        """What the training of this round began from, once it is done."""
+        self._proving = 0
+        """The round in which it came near the others."""
+
+    @property
+    def behind(self) -> bool:
+        """See `OwnModel`."""
+        return self.catch_up.behind
+
+    @property
+    def catching_up(self) -> bool:
+        """See `OwnModel`."""
+        return self.behind or self.moment.resting
+
+    def met(self, now: float, wall: float) -> list[Effect]:
+        """Who joins or comes back while the others rest catches up at once."""
+        return self._rest_catch_up(now) if self.moment.resting else []
+
+    def _rest_catch_up(self, now: float) -> list[Effect]:
+        tried = self.catch_up.tried_in == self.moment.cycle
+        return [] if self.clock_off or self.moment.cycle < 0 or tried else self._look_behind(now)
+
+    def _look_behind(self, now: float) -> list[Effect]:
+        """See whether the others are ahead, or most of them lost, and go on catching up if they are."""
+        lost = self.catch_up.lost_most(self.moment.number)
+        if self.catch_up.stage in (Stage.WITH_THE_OTHERS, Stage.PROVING):
+            if not self.catch_up.left_behind(self.merged, self.moment.number):
+                return []
+            if not lost and self._begun is not None and self.catch_up.proven(self.vector, self.moment.number):
+                self.merged = self.moment.number  # all had stopped, or a round was missed: the models are near
+                return []
+            return [*self._fall_behind(lost, now), *self._catch_up(now)]
+        return self._catch_up(now)
+
+    def _fall_behind(self, lost: bool, now: float) -> list[Effect]:
+        self.catch_up.stage = Stage.BEHIND
+        effects: list[Effect] = [Emit(FellBehind(self.merged, self.moment.number))]
+        if not lost:
+            effects += self.catch_up.collect(self.moment.number, now)
+        happened = (
+            "more than half of the members are lost"
+            if lost
+            else f"the others are at round {self.moment.number}, this node's model at {self.merged}"
+        )
+        return effects + self._problems.raise_(
+            "BEHIND",
+            "error",
+            f"{happened}: this node publishes nothing and judges nobody until it has caught up",
+            "it catches up by itself once it reaches them; members that will not come back the admins should remove",
+        )
+
+    def pulls_ended(self, now: float, wall: float) -> list[Effect]:
+        """Who is behind looks at what has come."""
+        return self._catch_up(now) if self._updates.idle and self.catch_up.stage is Stage.BEHIND else []
+
+    def _catch_up(self, now: float) -> list[Effect]:
+        if self.catch_up.stage is not Stage.BEHIND or not self._updates.idle or self.phase is Phase.TRAINING:
+            return []
+        if self.catch_up.lost_most(self.moment.number):
+            return []
+        slots = self.catch_up.trusted(self.moment.number)
+        if slots and self.catch_up.outdated(self.moment.number):
+            return self.catch_up.collect(self.moment.number, now)
+        if not slots:
+            return self._alone_behind()
+        if self.catch_up.near(self.vector, slots):
+            return self._prove()
+        if self.catch_up.tried_in == self.moment.cycle:
+            # where all were cut off from all, nobody is ahead, and somebody must speak first
+            return self._caught_up() if self.catch_up.nobody(self.moment.number) else []
+        cycle = next((c for c in (self.moment.cycle, self.moment.cycle + 1) if self.readings.of(c)), None)
+        if cycle is None:  # nobody can measure yet
+            soon = self.moment.resting and not self.readings.held(self.moment.cycle + 1)
+            return self.readings.open(self.moment.cycle + 1, now) if soon else []
+        return self.catch_up.measure(self.vector, slots, cycle, self.moment.cycle)
+
+    def _alone_behind(self) -> list[Effect]:
+        """Nobody who is trusted has a model to catch up with: this node goes on with its own."""
+        effects = self._problems.raise_(
+            "NO_SOURCES",
+            "warning",
+            "this node was away, and no trusted member has a model to catch up with: it goes on with its own",
+            "see `p2pfed members`: whoever is quarantined or does not answer is not asked",
+        )
+        return [*effects, *self._caught_up()] if self.catch_up.nobody(self.moment.number) else effects
+
+    def _prove(self) -> list[Effect]:
+        """Its model is near the others': train from it, silently; an optimiser that has rested makes large steps."""
+        self.catch_up.stage = Stage.PROVING
+        self.merged = self._proving = self.moment.number
+        self.merging.rest()
+        return [self._save()]
+
+    def _proven(self) -> list[Effect]:
+        """At a round's end: is what was trained in it near the others' models?"""
+        if self.catch_up.stage is not Stage.PROVING:
+            return []
+        trained = self._begun is not None and self.catch_up.proven(self.vector, self.moment.number)
+        late = self.moment.number - self._proving > PROVING_ROUNDS
+        return self._caught_up() if trained or late else []
+
+    def _caught_up(self) -> list[Effect]:
+        self.catch_up.stage, self.merged = Stage.WITH_THE_OTHERS, self.moment.number
+        effects: list[Effect] = [self._save(), Emit(CaughtUp(self.moment.number))]
+        return effects + self._problems.clear("BEHIND")
+
+    def _measured_median(self, done: EvaluationFinished, wall: float) -> list[Effect]:
+        own = self.vector
+        adopted = self.catch_up.measured(done)
+        if adopted is None:
+            return []
+        sources, auprc = len(self.catch_up.sources), done.metrics.get("validation", {}).get("auprc")
+        distance = self._reputation.yardstick.distances(own, [adopted])[0]
+        self.vector, self._begun = adopted, None
+        told = ModelAdopted(sources, auprc, distance, self.catch_up.reference)
+        effects: list[Effect] = [*self._prove(), Emit(told), *self._problems.clear("NO_SOURCES")]
+        if self.moment.resting:
+            cycle = self.moment.cycle
+            effects += self.gate.first(cycle, self.merged, adopted, done, wall)
+            effects += self.readings.close(cycle + 1)
+        return effects

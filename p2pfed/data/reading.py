@@ -1,0 +1,124 @@
+"""What one reading of a bank's payments found, and whether the next one looks wrong beside it.
+
+A reading that looks wrong is more often a broken export than a changed world: the bank sits the cycle out and serves.
+Data that did not change, or that come weekly, look right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from p2pfed.core import record
+
+LEAST_SHARE = 0.5
+"""Of the last reading's rows fewer are a problem."""
+UNSEEN_SHARE = 0.01
+"""Share of rows by which levels unknown to the contract may grow from one reading to the next."""
+RATE_FACTOR = 3.0
+"""The true fraud rate may be this many times the last one, or that part of it."""
+CHANCE = 1e-3
+"""Least probability of a count of frauds, by Poisson at the limit of what the rate may be."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Counts of one reading; times in Unix seconds."""
+
+    rows: int
+    """What the source gave."""
+    rows_in_window: int
+    """Of these, within `data.window_days`; all without a window."""
+    immature: int
+    """Of those in the window, with a label that is not mature yet."""
+    usable: int
+    """Mature, labelled and complete: training, validation and test have these."""
+    frauds: int
+    """Of the usable rows."""
+    oldest: float | None
+    """The first payment in the window; None without event_time."""
+    newest: float | None
+    """The last one, immature or not."""
+    mature_until: float | None
+    """Payments up to here have been counted as matured: the next reading's `matured_since`."""
+    columns: tuple[str, ...]
+    """The bank's columns that were read."""
+    unknown: tuple[tuple[str, float], ...]
+    """Each categorical column of the contract, and the share of usable rows with a level that it does not list."""
+    read_at: float
+    seconds: float
+    """How long it took."""
+
+    @property
+    def fraud_rate(self) -> float:
+        """Frauds a usable row."""
+        return self.frauds / self.usable if self.usable else 0.0
+
+    def plain(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        value: dict[str, Any] = record.plain(self)
+        return value
+
+    @classmethod
+    def from_plain(cls, value: Mapping[str, Any]) -> Reading:
+        """Read what `plain` wrote; raises RecordError (a ValueError) that names the field on anything else."""
+        return record.build(cls, value)
+
+
+def reading_problems(new: Reading, last: Reading | None) -> list[str]:
+    """Why `new` looks wrong beside the last reading that was taken, a sentence with the numbers each; none without."""
+    if last is None:
+        return []
+    return [*_rows(new, last), *_columns(new, last), *_levels(new, last), *_frauds(new, last)]
+
+
+def _rows(new: Reading, last: Reading) -> list[str]:
+    kinds = (
+        ("of the window", new.rows_in_window, last.rows_in_window),
+        ("that can be used", new.usable, last.usable),
+    )
+    for which, count, before in kinds:
+        if count < LEAST_SHARE * before:
+            return [f"{count:,} rows {which} were read, the last time {before:,}: more than half of them are gone"]
+    return []
+
+
+def _columns(new: Reading, last: Reading) -> list[str]:
+    gone = [name for name in last.columns if name not in new.columns]
+    if not gone:
+        return []
+    named = ", ".join(map(repr, gone))
+    return [f"{len(gone)} of the {len(last.columns)} columns read the last time are gone: {named}"]
+
+
+def _levels(new: Reading, last: Reading) -> list[str]:
+    said, known = [], dict(last.unknown)
+    for name, share in new.unknown:
+        before = known.get(name, 0.0)
+        if share - before > UNSEEN_SHARE:
+            said.append(
+                f"column {name!r}: {share:.1%} of {new.usable:,} rows have a level that the contract does not list, "
+                f"the last time {before:.1%}"
+            )
+    return said
+
+
+def _frauds(new: Reading, last: Reading) -> list[str]:
+    """Refuse counts that even a rate three times as high, or a third as high, would hardly give."""
+    from scipy.special import pdtr, pdtrc  # Poisson's P(X <= k) and P(X > k)
+
+    # none at all is a rate too: below that of one
+    rate = max(last.frauds, 1) / max(last.usable, 1)
+    most, fewest = rate * RATE_FACTOR * new.usable, rate / RATE_FACTOR * new.usable
+    if new.frauds > most and pdtrc(new.frauds - 1, most) < CHANCE:
+        limit, way = most, f"at {RATE_FACTOR:g} times"
+    elif last.frauds and pdtr(new.frauds, fewest) < CHANCE:
+        limit, way = fewest, "at a third of"
+    else:
+        return []
+    expected = f"{limit:,.0f}" if limit >= 10 else f"{limit:.1f}"
+    return [
+        f"{new.frauds:,} of {new.usable:,} rows are fraud, the last time {last.frauds:,} of {last.usable:,}: "
+        f"even {way} the last rate {expected} would be expected"
+    ]

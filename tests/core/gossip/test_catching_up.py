@@ -1,0 +1,114 @@
+"""Who was away, cut off or silent comes back to the others, and nobody stays silent for ever."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from p2pfed.core.events import CaughtUp, FellBehind, StandingChanged, UpdateAccepted
+from p2pfed.core.gossip.calendar import Calendar
+from p2pfed.core.wire import open_update
+from tests.core.gossip.test_cycles import network, told
+
+ANCHOR = 100
+RESTING = Calendar(ANCHOR, 250, 10, 10.0)
+"""Two cycles one after the other; from then on cycles of 100 s and rests of 150."""
+
+
+def quarantined(net) -> list:
+    return [e for me in net.ids for e in net.events[me] if isinstance(e, StandingChanged) and e.after == "quarantined"]
+
+
+def accepted_of(net, i: int) -> int:
+    """How many updates of a node the others have taken."""
+    return sum(isinstance(e, UpdateAccepted) and e.member == net.ids[i] for me in net.ids for e in net.events[me])
+
+
+def test_who_comes_back_in_a_rest_catches_up_before_it_publishes():
+    net = network(5, calendar=RESTING)
+    net.run(150)
+    net.crash(0)
+    net.run(500)  # in the rest after cycle 2
+    net.start(0)
+    before = accepted_of(net, 0)
+    net.run(599)
+    assert len(told(net, 0, FellBehind)) == 1 and not told(net, 0, CaughtUp)
+    assert accepted_of(net, 0) == before
+    net.run(800)
+    assert len(told(net, 0, FellBehind)) == len(told(net, 0, CaughtUp)) == 1
+    assert accepted_of(net, 0) > before and not quarantined(net)
+
+
+def test_a_heartbeat_names_the_round_that_was_published_not_the_one_trained_in_silence():
+    net = network(4)
+    net.run(ANCHOR + 45)
+    rounds = net.nodes[net.ids[0]].rounds
+    rounds._listening = True
+    net.run(ANCHOR + 85)
+    statement = open_update(rounds.frame, net.trust).statement
+    assert rounds.round > statement.round
+    assert rounds.published == (statement.cycle, statement.round)
+    net.crash(0)
+    assert net.start(0).rounds.published == (statement.cycle, statement.round)
+
+
+@pytest.mark.parametrize("few", [(0,), (0, 1)])
+def test_a_few_that_are_cut_off_are_behind_once_until_they_are_back(few):
+    """They are silent while they have lost most others, and do not find back to each other again and again."""
+    net = network(5, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 45)
+    net.sides = [set(few), set(range(5)) - set(few)]
+    net.run(ANCHOR + 445)
+    assert all(len(told(net, i, FellBehind)) == 1 and not told(net, i, CaughtUp) for i in few)
+    net.sides = []
+    net.run(ANCHOR + 600)
+    assert all(len(told(net, i, FellBehind)) == len(told(net, i, CaughtUp)) == 1 for i in few)
+    assert not any(told(net, i, FellBehind) for i in range(5) if i not in few) and not quarantined(net)
+
+
+def test_where_all_were_cut_off_from_all_nobody_stays_silent():
+    net = network(5, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 45)
+    net.sides = [{i} for i in range(5)]
+    net.run(ANCHOR + 645)
+    assert all(net.nodes[me].rounds.behind for me in net.ids)
+    net.sides = []
+    net.run(ANCHOR + 900)
+    assert not any(net.nodes[me].rounds.behind for me in net.ids) and not quarantined(net)
+    before = [accepted_of(net, i) for i in range(5)]
+    net.run(ANCHOR + 950)
+    assert all(accepted_of(net, i) > known for i, known in enumerate(before))
+
+
+def test_two_halves_go_on_each_by_itself_and_find_together():
+    net = network(6, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 45)
+    net.sides = [{0, 1, 2}, {3, 4, 5}]
+    net.run(ANCHOR + 445)
+    assert not any(told(net, i, FellBehind) for i in range(6))
+    net.sides = []
+    net.run(ANCHOR + 700)
+    assert not quarantined(net) and not any(told(net, i, FellBehind) for i in range(6))
+
+
+def test_models_that_were_too_far_for_a_merge_are_new_in_the_next():
+    net = network(4)
+    net.run(ANCHOR + 48)
+    node = net.nodes[net.ids[0]]
+    count = node.rounds.merging.count
+    assert not node.updates.candidates(count, 50), "all are of other rounds, so that nothing was merged"
+    assert [c.waited for c in node.updates.candidates(count, 5)] == [0, 0, 0]
+
+
+def test_a_restored_backup_hands_over_its_old_model_under_its_old_number():
+    net = network(4, calendar=RESTING)
+    net.run(140)
+    old = replace(net.disks[net.ids[0]])
+    net.run(180)
+    net.crash(0)
+    net.disks[net.ids[0]] = replace(old, epoch=net.disks[net.ids[0]].epoch)
+    node = net.start(0)
+    net.run(182)
+    seq, frame = net.shelves[net.ids[0]][net.ids[0]]
+    assert node.rounds.seq > seq == open_update(frame, net.trust).statement.seq

@@ -1,0 +1,70 @@
+"""When payments are read: not again and again where they were refused, and not too early because a source was away."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from p2pfed.core.effects import Effect, OpenTrainer
+from p2pfed.core.gossip.calendar import Calendar
+from p2pfed.core.inputs import ReadingFailed, ReadingRefused, RefreshAsked, Started, TimerFired, TrainerReady
+from p2pfed.core.node import GossipNode
+from p2pfed.core.settings import Memory, NodeSettings
+from tests.core.heap import identity, make_manifest
+
+CALENDAR = Calendar(100, 1000, 20, 10.0)
+REST = 100.0 + 1000 + 200
+
+
+class Node:
+    """A node that starts while the others rest; it has nothing to serve, so it reads at once."""
+
+    def __init__(self) -> None:
+        manifest = replace(make_manifest(3), calendar=CALENDAR)
+        rng = np.random.default_rng(0)
+        self.node = GossipNode(identity(0), manifest, NodeSettings(), Memory(1, "00" * 16), rng)
+        self.done: list[Effect] = []
+        self.give(Started(), REST)
+
+    def give(self, given: object, at: float) -> None:
+        self.done += self.node.handle(given, at, at)  # type: ignore[arg-type]
+
+    @property
+    def opened(self) -> list[OpenTrainer]:
+        return [effect for effect in self.done if isinstance(effect, OpenTrainer)]
+
+
+def test_refused_payments_are_not_read_again_in_their_cycle_unless_asked_for() -> None:
+    node = Node()
+    [first] = node.opened
+    begins = CALENDAR.begins(first.cycle)
+    node.give(ReadingRefused(first.cycle, "half of the rows are gone"), REST + 5)
+    for at in (begins - 10, begins - 5):
+        node.give(TimerFired("reading"), at)
+        node.give(TimerFired("heartbeat"), at)
+    node.give(TimerFired("round"), begins + 2)
+    assert node.opened == [first]
+    node.give(RefreshAsked(), begins + 20)
+    node.give(ReadingRefused(first.cycle, "half of the rows are gone"), begins + 25)
+    node.give(RefreshAsked(accept=True), begins + 30)
+    assert node.opened == [first, OpenTrainer(first.cycle), OpenTrainer(first.cycle, accept=True)]
+
+
+def test_the_next_cycle_reads_anew_after_a_refusal() -> None:
+    node = Node()
+    [first] = node.opened
+    node.give(ReadingRefused(first.cycle, "half of the rows are gone"), REST + 5)
+    for at in (CALENDAR.begins(first.cycle) + 1, CALENDAR.begins(first.cycle) + CALENDAR.length + 1):
+        node.give(TimerFired("round"), at)
+    node.give(TimerFired("reading"), CALENDAR.begins(first.cycle + 1) - 15)
+    assert [effect.cycle for effect in node.opened] == [first.cycle, first.cycle + 1]
+
+
+def test_how_long_a_source_was_away_is_not_how_long_reading_takes() -> None:
+    node = Node()
+    [first] = node.opened
+    for at in (REST + 10, REST + 300):
+        node.give(ReadingFailed(first.cycle, "the database is down"), at)
+    node.give(TrainerReady(1000, 50, cycle=first.cycle), REST + 312)
+    assert node.node.rounds.readings.seconds == 12  # type: ignore[attr-defined]

@@ -1,0 +1,75 @@
+"""What a learner measures for the decision which model serves, where validation has few frauds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from p2pfed.config import ThresholdSection
+from p2pfed.core import forward
+from p2pfed.core.model import ModelSpec, TrainingPolicy
+from p2pfed.core.rows import BankRows, Rows
+from p2pfed.learning.learner import EvaluateJob, StackedBank, measure
+from p2pfed.learning.metrics import evaluate
+from p2pfed.learning.numpy_learner import NumpyLearner
+from p2pfed.learning.one_by_one import OneByOne
+from tests.learning.rows import bank_rows
+
+MLP = ModelSpec("mlp", 6, (8,), 0.0)
+POLICY = TrainingPolicy(0, 64, 2e-3, (3,), "none", 10.0)
+VECTOR = MLP.initial_weights(1).vector
+
+
+def with_gate(borrowed: int) -> BankRows:
+    rows = bank_rows()
+    frauds = np.flatnonzero(rows.train.labels == 1)[:borrowed]
+    features = np.concatenate([rows.validation.features, rows.train.features[frauds]])
+    return replace(rows, gate=Rows(features, np.concatenate([rows.validation.labels, rows.train.labels[frauds]])))
+
+
+def test_without_gate_rows_there_are_no_metrics_of_them() -> None:
+    assert "gate" not in measure(MLP, VECTOR, bank_rows(), ThresholdSection()).metrics
+
+
+@pytest.mark.parametrize("borrowed", [0, 7])
+def test_the_gate_is_measured_with_what_was_borrowed(borrowed: int) -> None:
+    rows = with_gate(borrowed)
+    found = measure(MLP, VECTOR, rows, ThresholdSection())
+    gate = found.metrics["gate"]
+
+    scores = forward.scores(MLP, VECTOR, rows.gate.features)
+    assert gate["auprc"] == pytest.approx(evaluate(scores, rows.gate.labels, found.threshold)["auprc"])
+    assert (gate["frauds"], gate["borrowed"]) == (rows.validation.frauds + borrowed, borrowed)
+    assert gate["alert_rate"] == (scores > found.threshold).mean()
+    if not borrowed:
+        shared = found.metrics["validation"]
+        assert {name: gate[name] for name in shared} == shared
+    # threshold and the other sets do not know of it
+    plain = measure(MLP, VECTOR, replace(rows, gate=bank_rows().gate), ThresholdSection())
+    assert plain.threshold == found.threshold
+    assert plain.metrics == {name: m for name, m in found.metrics.items() if name != "gate"}
+
+
+def test_an_autoencoders_gate_is_its_loss_on_legitimate_rows() -> None:
+    spec = ModelSpec("autoencoder", 6, (4, 2, 4), 0.0)
+    found = measure(spec, spec.initial_weights(0).vector, with_gate(5), ThresholdSection())
+    assert found.metrics["gate"]["loss"] == pytest.approx(found.metrics["validation"]["loss"])
+
+
+def test_one_by_one_gives_the_same() -> None:
+    rows = with_gate(5)
+    learner = NumpyLearner(MLP, POLICY, rows, ThresholdSection())
+    (many,) = OneByOne([learner]).evaluate([EvaluateJob(0, VECTOR)])
+    assert many == measure(MLP, VECTOR, rows, ThresholdSection())
+
+
+@pytest.mark.tf
+def test_a_stack_gives_the_same() -> None:
+    from p2pfed.learning.batched import StackedLearner
+
+    banks: list[Any] = [StackedBank(with_gate(5), 1.0, 0, ThresholdSection())] * 2
+    many = StackedLearner(MLP, POLICY, banks, width=2).evaluate([EvaluateJob(b, VECTOR) for b in (0, 1)])
+    assert many == [measure(MLP, VECTOR, banks[0].rows, ThresholdSection())] * 2

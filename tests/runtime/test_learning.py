@@ -1,0 +1,109 @@
+"""What status says of a node's place in the calendar, of what serves and of its payments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from p2pfed.core.contract import Scaler
+from p2pfed.core.effects import KeptModel
+from p2pfed.core.events import PaymentsRead
+from p2pfed.core.gossip.calendar import Calendar
+from p2pfed.core.gossip.catch_up import Stage
+from p2pfed.core.gossip.cycles import Cycles
+from p2pfed.core.inputs import Started, TimerFired, TrainerReady
+from p2pfed.core.node import GossipNode
+from p2pfed.core.phase import Phase
+from p2pfed.core.settings import Memory, NodeSettings
+from p2pfed.core.types import DAY
+from p2pfed.runtime import learning
+from p2pfed.runtime.trainer import Loaded
+from tests.consortia import consortium
+
+CALENDAR = Calendar(1_800_000_000, DAY, 8640, 10.0)
+"""No rest in the first day, for one cycle fills it."""
+BEGIN = float(CALENDAR.anchor)
+RESTING = replace(CALENDAR, rounds=40)
+SECOND = BEGIN + DAY
+"""When the first cycle of the second day begins."""
+
+
+def node(calendar: Calendar, wall: float, **memory: object) -> GossipNode:
+    """A node that starts at `wall`."""
+    banks = consortium(4, calendar=calendar)
+    remembered = Memory(1, "00" * 16, **memory)  # type: ignore[arg-type]
+    made = GossipNode(banks.members[0], banks.manifest, NodeSettings(), remembered, np.random.default_rng(0))
+    made.handle(Started(), 0.0, wall)
+    return made
+
+
+def cycles(made: GossipNode) -> Cycles:
+    assert isinstance(made.rounds, Cycles)
+    return made.rounds
+
+
+def test_before_the_first_cycle_a_node_waits_and_knows_what_comes() -> None:
+    rounds = node(RESTING, BEGIN - 100).rounds
+    assert learning.state(rounds, False) == "waiting"
+    said = learning.calendar(rounds, BEGIN - 100)
+    assert (said["cycle"], said["round_of_cycle"], said["rounds_of_cycle"]) == (None, 0, 40)
+    assert said["next_begins"] == BEGIN
+    assert [(row.cycle, row.begins) for row in said["next_cycles"]] == [(0, BEGIN), (1, BEGIN + 400), (2, BEGIN + 800)]
+    assert learning.state(rounds, True) == "finished"
+
+
+def test_in_a_cycle_it_waits_for_the_payments_then_trains_or_listens() -> None:
+    made = node(CALENDAR, BEGIN + 15)
+    assert learning.state(made.rounds, False) == "waiting"
+    made.handle(TrainerReady(1000, 50), 1.0, BEGIN + 16)
+    made.handle(TimerFired("round"), 5.0, BEGIN + 20)
+    assert learning.state(made.rounds, False) == "training"
+    said = learning.calendar(made.rounds, BEGIN + 20)
+    assert (said["cycle"], said["round_of_cycle"]) == (0, 3)
+    made.handle(TrainerReady(1000, 1), 6.0, BEGIN + 21)
+    assert learning.state(made.rounds, False) == "listening"
+    cycles(made).catch_up.stage = Stage.BEHIND
+    assert learning.state(made.rounds, False) == "behind"
+    made.rounds.clock_off = True
+    assert learning.state(made.rounds, False) == "clock_off"
+
+
+def test_between_two_cycles_it_rests_and_says_when_it_reads_next() -> None:
+    wall = SECOND + 1000
+    champion = KeptModel(80, np.zeros(3, np.float32), 0.5, {"validation": {"auprc": 0.75}}, BEGIN, 1)
+    rounds = node(RESTING, wall, champion=champion, best=champion).rounds
+    assert learning.state(rounds, False) == "resting"
+    said = learning.calendar(rounds, wall)
+    assert (said["round_of_cycle"], said["next_begins"]) == (0, SECOND + DAY)
+    data = learning.data(rounds, None, None, wall)
+    assert data.rows is None and data.read_at is None
+    assert data.next_reading == pytest.approx(SECOND + DAY - 120)
+    serves = learning.serving(rounds)
+    assert serves is not None
+    assert (serves.cycle, serves.round, serves.auprc, serves.since) == (1, 40, 0.75, BEGIN)
+
+
+def test_what_was_read_is_the_readings_own_word_where_there_is_one() -> None:
+    rounds = node(RESTING, SECOND + 1000).rounds  # it has nothing to serve, so it reads at once
+    scaler = Scaler((0.0,), (1.0,), (0.0,))
+    report = {"rows_read": 100, "train_rows": 60, "train_frauds": 6, "validation_frauds": 2, "own_test_frauds": 1}
+    read = 5.0, PaymentsRead(1, 60, 6, 2.5)
+    data = learning.data(rounds, Loaded(60, 6, scaler, report), read, SECOND + 1000)
+    assert (data.rows, data.frauds, data.immature, data.newest_payment) == (100, 9, None, None)
+    assert (data.read_at, data.read_seconds, data.next_reading) == (5.0, 2.5, None)
+    told = {"rows": 110, "frauds": 10, "immature": 7, "newest": 4.0, "read_at": 6.0, "seconds": 1.5}
+    data = learning.data(rounds, Loaded(60, 6, scaler, report, told), read, SECOND + 1000)
+    assert (data.rows, data.frauds, data.immature, data.newest_payment) == (110, 10, 7, 4.0)
+    assert (data.read_at, data.read_seconds) == (6.0, 1.5)
+
+
+def test_without_a_calendar_there_is_nothing_of_it_to_say() -> None:
+    rounds = node(Calendar(0, 0, 0, 0.0), BEGIN).rounds
+    assert learning.state(rounds, False) == "waiting"
+    rounds.phase = Phase.TRAINING
+    rounds.train_frauds = 100
+    assert learning.state(rounds, False) == "training"
+    assert learning.calendar(rounds, BEGIN)["next_cycles"] == []
+    assert learning.serving(rounds) is None and learning.data(rounds, None, None, BEGIN).next_reading is None

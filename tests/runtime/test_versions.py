@@ -1,0 +1,131 @@
+"""The model files of a state directory: what serves, its versions, and what a start makes of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p2pfed import logs
+from p2pfed.core.contract import Scaler
+from p2pfed.core.effects import KeptModel
+from p2pfed.core.gossip.calendar import Calendar
+from p2pfed.core.types import DAY
+from p2pfed.learning.bundle import ModelBundle
+from p2pfed.runtime.lineage import lineage, name_of, place
+from p2pfed.runtime.versions import Versions
+from p2pfed.store.state_dir import StateDir
+from tests.consortia import consortium
+
+BANKS = consortium(3)
+MANIFEST = replace(BANKS.manifest, calendar=Calendar(1_800_000_000, DAY, 40, 10.0))
+ME = BANKS.members[0].node_id
+WEIGHTS = MANIFEST.initial.vector
+BEGIN = 1_800_000_000.0
+
+
+def model(cycle: int, number: int = 40) -> KeptModel:
+    """The model of a round of a cycle; cycles are days."""
+    metrics = {"validation": {"auprc": 0.5 + cycle / 1000, "loss": None}}
+    vector = WEIGHTS + np.float32(cycle)
+    return KeptModel(MANIFEST.calendar.number(cycle, number), vector, 0.25, metrics, BEGIN + cycle * DAY, cycle)
+
+
+def bundle(kept: KeptModel) -> ModelBundle:
+    inputs = len(MANIFEST.contract.columns)
+    scaler = Scaler((0.0,) * inputs, (1.0,) * inputs, (0.0,) * inputs)
+    return ModelBundle(
+        MANIFEST.model, MANIFEST.contract, scaler, kept.threshold, kept.vector, lineage(kept, MANIFEST, ME)
+    )
+
+
+def versions(folder: Path, days: float = 0.0) -> Versions:
+    return Versions(StateDir(folder), logs.for_node("bank-0"), days)
+
+
+def keep(folder: Path, cycle: int, best: bool = True, days: float = 0.0, number: int = 40) -> None:
+    """Keep the model of a cycle on its day."""
+    kept = model(cycle, number)
+    versions(folder, days).keep(bundle(kept), kept, best)
+    path = folder / "models" / f"{cycle:06d}-{number:04d}.p2pfed"
+    os.utime(path, (kept.since, kept.since))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "models").glob("*.p2pfed"))
+
+
+def same(one: KeptModel | None, other: KeptModel) -> bool:
+    assert one is not None
+    return (one.round, one.cycle, one.threshold, one.metrics, one.since) == (
+        other.round, other.cycle, other.threshold, other.metrics, other.since,
+    ) and np.array_equal(one.vector, other.vector)  # fmt: skip
+
+
+def test_what_serves_names_its_cycle_round_and_hash(tmp_path: Path) -> None:
+    keep(tmp_path, 12, number=7)
+    found = ModelBundle.from_bytes((tmp_path / "model.p2pfed").read_bytes())
+    assert place(found) == (12, 7) and found.lineage["number"] == 12 * 40 + 7
+    assert name_of(found) == f"12.7-{found.weights_sha256[:8]}"
+    assert names(tmp_path) == ["000012-0007.p2pfed"]
+
+
+def test_a_start_goes_on_with_champion_and_best(tmp_path: Path) -> None:
+    assert versions(tmp_path).recall(MANIFEST.model_digest) == (None, None)
+    keep(tmp_path, 1)
+    champion, best = versions(tmp_path).recall(MANIFEST.model_digest)
+    assert same(champion, model(1)) and best is champion, "the gate measures one model once"
+    keep(tmp_path, 2, best=False)
+    champion, best = versions(tmp_path).recall(MANIFEST.model_digest)
+    assert same(champion, model(2)) and same(best, model(1))
+
+
+def test_of_another_generation_only_what_serves_is_gone_on_with_and_damaged_files_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    keep(tmp_path, 1)
+    keep(tmp_path, 2, best=False)
+    champion, best = versions(tmp_path).recall(replace(MANIFEST, generation=2).model_digest)
+    assert same(champion, model(2)) and champion.model == MANIFEST.model_digest and best is None
+    (tmp_path / "models" / "000001-0040.p2pfed").write_bytes(b"P2FB....")
+    champion, best = versions(tmp_path).recall(MANIFEST.model_digest)
+    assert same(champion, model(2)) and best is None
+    assert "000001-0040.p2pfed" in caplog.text
+    for junk in (b"{", b"[]", b'{"best": 3}', b'{"best": "../../etc/passwd"}'):
+        (tmp_path / "models" / "index.json").write_bytes(junk)
+        assert versions(tmp_path).recall(MANIFEST.model_digest)[1] is None
+    (tmp_path / "model.p2pfed").write_bytes(bundle(model(2)).to_bytes()[:-4])
+    assert versions(tmp_path).recall(MANIFEST.model_digest) == (None, None)
+
+
+def test_a_bundle_of_before_the_calendar_is_no_champion(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    old = replace(bundle(model(1)), lineage={"round": 3, "metrics": {}, "model": MANIFEST.model_digest})
+    (tmp_path / "model.p2pfed").write_bytes(old.to_bytes())
+    assert versions(tmp_path).recall(MANIFEST.model_digest) == (None, None)
+    assert "does not say of which round" in caplog.text
+    assert place(old) == (None, None) and name_of(old) == old.weights_sha256[:8]
+
+
+def test_old_versions_go_but_for_those_that_are_used(tmp_path: Path) -> None:
+    keep(tmp_path, 0)  # the best ever
+    for cycle in (1, 2, 50, 100):
+        keep(tmp_path, cycle, best=False)
+    assert names(tmp_path) == [f"{cycle:06d}-0040.p2pfed" for cycle in (0, 50, 100)], "90 days at least"
+    keep(tmp_path, 300, best=False)
+    assert names(tmp_path) == [f"{cycle:06d}-0040.p2pfed" for cycle in (0, 100, 300)], "the one before stays"
+
+
+def test_versions_are_kept_for_label_maturity_and_window(tmp_path: Path) -> None:
+    for cycle in (0, 1, 120):
+        keep(tmp_path, cycle, days=150.0)
+    assert len(names(tmp_path)) == 3
+    (tmp_path / "models" / "notes.txt").write_text("an operator's")
+    os.utime(tmp_path / "models" / "notes.txt", (0, 0))
+    keep(tmp_path, 200, days=150.0)
+    assert names(tmp_path) == [f"{cycle:06d}-0040.p2pfed" for cycle in (120, 200)]
+    assert (tmp_path / "models" / "notes.txt").exists()

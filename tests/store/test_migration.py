@@ -1,0 +1,77 @@
+"""A state that was written before there was a calendar, and what becomes of it."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+
+import numpy as np
+import pytest
+
+from p2pfed.core.peer_record import PeerRecord, Scales
+from p2pfed.core.record import canonical
+from p2pfed.core.types import NodeId
+from p2pfed.errors import StateCorrupt
+from p2pfed.store import sqlite
+from p2pfed.store.base import FIRST_LINK
+from p2pfed.store.schema import MIGRATIONS
+from p2pfed.store.sqlite import SqliteStore
+from p2pfed.store.state_dir import StateDir
+
+A = NodeId("A" * 56)
+BEFORE_MERGED = "round, seq, statement_digest, vector, optimiser, aggregation, published, threshold, model"
+PROVEN, GOOD = NodeId("B" * 56), NodeId("C" * 56)
+REMEMBERED = {
+    A: PeerRecord("quarantined", score=4.5, strikes=2, looks=30),
+    PROVEN: PeerRecord("quarantined", proven=True, looks=3),
+    GOOD: PeerRecord("suspect", score=2.5, looks=30),
+}
+
+
+def of_schema_3(state: StateDir, damaged: bool = False) -> None:
+    """A state as the last version before the calendar wrote it; `damaged` in its checkpoint."""
+    with sqlite3.connect(state.database) as db:
+        for statement in itertools.chain(*MIGRATIONS[:3]):
+            db.execute(statement)
+        db.execute("PRAGMA user_version = 3")
+        db.execute("INSERT INTO node VALUES (1, ?, 5, ?)", ("ab" * 16, FIRST_LINK))
+        content = [70, 64, "d64", np.full(9, 0.5, "<f4").tobytes(), b"adam", b"{}", b"frame", 0.25, "m"]
+        stored = sqlite._content_hash(content)
+        if damaged:
+            content[0] = 71
+        db.execute(f"INSERT INTO checkpoint (one, {BEFORE_MERGED}, sha256) VALUES (1{', ?' * 10})", (*content, stored))
+        for member, record in REMEMBERED.items():
+            row = (member, canonical(record))
+            db.execute("INSERT INTO reputation VALUES (?, ?, ?)", (*row, sqlite._content_hash(row)))
+        scales = canonical(Scales(2.5))
+        db.execute("INSERT INTO scales VALUES (1, ?, ?)", (scales, sqlite._content_hash((scales,))))
+    db.close()
+
+
+@pytest.fixture
+def state(tmp_path) -> StateDir:
+    return StateDir(tmp_path)
+
+
+async def test_a_state_of_before_the_calendar_goes_on_and_its_quarantines_are_taken_back(state):
+    of_schema_3(state)
+    store = SqliteStore(state)
+    found = store.restore()
+    checkpoint = found.checkpoint
+    assert (checkpoint.round, checkpoint.merged, checkpoint.seq, checkpoint.threshold) == (70, 70, 64, 0.25)
+    assert found.pardoned == (A,)
+    assert found.peers == {A: PeerRecord(), PROVEN: REMEMBERED[PROVEN], GOOD: REMEMBERED[GOOD]}
+    assert found.scales is None and (found.instance, found.epoch) == ("ab" * 16, 6)
+    assert (state.root / "node.v3.sqlite").exists()
+    store.close()
+    store = SqliteStore(state)
+    assert store.restore().pardoned == (), "it is told once"
+    assert store.restore().checkpoint.merged == 70
+    store.close()
+
+
+def test_a_damaged_checkpoint_of_before_the_calendar_stays_damaged(state):
+    of_schema_3(state, damaged=True)
+    for _ in range(2):
+        with pytest.raises(StateCorrupt, match="the checkpoint does not have the hash"):
+            SqliteStore(state)
