@@ -329,6 +329,17 @@ def test_score_writes_a_row_for_each_payment(scoring_bank, said, suffix):
     assert not list(scoring_bank.glob("*.part"))
 
 
+def test_scores_are_written_over_only_with_force(scoring_bank, said, refused):
+    payments(20, 9).to_csv("new.csv", index=False)
+    (scoring_bank / "scored.csv").write_text("scores of yesterday")
+    command = ("score", "new.csv", "-o", "scored.csv", "-c", "bank-a/node.yaml")
+    code, error = refused(*command)
+    assert code == 2 and "scored.csv exists" in error and "--force" in error
+    assert (scoring_bank / "scored.csv").read_text() == "scores of yesterday"
+    said(*command, "--force")
+    assert len(pd.read_csv("scored.csv")) == 20
+
+
 def test_score_refuses_what_it_cannot_do_and_leaves_no_half_file(scoring_bank, refused):
     payments(10, 1).drop(columns="hour").to_csv("new.csv", index=False)
     code, error = refused("score", "new.csv", "-o", "out.csv", "-c", "bank-a/node.yaml")

@@ -96,7 +96,7 @@ def test_the_command_line_offers_every_option_of_a_cluster(options):
 
     offered = inspect.signature(cluster.run).parameters.keys()
     called = {"attacks": "attack", "reputation": "no_reputation"}
-    assert {called.get(f.name, f.name) for f in dataclasses.fields(ClusterOptions)} == set(offered)
+    assert {called.get(f.name, f.name) for f in dataclasses.fields(ClusterOptions)} | {"force"} == set(offered)
 
 
 @pytest.mark.parametrize(
@@ -114,3 +114,13 @@ def test_cluster_options_that_make_no_sense_end_with_2(options, capsys, argument
     assert run(["cluster", "run", *arguments]) == 2
     assert expected in capsys.readouterr().err
     assert options == []
+
+
+def test_a_run_file_is_written_over_only_with_force(options, refused, said, tmp_path):
+    file = tmp_path / "run.json"
+    file.write_text("an hour's work")
+    code, error = refused("cluster", "run", "--json", file)
+    assert code == 2 and f"{file} exists" in error and "--force" in error
+    assert options == [] and file.read_text() == "an hour's work"
+    said("cluster", "run", "--json", file, "--force")
+    assert [o.json for o in options] == [file]

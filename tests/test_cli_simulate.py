@@ -59,6 +59,16 @@ def test_every_option_is_handed_on(path, asked):
     assert asked[0] == [(0, Path("here"), False, Path("run.json"))]
 
 
+def test_a_run_file_is_written_over_only_with_force(path, asked, capsys, tmp_path):
+    (file := tmp_path / "run.json").write_text("an hour's work")
+    arguments = ["simulate", str(path), "--json", str(file)]
+    assert run(arguments) == 2
+    assert f"{file} exists" in capsys.readouterr().err
+    assert asked[0] == []
+    assert run([*arguments, "--force"]) == 0
+    assert asked[0][0][3] == file
+
+
 @pytest.mark.parametrize(
     ("ended", "code", "said"),
     [("stopped", 130, "stopped by the operator after rounds 5 of 5"), ("given up", 1, "given up")],

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from p2pfed.cli.terminal import names, numbers
+from p2pfed.cli.terminal import Force, check_free, names, numbers
 from p2pfed.cluster.options import ClusterOptions as Default
 from p2pfed.errors import UsageError
 
@@ -67,8 +67,11 @@ def run(
     keep: Annotated[bool, typer.Option("--keep", help="Leave keys, data, state and logs where they are.")] = False,
     directory: Annotated[Path | None, typer.Option("--dir", help="Where the cluster lives.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the run file here.")] = None,
+    force: Force = False,
 ) -> None:
     """Found a consortium of real daemons on loopback, learn for some rounds, and compare."""
+    if json is not None:
+        check_free(json, force)
     options = Default(
         nodes=nodes,
         rounds=rounds,

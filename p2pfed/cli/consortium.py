@@ -41,8 +41,9 @@ def key(
     from p2pfed.store.state_dir import write_atomically
 
     secret, public = folder / f"{name}.key", folder / f"{name}.pub"
-    if secret.exists():
-        raise UsageError(f"{secret} exists and is not replaced; move it away first")
+    for path in (secret, public):
+        if path.exists():
+            raise UsageError(f"{path} exists and is not replaced; move it away first")
     identity = Identity.generate()
     write_atomically(secret, identity.seed.hex().encode() + b"\n")
     write_atomically(public, record.readable(Admin(name, identity.public_key.hex())), 0o644)

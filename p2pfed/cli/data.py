@@ -13,6 +13,7 @@ from p2pfed.cli.terminal import (
     AsJson,
     ConfigPath,
     Force,
+    check_free,
     names,
     plural,
     read_config,
@@ -31,11 +32,13 @@ def make(
     banks: Annotated[int, typer.Option(help="Banks the customers belong to, in column `bank`.")] = 4,
     days: Annotated[int, typer.Option(help="Days the payments cover.")] = 120,
     seed: Annotated[int, typer.Option(help="The same seed makes the same payments.")] = 0,
+    force: Force = False,
 ) -> None:
     """Generate card payments with several kinds of fraud, of which each bank sees some."""
     from p2pfed.data import files, synthetic
 
     files.source_of(out)
+    check_free(out, force)
     frame = synthetic.generate(rows, banks=banks, seed=seed, days=days)
     files.write(frame, out)
     print(f"wrote {plural(len(frame), 'payment')} of {plural(banks, 'bank')} to {out}")
@@ -48,16 +51,19 @@ def partition(
     banks: Annotated[int, typer.Option(help="How many banks.")] = 4,
     how: Annotated[str, typer.Option(help="iid, dirichlet:0.5, lognormal:0.8 or by:COLUMN.")] = "dirichlet:0.5",
     seed: Annotated[int, typer.Option(help="The same seed deals the same rows.")] = 0,
+    force: Force = False,
 ) -> None:
     """Deal the rows of a file to several banks, exact duplicates removed."""
     from p2pfed.data import files
     from p2pfed.data import partition as dealing
 
+    paths = [out / f"bank-{number}.parquet" for number in range(1, banks + 1)]
+    for path in paths:
+        check_free(path, force)
     frame = dealing.deduplicate(files.read(file))
     parts = dealing.partition(frame, label, banks, how, seed)
     out.mkdir(parents=True, exist_ok=True)
-    for number, part in enumerate(parts, 1):
-        path = out / f"bank-{number}.parquet"
+    for path, part in zip(paths, parts, strict=True):
         files.write(part, path)
         print(f"wrote {plural(len(part), 'payment')} to {path}")
 

@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from p2pfed.cli.terminal import DEFAULT_CONFIG, AsJson, ConfigPath, Settings, names, plural, read_config, show
+from p2pfed.cli.terminal import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigPath,
+    Force,
+    Settings,
+    check_free,
+    names,
+    plural,
+    read_config,
+    show,
+)
 
 
 def score(
@@ -18,6 +29,7 @@ def score(
     config: ConfigPath = DEFAULT_CONFIG,
     model: Annotated[Path | None, typer.Option(help="A model bundle; default the node's newest.")] = None,
     keep: Annotated[str, typer.Option(help="Columns to copy to the output, such as payment_id.")] = "",
+    force: Force = False,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
@@ -26,6 +38,7 @@ def score(
     from p2pfed.runtime import scoring
     from p2pfed.store.state_dir import StateDir
 
+    check_free(out, force)
     node = read_config(config, settings)
     bundle = scoring.read_bundle(model or StateDir(node.node.state_dir).model)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from p2pfed.cli.terminal import Settings
+from p2pfed.cli.terminal import Force, Settings, check_free
 
 
 def simulate(
@@ -19,6 +19,7 @@ def simulate(
     settings: Settings = None,
     json: Annotated[Path | None, typer.Option(help="Write the run file here, too.")] = None,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no pictures.")] = False,
+    force: Force = False,
 ) -> None:
     """Run a scenario in virtual time: thousands of nodes, each as the daemon has it, in one process."""
     from p2pfed.runtime.process import ONE_THREAD, signals_wait
@@ -32,6 +33,7 @@ def simulate(
 
     if json is not None:
         results.check_writable(json)
+        check_free(json, force)
     asked = load_scenario(scenario, settings or ())
     folder = out or Path(f"{asked.name}-{asked.seed}")
     history = simulation.run(asked, folder, Screen(), pictures=not no_plots, json=json)

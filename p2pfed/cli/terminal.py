@@ -24,7 +24,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: section.key=value; repeatable."),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace files that exist and say something else.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
@@ -50,6 +50,12 @@ def write_new(path: Path, data: bytes, force: bool) -> None:
     if not force and path.exists() and path.read_bytes() != data:
         raise UsageError(f"{path} exists and says something else: move it away, or replace it with --force")
     write_atomically(path, data, 0o644)
+
+
+def check_free(path: Path, force: bool) -> None:
+    """Raise UsageError if a file would be written over, unless `force`: said before the work, not after it."""
+    if not force and path.is_file():
+        raise UsageError(f"{path} exists: move it away, or replace it with --force")
 
 
 @contextmanager
