@@ -289,7 +289,7 @@ def _query(source: SqlSource, chunk_rows: int) -> Iterator[CursorResult[Any]]:
     except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError) as error:
         raise Unavailable(
             f"the database {shown} cannot be reached or went away: {_first_line(error)}. "
-            "Check that it runs and lets this node in, then start again"
+            "Check that it runs and lets this node in"
         ) from None
     except sqlalchemy.exc.DBAPIError as error:
         raise DataError(f"the database {shown} refused data.source.query: {_first_line(error)}") from None

@@ -114,3 +114,4 @@ def test_database_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="cannot be reached or went away") as caught:
         list(sources.read_chunks(_source(tmp_path, f"sqlite:///{tmp_path}/missing/bank.db")))
     assert caught.value.exit_code == 69
+    assert "start again" not in str(caught.value), "a running daemon tries again by itself"

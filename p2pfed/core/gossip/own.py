@@ -188,7 +188,8 @@ class OwnModel(ABC):
             "error",
             f"the payments read for cycle {got.cycle} look wrong, so this bank sits the cycle out and serves on: "
             f"{got.why}",
-            "mend the source; if the payments are right, `p2pfed data refresh --accept` takes them",
+            "mend the source: the next cycle reads it anew, `p2pfed data refresh` at once; if the payments are right, "
+            "`p2pfed data refresh --accept` takes them",
         )
 
     def reading_failed(self, got: ReadingFailed, now: float) -> list[Effect]:
@@ -197,7 +198,8 @@ class OwnModel(ABC):
             "DATA_UNREADABLE",
             "error",
             f"the payments cannot be read: {got.why}",
-            "reading is tried again by itself, ever more slowly; meanwhile this node serves, exchanges and merges",
+            "mend the source: reading is tried again by itself, after a minute at most; meanwhile this node serves, "
+            "exchanges and merges",
         )
 
     @abstractmethod

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from p2pfed.core.effects import Effect, OpenTrainer
+from p2pfed.core.effects import Effect, Emit, OpenTrainer
+from p2pfed.core.events import ProblemRaised
 from p2pfed.core.gossip.calendar import Calendar
 from p2pfed.core.inputs import ReadingFailed, ReadingRefused, RefreshAsked, Started, TimerFired, TrainerReady
 from p2pfed.core.node import GossipNode
@@ -59,6 +60,18 @@ def test_the_next_cycle_reads_anew_after_a_refusal() -> None:
         node.give(TimerFired("round"), at)
     node.give(TimerFired("reading"), CALENDAR.begins(first.cycle + 1) - 15)
     assert [effect.cycle for effect in node.opened] == [first.cycle, first.cycle + 1]
+
+
+def test_the_operator_is_told_what_happens_by_itself_and_what_does_not() -> None:
+    node = Node()
+    [first] = node.opened
+    node.give(ReadingFailed(first.cycle, "the database is down"), REST + 10)
+    node.give(ReadingRefused(first.cycle, "half of the rows are gone"), REST + 20)
+    raised = [e.event for e in node.done if isinstance(e, Emit) and isinstance(e.event, ProblemRaised)]
+    hints = {problem.code: problem.hint for problem in raised}
+    assert "tried again by itself" in hints["DATA_UNREADABLE"]
+    assert "the next cycle reads it anew, `p2pfed data refresh` at once" in hints["READING_REFUSED"]
+    assert "`p2pfed data refresh --accept` takes them" in hints["READING_REFUSED"]
 
 
 def test_how_long_a_source_was_away_is_not_how_long_reading_takes() -> None:
