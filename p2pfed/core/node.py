@@ -6,7 +6,6 @@ what is simulated is what runs, and a journal of inputs replays to the same stat
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, ClassVar
@@ -20,7 +19,7 @@ from p2pfed.core.gossip.calendar import MOST_CYCLES
 from p2pfed.core.gossip.clocks import Clocks
 from p2pfed.core.gossip.cycles import Cycles
 from p2pfed.core.gossip.own import OwnModel
-from p2pfed.core.gossip.restoring import Restoring
+from p2pfed.core.gossip.restoring import Restoring, Skipped
 from p2pfed.core.identity import Signer, node_id
 from p2pfed.core.inputs import (
     BlocklistChanged,
@@ -67,9 +66,6 @@ HELLO_JUMP = 2**32
 CLOCK_PERIODS = 6
 """Heartbeats between two looks at a member's clock."""
 
-SKIPS_KEPT = 64
-"""Runs of skipped sequence numbers that are remembered; whoever named the last of them is asked for proof at once."""
-
 
 class GossipNode:
     """All decisions of one member. Attributes are for reading; only `handle` changes them."""
@@ -109,9 +105,7 @@ class GossipNode:
             signer, manifest, settings, memory, self.peers, self.updates, self.reputation, self.problems
         )
         self.rounds.expect(self.force.coming)
-        self.restoring, self.clocks = Restoring(), Clocks()
-        self._skipped: deque[range] = deque(maxlen=SKIPS_KEPT)
-        """Sequence numbers that others named before this node came to sign them: it never will."""
+        self.restoring, self.clocks, self._skipped = Restoring(), Clocks(), Skipped()
         self._forgiven = memory.pardoned
         self._answered = 0
         self._wall = 0.0
@@ -241,20 +235,17 @@ class GossipNode:
 
     def _skip_to(self, seq: int) -> None:
         """Never sign a sequence number again that somebody may have seen."""
-        first = self.rounds.seq + 1
-        if self._skipped and self._skipped[-1].stop == first:  # nothing was signed since
-            first = self._skipped.pop().start
-        self._skipped.append(range(first, seq + 1))
+        self._skipped.add(self.rounds.seq, seq)
         self.rounds.seq = seq
 
     def _own_update(self, seq: int, witness: NodeId) -> list[Effect]:
         """An update that this node has signed, in this life or in one that its state has forgotten."""
         if seq > self.rounds.seq:
             self._skip_to(seq)
-        skipped = next((r for r in self._skipped if seq in r), None)
-        if skipped is None:
+        newest = self._skipped.shown(seq, "STATE_ROLLED_BACK" in self.problems)
+        if newest is None:
             return []
-        known = f"the newest here is {skipped.start - 1}"
+        known = f"the newest here is {newest}"
         return self.presence.forgotten_past(f"update {seq} (shown by {short(witness)}), {known}")
 
     def _update_received(self, got: UpdateReceived, now: float) -> list[Effect]:

@@ -14,6 +14,7 @@ from p2pfed.core.consortium import parse_signed
 from p2pfed.core.effects import Effect, Emit, FetchManifest, Publish, Pull, SayHello, StartEvaluation, StartTraining
 from p2pfed.core.events import ProblemRaised, UpdateRefused
 from p2pfed.core.fields import MAX_NUMBER
+from p2pfed.core.gossip.restoring import SKIPS_KEPT
 from p2pfed.core.inputs import (
     EvaluationFinished,
     HeartbeatsReceived,
@@ -25,7 +26,7 @@ from p2pfed.core.inputs import (
     UpdateReceived,
 )
 from p2pfed.core.messages import Heartbeat, HeartbeatTable, Hello, ModelUpdate
-from p2pfed.core.node import HELLO_JUMP, SKIPS_KEPT, GossipNode
+from p2pfed.core.node import HELLO_JUMP, GossipNode
 from p2pfed.core.phase import Phase
 from p2pfed.core.presence import MANIFEST_PERIODS
 from p2pfed.core.succession import verify_succession
@@ -110,18 +111,34 @@ def test_only_what_this_node_has_signed_tells_that_its_state_was_rolled_back() -
     assert f"the newest here is {before}" in raised.message and node.rounds.seq == before + 6
 
 
+def test_a_state_that_was_rolled_back_is_told_once_unless_the_number_grows() -> None:
+    network, node = learning()
+    before = node.rounds.seq
+    node.handle(hello(network, before + 9), network.now)
+
+    def told(seq: int, witness: int) -> list[str]:
+        effects = node.handle(UpdateReceived(seal(network, seq), network.ids[witness]), network.now)
+        events = [x.event for x in effects if isinstance(x, Emit)]
+        return [event.message for event in events if isinstance(event, ProblemRaised)]
+
+    assert len(told(before + 5, LIAR)) == 1
+    assert told(before + 5, LIAR) == told(before + 5, LIAR + 1) == told(before + 3, LIAR + 1) == []
+    [message] = told(before + 7, LIAR)
+    assert f"update {before + 7} (shown by" in message and f"the newest here is {before}" in message
+
+
 def test_rising_claims_take_no_more_memory_and_hide_no_proof() -> None:
     network, node = learning()
     before = node.rounds.seq
     for i in range(1, 500):
         node.handle(hello(network, before + 10 * i), network.now)
-    assert list(node._skipped) == [range(before + 1, before + 4991)], "nothing was signed between the claims"
+    assert list(node._skipped.runs) == [range(before + 1, before + 4991)], "nothing was signed between the claims"
     node.handle(UpdateReceived(seal(network, before + 3), network.ids[LIAR]), network.now)
     assert "STATE_ROLLED_BACK" in node.problems
     for _ in range(2 * SKIPS_KEPT):
         trained(node, network.now)
         node.handle(hello(network, node.rounds.seq + 10), network.now)
-    assert len(node._skipped) == SKIPS_KEPT and node._skipped[-1].stop == node.rounds.seq + 1
+    assert len(node._skipped.runs) == SKIPS_KEPT and node._skipped.runs[-1].stop == node.rounds.seq + 1
 
 
 def test_a_lying_epoch_and_sequence_of_its_own_row_harm_nobody_else() -> None:

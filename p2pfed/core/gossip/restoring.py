@@ -6,6 +6,7 @@ that nobody told.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
@@ -15,6 +16,8 @@ ENOUGH = 3
 """Members that must have answered, or all others if there are fewer."""
 SILENT_SECONDS = 60.0
 """After so long without any answer nobody is waited for."""
+SKIPS_KEPT = 64
+"""Runs of skipped sequence numbers that are remembered; whoever named the last of them is asked for proof at once."""
 
 
 class Restoring:
@@ -45,3 +48,31 @@ class Restoring:
         if self._until is not None and now >= self._until:
             return False
         return len(self._answered) < ENOUGH and len(self._answered) < sum(1 for _ in islice(others, ENOUGH))
+
+
+class Skipped:
+    """Sequence numbers that others named before this node came to sign them: it never will."""
+
+    def __init__(self) -> None:
+        self.runs: deque[range] = deque(maxlen=SKIPS_KEPT)
+        self._shown = 0
+
+    def add(self, newest: int, seq: int) -> None:
+        """The node, which has signed up to `newest`, goes on above `seq`."""
+        first = newest + 1
+        if self.runs and self.runs[-1].stop == first:  # nothing was signed since
+            first = self.runs.pop().start
+        self.runs.append(range(first, seq + 1))
+
+    def shown(self, seq: int, told: bool) -> int | None:
+        """An own statement with number `seq` was shown: the newest that this node knew of, if that is news.
+
+        It is none if the number was not skipped, nor if one as high was shown before; nor is the first, where the
+        operator is `told` already that the state is an old one.
+        """
+        run = next((run for run in self.runs if seq in run), None)
+        before = self._shown
+        if run is None or seq <= before:
+            return None
+        self._shown = seq
+        return None if told and not before else run.start - 1
