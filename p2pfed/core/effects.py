@@ -37,6 +37,8 @@ class Checkpoint:
     """`Manifest.model_digest` of vector and optimiser: another generation keeps only the sequence number."""
     merged: int = 0
     """The newest round whose models, or adopted ones, are in the vector; of free-running nodes as `round`."""
+    decided: int = -1
+    """The newest cycle at whose end was decided what serves; free-running nodes decide nothing."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ KINDS = ", ".join(f"'{kind}'" for kind in ROUND_KINDS)
 """For an SQL list."""
 
 _BEFORE_MERGED = "round, seq, statement_digest, vector, optimiser, aggregation, published, threshold, model"
+_BEFORE_DECIDED = f"{_BEFORE_MERGED}, merged"
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -38,6 +39,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         f"UPDATE checkpoint SET merged = round, sha256 = content_hash({_BEFORE_MERGED}, round)"
         f" WHERE sha256 = content_hash({_BEFORE_MERGED})",
         "DELETE FROM scales",
+    ),
+    (
+        # what was decided before is not known: the last cycle's model is measured once more, if nodes rest
+        "ALTER TABLE checkpoint ADD COLUMN decided INTEGER NOT NULL DEFAULT -1",
+        f"UPDATE checkpoint SET sha256 = content_hash({_BEFORE_DECIDED}, -1)"
+        f" WHERE sha256 = content_hash({_BEFORE_DECIDED})",
     ),
 )
 """Statements that take the file from schema version i to i + 1 (`PRAGMA user_version`); only ever appended to.

@@ -40,7 +40,9 @@ T = TypeVar("T")
 Reputed = tuple[dict[NodeId, PeerRecord], Scales | None]
 """`Restored.peers` and `.scales`."""
 
-_CHECKPOINT = "round, seq, statement_digest, vector, optimiser, aggregation, published, threshold, model, merged"
+_CHECKPOINT = (
+    "round, seq, statement_digest, vector, optimiser, aggregation, published, threshold, model, merged, decided"
+)
 _ROUNDS = f"""
     SELECT id, time, kind, json FROM events WHERE kind IN ({KINDS}) AND json_extract(json, '$.round') IN
         (SELECT DISTINCT json_extract(json, '$.round') FROM events
@@ -179,9 +181,8 @@ class SqliteStore:
         *content, stored = row
         if _content_hash(content) != stored:
             raise corrupt(self._state.database, "the checkpoint does not have the hash it was saved with")
-        number, seq, digest, vector, optimiser, aggregation, published, threshold, model, merged = content
-        weights = np.frombuffer(vector, "<f4")
-        return Checkpoint(number, seq, digest, weights, optimiser, aggregation, published, threshold, model, merged)
+        number, seq, digest, vector, *others = content
+        return Checkpoint(number, seq, digest, np.frombuffer(vector, "<f4"), *others)
 
     # --- in the thread ------------------------------------------------------------------------------------------------
 
@@ -227,10 +228,10 @@ class SqliteStore:
         vector = np.ascontiguousarray(new.vector, "<f4").tobytes()
         blobs = (vector, new.optimiser, new.aggregation, new.published)
         threshold = None if new.threshold is None else float(new.threshold)
-        content = (new.round, new.seq, new.statement_digest, *blobs, threshold, new.model, new.merged)
+        content = (new.round, new.seq, new.statement_digest, *blobs, threshold, new.model, new.merged, new.decided)
         self._db.execute(
             f"INSERT OR REPLACE INTO checkpoint (one, {_CHECKPOINT}, sha256)"
-            " VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*content, _content_hash(content)),
         )
 

@@ -66,7 +66,7 @@ async def test_a_state_of_before_the_calendar_goes_on_and_its_quarantines_are_ta
     store.close()
     store = SqliteStore(state)
     assert store.restore().pardoned == (), "it is told once"
-    assert store.restore().checkpoint.merged == 70
+    assert (store.restore().checkpoint.merged, store.restore().checkpoint.decided) == (70, -1)
     store.close()
 
 

@@ -89,9 +89,18 @@ class Cycles(Switching):
         elif not self.moment.resting:
             effects += self.readings.open(self.moment.cycle, now)
             effects += self._pull_later(now, wall)
+        elif self._undecided:
+            effects += self.readings.open(self.moment.cycle, now)
+            # what it asks for is asked once the trainer is ready
+            self.gate.begin(self.moment.cycle, max(self.round, self.merged), self.vector, wall)
         elif self.moment.cycle >= 0 and self.gate.champion is None:
             effects += self.readings.open(self.moment.cycle + 1, now)
         return effects
+
+    @property
+    def _undecided(self) -> bool:
+        """Whether this node trained in the last cycle, and was killed before it was decided whether that serves."""
+        return self.gate.decided < self.moment.cycle == self.manifest.calendar.place(self.round)[0]
 
     def note_absence(self) -> None:
         """See `OwnModel`: the calendar tells how long it was."""
@@ -310,7 +319,7 @@ class Cycles(Switching):
             effects += self._health.decided(effects)
             if any(isinstance(effect, KeepModel) for effect in effects):
                 self.threshold = done.threshold
-            return [*effects, *self._close(cycle)]
+            return [*effects, self._save(), *self._close(cycle)]
         found = self._measuring.pop(done.purpose, None)
         if found is None:
             return []
@@ -374,6 +383,8 @@ class Cycles(Switching):
         """See `OwnModel`."""
         self.readings.refused = got.cycle
         self.readings.forget(got.cycle)
+        if self.gate.deciding == got.cycle:
+            self.gate.drop()
         return super().reading_refused(got)
 
     def refresh_asked(self, got: RefreshAsked, now: float, wall: float) -> list[Effect]:
@@ -383,4 +394,6 @@ class Cycles(Switching):
             self.phase = Phase.PAUSED
         if self.readings.refused == cycle:
             self.readings.refused = None
-        return [*self.readings.close(cycle), *self.readings.open(cycle, now, got.accept)]
+        effects = [*self.readings.close(cycle), *self.readings.open(cycle, now, got.accept)]
+        deciding = self.gate.deciding  # its trainer was closed as well, if it is of the cycle before
+        return effects if deciding is None else [*effects, *self.readings.open(deciding, now)]

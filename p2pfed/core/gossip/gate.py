@@ -30,6 +30,8 @@ class Gate:
         self._challenger: tuple[int, int, Vector] | None = None
         """Cycle, round and weights of the model that waits to be measured."""
         self._measured: dict[str, EvaluationFinished] = {}
+        self.decided = -1
+        """The newest cycle whose merged model was measured."""
 
     @property
     def _rival(self) -> KeptModel | None:
@@ -74,7 +76,7 @@ class Gate:
         if len(self._measured) < needed:
             return []
         cycle, number, vector = self._challenger
-        self._challenger = None
+        self._challenger, self.decided = None, cycle
         merged, champion = self._measured[MERGED], self._validation(CHAMPION)
         best = self._validation(BEST) if BEST in self._measured else champion
         decision = self._decide(at_the_gate(merged.metrics), champion, best)

@@ -92,6 +92,7 @@ class OwnModel(ABC):
         if self.frame:
             statement = own_statement(self.frame)
             self._published = statement.seq, statement.cycle, statement.round
+        self.gate.decided = checkpoint.decided
         self.merging.rule.restore(checkpoint.aggregation)
         self._hand_over = True
 
@@ -255,6 +256,7 @@ class OwnModel(ABC):
             published=self.frame,
             threshold=self.threshold,
             model=self.manifest.model_digest,
+            decided=self.gate.decided,
         )
 
     # --- training -----------------------------------------------------------------------------------------------------

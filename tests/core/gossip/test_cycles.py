@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 
+from p2pfed.core.effects import StartEvaluation
 from p2pfed.core.events import (
     CaughtUp,
     CycleBegun,
@@ -100,6 +102,68 @@ def test_a_cycle_ends_with_a_decision_about_what_serves() -> None:
         assert champion is not None and champion.threshold == 0.5
         kept = [e for e in told(net, i, ModelPromoted)][-1]
         assert (champion.cycle, champion.round) == (kept.cycle, kept.round)
+
+
+def decisions(net: Network, i: int, since: int = 0) -> list[int]:
+    """The cycles at whose end was decided what serves."""
+    return sorted(e.cycle for kind in (ModelPromoted, ModelHeld) for e in told(net, i, kind, since))
+
+
+def test_one_killed_between_a_cycles_end_and_the_decision_decides_after_its_restart_and_then_no_more() -> None:
+    net = network(3, until=FIRST_REST + 0.05)
+    me = net.ids[0]
+    assert told(net, 0, CycleEnded)[-1].cycle == 5 and 5 not in decisions(net, 0)
+    ended, before = net.nodes[me].rounds.vector, net.disks[me].champion
+    net.crash(0)
+    net.run(FIRST_REST + 30)
+    since = len(net.events[me])
+    net.start(0)
+    net.run(FIRST_REST + 40)
+    assert decisions(net, 0, since) == [5]
+    promoted = told(net, 0, ModelPromoted, since)
+    champion = net.disks[me].champion
+    assert champion is not None and before is not None
+    assert np.array_equal(champion.vector, ended if promoted else before.vector)
+    node = net.nodes[me].rounds
+    assert not node.readings.opened(5) and not node.readings.opened(6), "its trainer is not needed any more"
+    net.crash(0)
+    since = len(net.events[me])
+    net.start(0)
+    net.run(FIRST_REST + 60)
+    assert not decisions(net, 0, since) and not told(net, 0, PaymentsRead, since), "what was decided is remembered"
+
+
+def test_a_lost_decision_whose_payments_are_refused_leaves_what_serves() -> None:
+    net = network(3, until=FIRST_REST + 0.05)
+    me = net.ids[0]
+    before = net.disks[me].champion
+    net.crash(0)
+    net.refuse.add((me, 5))
+    net.start(0)
+    net.run(FIRST_REST + 30)
+    assert net.disks[me].champion is before and net.nodes[me].rounds.gate.deciding is None
+    net.run(FIRST_REST + 1010)
+    assert 6 in decisions(net, 0), "the next cycle decides as ever"
+
+
+def test_a_refresh_while_it_is_decided_loses_no_decision() -> None:
+    net = network(3, until=FIRST_REST + 0.05)
+    me = net.ids[0]
+    carry_out, deaf = net.carry_out, True
+
+    def carry(node: Any, effect: Any) -> None:
+        if not (deaf and node == me and isinstance(effect, StartEvaluation)):
+            carry_out(node, effect)
+
+    net.crash(0)
+    net.carry_out = carry  # type: ignore[method-assign]
+    net.start(0)
+    net.run(FIRST_REST + 10)
+    assert net.nodes[me].rounds.gate.deciding == 5
+    deaf = False
+    net.push(me, 0.0, RefreshAsked())
+    net.run(FIRST_REST + 20)
+    assert decisions(net, 0)[-1] == 5 and net.nodes[me].rounds.readings.of(6) is not None
 
 
 @pytest.mark.parametrize(("n", "away"), [(3, 20), (3, 150), (3, 900), (4, 50), (4, 3200), (7, 150)])
