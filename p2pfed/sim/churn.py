@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from p2pfed.core.inputs import ManifestChanged
 from p2pfed.sim.faults import ChurnSection, ClockSkewSection
 from p2pfed.sim.host import Clock
 from p2pfed.sim.network import Partition
@@ -48,7 +49,7 @@ class Restore:
     """The newest copy takes the place of the node's disk, and the node starts from it at once."""
 
 
-Happening = Start | Kill | Leave | Step | BackUp | Restore | Partition
+Happening = Start | Kill | Leave | Step | BackUp | Restore | Partition | ManifestChanged
 
 
 def timetable(scenario: Scenario, roles: Roles) -> list[tuple[float, int, Happening]]:

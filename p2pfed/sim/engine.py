@@ -13,7 +13,6 @@ from p2pfed import __version__
 from p2pfed.adversary.coalition import Coalition
 from p2pfed.adversary.node import AttackingNode
 from p2pfed.adversary.oracle import InformedNeighbours
-from p2pfed.core import wire
 from p2pfed.core.events import (
     Event,
     ModelEvaluated,
@@ -26,9 +25,11 @@ from p2pfed.core.events import (
     StandingChanged,
     UpdateAccepted,
 )
+from p2pfed.core.inputs import ManifestChanged
 from p2pfed.core.node import GossipNode
 from p2pfed.core.probe import Probe
 from p2pfed.core.settings import Memory, NodeSettings
+from p2pfed.core.succession import InForce
 from p2pfed.core.weights import Vector
 from p2pfed.errors import P2PFedError
 from p2pfed.learning.learner import EvaluateJob, ManyLearner, ReadsAnew
@@ -108,7 +109,7 @@ class Engine:
         self._interpreter = Interpreter(
             self._hosts,
             self._make_node,
-            wire.trust_of(population.manifest),
+            population.manifest,
             network,
             trainers,
             churn,
@@ -118,6 +119,9 @@ class Engine:
         )
         for at, node, happening in timetable(scenario, population.roles):
             self._interpreter.at(at, self._hosts[node], happening)
+        if scenario.change is not None and population.successor is not None:
+            for node in population.roles.change:
+                self._interpreter.at(scenario.change.at, self._hosts[node], ManifestChanged(population.successor))
 
     # --- set-up -------------------------------------------------------------------------------------------------------
 
@@ -162,8 +166,8 @@ class Engine:
             links[one, other] = Link(delay, n.jitter, loss, n.megabits if link.megabits is None else link.megabits)
         return usual, links
 
-    def _make_node(self, host: Host, memory: Memory) -> GossipNode:
-        s, manifest = self._scenario, self._population.manifest
+    def _make_node(self, host: Host, memory: Memory, force: InForce) -> GossipNode:
+        s, manifest = self._scenario, force.manifest
         settings = NodeSettings(
             rounds=s.rounds,
             # the last model is always measured
@@ -173,11 +177,11 @@ class Engine:
         )
         rng = self._stream(NODE, host.index, host.starts)
         if host.index not in self._attackers:
-            node = GossipNode(host.identity, manifest, settings, memory, rng)
+            node = GossipNode(host.identity, manifest, settings, memory, rng, force)
             if isinstance(oracle := node.rounds.merging.rule, InformedNeighbours):
                 oracle.known = frozenset(self._hosts[i].id for i in self._attackers)
             return node
-        return AttackingNode(host.identity, manifest, settings, memory, rng, *self._attackers[host.index])
+        return AttackingNode(host.identity, manifest, settings, memory, rng, *self._attackers[host.index], force)
 
     def _read(self, host: Host, cycle: int) -> None:
         bank = self._population.reading(host.index, cycle)
@@ -334,9 +338,14 @@ class Engine:
                 self._recorder.evaluated(host.index, kept.round, result.metrics)
 
     def honest_models(self) -> list[Vector]:
-        """Of those that learn together: who has left or is down, or has trained nothing yet, says nothing of that."""
+        """Of those that learn together: who has left or is down, or has trained nothing yet, says nothing of that.
+
+        While a change of the model comes to one after the other, those of the newest model.
+        """
         done = self._recorder.rounds
-        return [h.node.rounds.vector for h in self._honest if h.node is not None and done[h.index]]
+        there = [h.node.rounds for h in self._honest if h.node is not None and done[h.index]]
+        newest = max((rounds.manifest.generation for rounds in there), default=0)
+        return [rounds.vector for rounds in there if rounds.manifest.generation == newest]
 
     def _last_spread(self, at: float) -> Spread:
         known = [self._recorder.auprc[host.index] for host in self._honest]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 from p2pfed.core import wire
+from p2pfed.core.consortium import Manifest, body_bytes
 from p2pfed.core.effects import ExchangeHeartbeats, FetchManifest, Pull, Push, SayHello
 from p2pfed.core.evidence import encode_proof
 from p2pfed.core.inputs import (
@@ -15,11 +17,14 @@ from p2pfed.core.inputs import (
     HeartbeatsReceived,
     HelloReceived,
     Input,
+    ManifestChanged,
     Offended,
     PullEnded,
     UpdateReceived,
 )
 from p2pfed.core.messages import HeartbeatTable, ModelUpdate
+from p2pfed.core.succession import InForce
+from p2pfed.core.trust import trust_in
 from p2pfed.core.types import NodeId, Reason, short
 from p2pfed.errors import RemoteFault
 from p2pfed.net.limits import CONNECT_SECONDS
@@ -46,6 +51,9 @@ class Question:
     """Seconds until it came to who was asked."""
 
 
+_State = tuple[int, bool, bool]
+"""Of what is in force: the version, and whether it has begun and settled."""
+
 Later = Callable[[float, Host, int | None, Input | Question], None]
 """Puts something into the heap, so many seconds from now; start None is for whatever process runs then."""
 
@@ -57,22 +65,32 @@ class Exchanges:
         self,
         hosts: Sequence[Host],
         network: Network,
-        trust: wire.Trust,
+        manifest: Manifest,
         later: Later,
         hand: Callable[[Host, Input], None],
         wall: Callable[[Host], float],
     ) -> None:
-        """`hand` gives a node an input at once; `wall` is what a machine's clock shows."""
+        """`manifest` is the first; `hand` gives a node an input at once; `wall` is what a machine's clock shows."""
         self._hosts = {host.id: host for host in hosts}
-        self._network, self._trust, self._later, self._hand, self._wall = network, trust, later, hand, wall
-        self._opened: WeakValueDictionary[bytes, ModelUpdate] = WeakValueDictionary()
+        self._network, self._manifest, self._later, self._hand, self._wall = network, manifest, later, hand, wall
+        self._trusts: dict[_State, wire.Trust] = {}
+        self._opened: WeakValueDictionary[tuple[bytes, _State], ModelUpdate] = WeakValueDictionary()
 
-    def open(self, frame: bytes) -> ModelUpdate:
-        """The update in `frame`, verified once for all nodes that hold it; raises RemoteFault."""
-        update = self._opened.get(frame)
+    def open(self, frame: bytes, force: InForce) -> ModelUpdate:
+        """The update in `frame` for who trusts by `force`, verified once for all of them; raises RemoteFault."""
+        state = force.manifest.version, force.coming is None, force.before is None
+        update = self._opened.get((frame, state))
         if update is None:
-            update = self._opened[frame] = wire.open_update(frame, self._trust)
+            if state not in self._trusts:
+                self._trusts[state] = trust_in(force, self._manifest if force.manifest.version > 1 else None)
+            update = self._opened[frame, state] = wire.open_update(frame, self._trusts[state])
         return update
+
+    def opened(self, frames: Iterable[bytes], force: InForce) -> Iterator[ModelUpdate]:
+        """Those of `frames` that are of the model in force: of what a disk holds others may be of the one before."""
+        for frame in frames:
+            with suppress(RemoteFault):
+                yield self.open(frame, force)
 
     def ask(self, asker: Host, request: Request) -> None:
         """Send a node's request."""
@@ -121,7 +139,7 @@ class Exchanges:
         assert peer.node is not None
         frame = peer.node.serve(asker, request.member, frame)
         try:
-            update = self.open(frame)
+            update = self.open(frame, self._force_of(asker))
         except RemoteFault as fault:
             return Offended(peer.id, fault.reason, fault.detail, request.member, fault.signer), len(frame)
         statement = update.statement
@@ -132,7 +150,7 @@ class Exchanges:
 
     def _push(self, peer: Host, asker: NodeId, request: Push) -> tuple[Input | None, int]:
         try:
-            update = self.open(request.frame)
+            update = self.open(request.frame, self._force_of(peer.id))
         except RemoteFault as fault:
             self._hand(peer, Offended(asker, fault.reason, fault.detail, signer=fault.signer))
             return ExchangeFailed(peer.id, str(fault)), 0
@@ -150,9 +168,13 @@ class Exchanges:
         hello = peer.node.hello(asker, self._wall(peer))
         return HelloReceived(hello), len(wire.encode_hello(hello))
 
-    def _fetch_manifest(self, peer: Host, asker: NodeId, request: FetchManifest) -> tuple[None, int]:
-        """Nobody has another manifest."""
-        return None, 0
+    def _fetch_manifest(self, peer: Host, asker: NodeId, request: FetchManifest) -> tuple[Input | None, int]:
+        found = next((known for known in peer.disk.versions if known.version == request.version), None)
+        return (ManifestChanged(found), len(body_bytes(found))) if found else (None, 0)
+
+    def _force_of(self, member: NodeId) -> InForce:
+        node = self._hosts[member].node
+        return InForce(self._manifest) if node is None else node.force
 
     _ANSWERS: ClassVar[dict[type, Callable[[Exchanges, Host, NodeId, Any], tuple[Input | None, int]]]] = {
         Pull: _pull,

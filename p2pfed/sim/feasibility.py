@@ -84,7 +84,8 @@ def _check_rows(scenario: Scenario, rows: int) -> None:
 
 
 def _check_memory(scenario: Scenario, rows: int, memory_bytes: int, inputs: int) -> None:
-    size = ModelSpec(scenario.model.kind, inputs, scenario.layers, scenario.model.dropout).schema().size
+    kind, dropout = scenario.model.kind, scenario.model.dropout
+    size = max(ModelSpec(kind, inputs, hidden, dropout).schema().size for hidden in scenario.models)
     node = 4 * size * WEIGHT_COPIES + NODE_BYTES
     data = rows * (ROW_BYTES + 4 * inputs)
     if scenario.data.file is None and not scenario.data.rows:  # payments come with banks

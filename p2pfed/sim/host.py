@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from p2pfed.core.consortium import Manifest
 from p2pfed.core.effects import Checkpoint, KeepModel, KeptModel, KeptProof, Save
 from p2pfed.core.gossip.own import OwnModel
 from p2pfed.core.identity import Identity
@@ -39,6 +40,8 @@ class Disk:
     proofs: dict[str, KeptProof] = field(default_factory=dict)
     champion: KeptModel | None = None
     best: KeptModel | None = None
+    versions: tuple[Manifest, ...] = ()
+    """Of the manifest, those after the first."""
 
     def copy(self) -> Disk:
         """What a backup of it holds."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, ClassVar, Protocol
 
-from p2pfed.core import wire
+from p2pfed.core.consortium import Manifest
 from p2pfed.core.effects import (
     CloseTrainer,
     Effect,
@@ -32,9 +32,19 @@ from p2pfed.core.effects import (
     Withdraw,
 )
 from p2pfed.core.events import Event
-from p2pfed.core.inputs import Input, ReadingRefused, Started, StopRequested, TimerFired, TrainerLost, TrainerReady
+from p2pfed.core.inputs import (
+    Input,
+    ManifestChanged,
+    ReadingRefused,
+    Started,
+    StopRequested,
+    TimerFired,
+    TrainerLost,
+    TrainerReady,
+)
 from p2pfed.core.node import GossipNode
 from p2pfed.core.settings import Memory
+from p2pfed.core.succession import InForce, in_force
 from p2pfed.sim.churn import BackUp, Churn, Happening, Kill, Leave, Restore, Start, Step
 from p2pfed.sim.exchanges import Exchanges, Question
 from p2pfed.sim.host import Host
@@ -69,8 +79,8 @@ class Interpreter:
     def __init__(
         self,
         hosts: Sequence[Host],
-        make_node: Callable[[Host, Memory], GossipNode],
-        trust: wire.Trust,
+        make_node: Callable[[Host, Memory, InForce], GossipNode],
+        manifest: Manifest,
         network: Network,
         trainers: Trainers,
         churn: Churn,
@@ -79,7 +89,9 @@ class Interpreter:
         load_seconds: float,
         read: Callable[[Host, int], None] = lambda host, cycle: None,
     ) -> None:
-        """`make_node` makes a machine's node from what its disk remembers; `read` reads a cycle's rows for it."""
+        """`make_node` makes a machine's node from what its disk remembers and what is in force, `manifest` at first;
+        `read` reads a cycle's rows for it.
+        """
         self.now = 0.0
         self.ended = False
         """Set it to end."""
@@ -89,7 +101,8 @@ class Interpreter:
         self._make_node, self._load_seconds, self._read = make_node, load_seconds, read
         self._heap: list[tuple[float, int, Host, int | None, Any]] = []
         self._order = count()
-        self._exchanges = Exchanges(hosts, network, trust, self._later, self._hand, lambda host: host.wall(self.now))
+        self._manifest = manifest
+        self._exchanges = Exchanges(hosts, network, manifest, self._later, self._hand, lambda host: host.wall(self.now))
 
     def at(self, time: float, host: Host, given: Happening) -> None:
         """Let something happen to a machine, or (whichever) to the network, at `time`."""
@@ -134,13 +147,15 @@ class Interpreter:
         disk = host.disk
         disk.epoch += 1
         host.starts += 1
-        updates = tuple(self._exchanges.open(frame) for frame in disk.frames.values())
+        trained = disk.checkpoint.model if disk.checkpoint else ""
+        force = in_force((self._manifest, *disk.versions), host.wall(self.now), trained)
+        updates = tuple(self._exchanges.opened(disk.frames.values(), force))
         memory = Memory(
             disk.epoch, f"{host.index:032x}", disk.checkpoint, dict(disk.marks), updates, dict(disk.peers), disk.scales,
             dict(disk.proofs), disk.champion, disk.best,
         )  # fmt: skip
         host.shelf, host.timers = {}, {}
-        host.node = self._make_node(host, memory)
+        host.node = self._make_node(host, memory, force)
         self._watcher.changed(host)
         self._hand(host, Started())
         if (seconds := self._churn.seconds_up(host.index)) is not None:
@@ -168,6 +183,16 @@ class Interpreter:
             self._watcher.happened(self.now, "stays away", host)
         else:
             self._hand(host, StopRequested())
+
+    def _follow(self, host: Host, given: ManifestChanged) -> None:
+        """A newer version of the manifest comes, from the operator or from a member that was asked."""
+        version, disk = given.manifest.version, host.disk
+        if host.gone or any(known.version == version for known in disk.versions):
+            return
+        disk.versions += (given.manifest,)
+        self._watcher.happened(self.now, f"has version {version} of the manifest", host)
+        if host.node is not None:
+            self._hand(host, given)
 
     def _set_clock(self, host: Host, step: Step) -> None:
         host.stepped += step.seconds
@@ -225,6 +250,7 @@ class Interpreter:
         Start: _start,
         Kill: _kill,
         Leave: _leave,
+        ManifestChanged: _follow,
         Step: _set_clock,
         BackUp: _back_up,
         Restore: _restore,

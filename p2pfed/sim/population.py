@@ -11,16 +11,17 @@ from zlib import crc32
 import numpy as np
 
 from p2pfed.config import ThresholdSection
-from p2pfed.core.consortium import Admin, GossipPolicy, Manifest, Member
+from p2pfed.core.consortium import Admin, GossipPolicy, Manifest, Member, SignedManifest
 from p2pfed.core.contract import FeatureContract
 from p2pfed.core.identity import Identity
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.probe import Probe
 from p2pfed.core.rows import BankRows
+from p2pfed.core.succession import change_problems
 from p2pfed.data import report, synthetic
 from p2pfed.data.banks import LoadedBanks, OddBank, Payments, generated_payments, load_banks, read_payments
 from p2pfed.data.imbalance import learning_rows
-from p2pfed.errors import DataError, LocalFault
+from p2pfed.errors import DataError, LocalFault, UsageError
 from p2pfed.learning.learner import StackedBank
 from p2pfed.runtime import enrolment
 from p2pfed.sim.feasibility import available_memory, check, edges_of
@@ -52,6 +53,8 @@ class Roles:
     """For each of the scenario's entries, as of the next two."""
     restores: tuple[tuple[int, ...], ...] = ()
     refusals: tuple[tuple[int, ...], ...] = ()
+    change: tuple[int, ...] = ()
+    """Who is given the next version of the manifest."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,13 @@ class Population:
     rows_at: Callable[[int, float], BankRows] | None = None
     """The rows of a bank's trainer by the time, in seconds of right clocks, at which its cycle begins; None where they
     never change."""
+    successor: Manifest | None = None
+    """The version with which the model changes."""
+
+    @property
+    def versions(self) -> tuple[Manifest, ...]:
+        """Every version of the manifest, in order."""
+        return (self.manifest,) if self.successor is None else (self.manifest, self.successor)
 
     def reading(self, bank: int, cycle: int) -> StackedBank | None:
         """What the trainer of a cycle reads of a bank, as it trains on it; None where rows never change."""
@@ -168,7 +178,36 @@ def populate(scenario: Scenario, loaded: LoadedBanks) -> Population:
         train_frauds=tuple(rows.train.frauds for rows in loaded.banks),
         probes=tuple(map(Probe.of, loaded.banks)),
         roles=roles,
+        successor=successor(scenario, manifest),
     )
+
+
+def successor(scenario: Scenario, manifest: Manifest) -> Manifest | None:
+    """The version that changes the model, if one does; raises UsageError where it may not follow `manifest`.
+
+    Nobody verifies signatures of manifests in a simulation: all believe the admins.
+    """
+    change = scenario.change
+    if change is None:
+        return None
+    model = replace(manifest.model, hidden=change.hidden)
+    new = replace(
+        manifest,
+        version=manifest.version + 1,
+        previous=SignedManifest.unsigned(manifest).sha256,
+        issued=int(scenario.clock_skew.offset_seconds + change.at),
+        model=model,
+        generation=manifest.generation + 1,
+        initial_sha256=model.initial_weights(manifest.seed).digest,
+        from_cycle=change.cycle,
+        generation_cycle=change.cycle,
+    )
+    problems = change_problems(manifest, new)
+    if model.schema().size == manifest.model.schema().size:
+        problems.append("the other model has as many weights as the one before: they could not be told apart")
+    if problems:
+        raise UsageError(f"{scenario.at('change')}: {'; '.join(problems)}")
+    return new
 
 
 def poisoned(bank: StackedBank, attackers: AttackersSection | None) -> StackedBank:
@@ -224,6 +263,7 @@ def cast(scenario: Scenario, publishers: Collection[int] | None = None) -> Roles
         clock_steps=entries("clock_steps"),
         restores=entries("restores"),
         refusals=entries("refusals"),
+        change=chosen.get(("change", "nodes"), ()),
     )
 
 

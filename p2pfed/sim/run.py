@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from p2pfed.learning.by_model import ByModel
 from p2pfed.runtime.process import signals_wait
 from p2pfed.sim.engine import Engine
 from p2pfed.sim.history import History, Progress
@@ -44,7 +45,11 @@ def prepare(
     with signals_wait(), _chatter_kept():
         from p2pfed.learning.batched import StackedLearner
 
-    learner = StackedLearner(population.manifest.model, population.manifest.training, population.banks)
+    learners = {
+        version.model.schema().size: StackedLearner(version.model, version.training, population.banks)
+        for version in population.versions
+    }
+    learner = ByModel(learners) if population.successor else learners[population.manifest.model.schema().size]
     return Engine(population, scenario, learner, watch, transcript=transcript)
 
 

@@ -36,6 +36,7 @@ from p2pfed.sim.faults import (
 from p2pfed.sim.sections import (
     AttackersSection,
     CalendarSection,
+    ChangeSection,
     ComputeSection,
     EvaluateSection,
     GossipSection,
@@ -83,6 +84,8 @@ class Scenario(Section):
     odd: OddSection | None = None
     """One deliberately odd, small and honest bank."""
     model: ModelSection = ModelSection()
+    change: ChangeSection | None = None
+    """Another model from some cycle on; only with a calendar."""
     training: TrainingSection = TrainingSection()
     gossip: GossipSection = GossipSection()
     compute: ComputeSection = ComputeSection()
@@ -186,6 +189,11 @@ class Scenario(Section):
         return self.model.hidden or DEFAULT_HIDDEN[self.model.kind]
 
     @property
+    def models(self) -> tuple[tuple[int, ...], ...]:
+        """Sizes of the hidden layers of every model that is trained, in order."""
+        return (self.layers,) if self.change is None else (self.layers, self.change.hidden)
+
+    @property
     def evaluation_period(self) -> int:
         """Rounds between two evaluations of a node, at least 1; a cycle's end is measured besides."""
         return self.evaluate.every or max(1, self.rounds // 10)
@@ -236,6 +244,8 @@ def contradictions(scenario: Scenario) -> Iterator[tuple[Place, str]]:
     yield from _unknown_nodes(scenario)
     for name, pool in pools(scenario).items():
         yield from _pool_problems(scenario, "attackers" if name == "attackers" else "nodes", pool)
+    if scenario.change is not None and scenario.attackers:
+        yield ("change",), "attacks remember models, and know nothing of one that takes their place"
     for i, entry in enumerate(scenario.attackers):
         if scenario.model.kind == "autoencoder" and entry.campaign().attack.poisons_rows:
             yield ("attackers", i, "kind"), f"{entry.kind} poisons labels, from which an autoencoder learns nothing"
@@ -249,6 +259,8 @@ def _calendar_problems(scenario: Scenario) -> Iterator[tuple[Place, str]]:
     if calendar is None:
         if scenario.refusals:
             yield ("refusals",), "without a calendar payments are read once, and nothing is refused"
+        if scenario.change is not None:
+            yield ("change",), "without a calendar no cycle begins from which another model could be trained"
         return
     if scenario.rounds != calendar.total:
         said = f"{calendar.cycles} cycles of {calendar.rounds} rounds are {calendar.total}, not {scenario.rounds}"
@@ -282,6 +294,8 @@ def _graph_problems(scenario: Scenario) -> Iterator[tuple[Place, str]]:
 def _selections(scenario: Scenario) -> Iterator[tuple[Place, Selection]]:
     """Every choice of nodes, and where it stands."""
     yield ("dial_out",), scenario.dial_out
+    if scenario.change is not None:
+        yield ("change", "nodes"), scenario.change.nodes
     for field in ("stragglers", "joiners", "leavers", "attackers", *BY_THEMSELVES):
         for i, entry in enumerate(getattr(scenario, field)):
             yield (field, i, "nodes"), entry.nodes

@@ -212,6 +212,19 @@ class CalendarSection(Section):
         return self
 
 
+class ChangeSection(Section):
+    """A version 2 of the manifest, with which the admins change the model."""
+
+    nodes: Selection = 1
+    """Who is given it, by name or drawn; the others get it from them."""
+    at: Seconds
+    """When."""
+    cycle: int = Field(ge=1)
+    """From which cycle on the other model is trained; it begins a period after that at least."""
+    hidden: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = Field(min_length=1, max_length=32)
+    """Sizes of its hidden layers."""
+
+
 class StragglersSection(Section):
     """Slow nodes."""
 

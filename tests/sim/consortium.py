@@ -11,12 +11,13 @@ from p2pfed.core.identity import Identity
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.probe import Probe
 from p2pfed.core.rows import BankRows
-from p2pfed.learning.learner import StackedBank
+from p2pfed.learning.by_model import ByModel
+from p2pfed.learning.learner import ManyLearner, StackedBank
 from p2pfed.learning.numpy_learner import NumpyLearner
 from p2pfed.learning.one_by_one import OneByOne
 from p2pfed.sim.engine import Engine
 from p2pfed.sim.history import History
-from p2pfed.sim.population import Population, cast, poisoned
+from p2pfed.sim.population import Population, cast, poisoned, successor
 from p2pfed.sim.scenario import Scenario
 from tests.learning.rows import draw
 
@@ -93,18 +94,22 @@ def population(s: Scenario, train: int = 200) -> Population:
     frauds = tuple(bank.rows.train.frauds for bank in banks)
     probes = tuple(Probe.of(bank.rows) for bank in banks)
     banks = [poisoned(bank, roles.attackers.get(i)) for i, bank in enumerate(banks)]
-    return Population(manifest, identities, tuple(banks), (train,) * s.nodes, frauds, probes, roles)
+    new = successor(s, manifest)
+    return Population(manifest, identities, tuple(banks), (train,) * s.nodes, frauds, probes, roles, successor=new)
 
 
-def learner(p: Population) -> OneByOne:
-    """Numpy learners for all of them."""
-    m = p.manifest
-    return OneByOne(
-        [
-            NumpyLearner(m.model, m.training, b.rows, b.threshold, positive_weight=b.positive_weight, seed=b.seed)
-            for b in p.banks
-        ]
-    )
+def learner(p: Population) -> ManyLearner:
+    """Numpy learners for all of them, and all of their models."""
+    learners = {
+        m.model.schema().size: OneByOne(
+            [
+                NumpyLearner(m.model, m.training, b.rows, b.threshold, positive_weight=b.positive_weight, seed=b.seed)
+                for b in p.banks
+            ]
+        )
+        for m in p.versions
+    }
+    return ByModel(learners) if p.successor else learners[p.manifest.model.schema().size]
 
 
 def simulated(s: Scenario | None = None, **changes: Any) -> History:

@@ -1,5 +1,6 @@
 """What comes of a question: the answer, a refusal, silence, or an offence."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from p2pfed.core.messages import HeartbeatTable, ModelUpdate
 from p2pfed.core.node import GossipNode
 from p2pfed.core.probe import Probe
 from p2pfed.core.settings import Memory, NodeSettings
+from p2pfed.core.succession import InForce
 from p2pfed.core.types import Reason
+from p2pfed.errors import RemoteFault
 from p2pfed.sim.exchanges import Exchanges, Question
 from p2pfed.sim.host import Clock, Host
 from p2pfed.sim.network import Link, Network, Partition
@@ -48,7 +51,7 @@ class Wires:
         self.exchanges = Exchanges(
             self.hosts,
             self.network,
-            wire.trust_of(p.manifest),
+            p.manifest,
             lambda *entry: self.later.append(entry),
             lambda host, given: self.handed.append((host, given)),
             lambda host: 7.0,
@@ -94,8 +97,20 @@ def test_a_pull_is_answered_with_the_newest_frame_of_whom_it_asks_for(wires):
 
 def test_a_frame_is_opened_once_for_all_who_hold_it(wires):
     frame = wires.update(1).frame
-    first = wires.exchanges.open(frame)
-    assert wires.exchanges.open(bytes(bytearray(frame))) is first
+    force = InForce(wires.manifest)
+    first = wires.exchanges.open(frame, force)
+    assert wires.exchanges.open(bytes(bytearray(frame)), force) is first
+
+
+def test_who_trains_another_model_by_now_refuses_a_frame_that_others_hold(wires):
+    frame = wires.update(1).frame
+    wires.exchanges.open(frame, InForce(wires.manifest))
+    model = replace(wires.manifest.model, hidden=(7,))
+    new = replace(wires.manifest, version=2, model=model, generation=2)
+    with pytest.raises(RemoteFault) as caught:
+        wires.exchanges.open(frame, InForce(new, before=wires.manifest))
+    assert caught.value.reason is Reason.OTHER_GENERATION
+    assert list(wires.exchanges.opened([frame], InForce(new, before=wires.manifest))) == []
 
 
 def test_who_is_down_refuses_after_a_round_trip(wires):

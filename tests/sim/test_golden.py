@@ -341,3 +341,17 @@ def test_who_joins_in_a_rest_serves_at_once_and_trains_with_the_next_cycle() -> 
     assert 400 < time < 410 and adopted.sources == 4
     assert any(400 < at < 410 for at, _ in events(happened, "bank-5", ModelPromoted))
     assert happened.rounds("bank-5")[0][1].round == 25
+
+
+def test_another_model_is_trained_by_all_from_its_cycle_on_and_serves_from_the_gate_on() -> None:
+    happened = run("calendar_other_model")
+    assert len(happened.lines("has version 2 of the manifest")) == 5
+    for i in range(1, 6):
+        told = happened.rounds(f"bank-{i}")
+        assert [event.round for _, event in told] == list(range(1, 41))
+        assert all(len(event.merged) == 4 for _, event in told[24:32]), "nobody is left with the old model"
+        serving = [(time, event) for time, event in events(happened, f"bank-{i}", ModelPromoted) if time > 345]
+        (time, first), *later = serving
+        assert 543 < time < 544 and first.round == 32 and "first of a new model" in first.why
+        assert all("before" in event.why for _, event in later), "it is compared again"
+    assert not happened.lines("raises")
