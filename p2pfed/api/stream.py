@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ MAX_PENDING = 10_000
 FLUSH_SECONDS = 1.0
 
 Observer = Callable[[float, Event], None]
+"""Hears each event, and when it was on a clock that never falls."""
 
 
 def to_json(event: Event) -> dict[str, Any]:
@@ -92,10 +94,14 @@ class EventLog:
         clock: Callable[[], float],
         name_of: Callable[[NodeId], str],
         observers: Sequence[Observer] = (),
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        """`clock` gives Unix seconds; `name_of` a member's name for sentences."""
+        """`clock` never falls: observers and allowances measure with it how long things take. `wall` is what the
+        machine's clock shows, which may be set: events are written with it. `name_of` gives a member's name for
+        sentences.
+        """
         self._store = store
-        self._clock = clock
+        self._clock, self._wall = clock, wall
         self._name_of = name_of
         self._observers = observers
         self._newest = store.restore().last_event
@@ -118,7 +124,7 @@ class EventLog:
             return
         self._newest += 1
         entry = {**to_json(event), "text": sentence(event, self._name_of)}
-        stored = StoredEvent(self._newest, now, kind(event), json.dumps(entry, ensure_ascii=False))
+        stored = StoredEvent(self._newest, self._wall(), kind(event), json.dumps(entry, ensure_ascii=False))
         self._pending.append(stored)
         self._ring.append(stored)
         for subscription in self._subscriptions:

@@ -29,7 +29,7 @@ class Arrived:
 
     newest: UpdateAccepted | None = None
     time: float | None = None
-    """Unix seconds of the newest accepted."""
+    """When the newest was accepted, on the clock that never falls."""
     accepted: int = 0
     ignored: int = 0
     rejected: int = 0
@@ -39,6 +39,7 @@ class Arrived:
 @dataclass
 class _Open:
     since: float
+    """Unix seconds."""
     count: int
     problem: ProblemRaised
 
@@ -46,7 +47,9 @@ class _Open:
 class Summary:
     """An observer of an EventLog; read by whoever answers `status` and `updates`."""
 
-    def __init__(self) -> None:
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        """`wall` is what the machine's clock shows, Unix seconds."""
+        self._wall = wall
         self.round: RoundCompleted | None = None
         self.evaluated: ModelEvaluated | None = None
         self.last_cycle: LastCycle | None = None
@@ -58,16 +61,16 @@ class Summary:
         self._problems: dict[tuple[str, str], _Open] = {}
 
     def observe(self, now: float, event: Event) -> None:
-        """Take one event in; `now` in Unix seconds."""
+        """Take one event in at `now`, on the clock that never falls."""
         if isinstance(event, RoundCompleted):
             self.round = event
             self.merged += len(event.merged)
         elif isinstance(event, ModelEvaluated):
             self.evaluated = event
         elif isinstance(event, CycleEnded):
-            self.last_cycle = LastCycle(cycle=event.cycle, trained=event.trained, ended=now)
+            self.last_cycle = LastCycle(cycle=event.cycle, trained=event.trained, ended=self._wall())
         elif isinstance(event, PaymentsRead):
-            self.read = now, event
+            self.read = self._wall(), event
         elif isinstance(event, RunFinished):
             self.finished = True
         elif isinstance(event, (UpdateAccepted, UpdateRefused)):
@@ -75,7 +78,7 @@ class Summary:
         elif isinstance(event, ProblemRaised):
             known = self._problems.get((event.code, event.subject))
             self._problems[event.code, event.subject] = _Open(
-                known.since if known else now, known.count + 1 if known else 1, event
+                known.since if known else self._wall(), known.count + 1 if known else 1, event
             )
         elif isinstance(event, ProblemCleared):
             self._problems.pop((event.code, event.subject), None)
@@ -109,7 +112,7 @@ class Summary:
 
     @property
     def last_update(self) -> float | None:
-        """Unix seconds of the newest accepted update."""
+        """When the newest update was accepted, on the clock that never falls."""
         return max((a.time for a in self.arrived.values() if a.time is not None), default=None)
 
     @property
@@ -129,11 +132,11 @@ class Summary:
                 message=p.problem.message,
                 hint=p.problem.hint,
             )
-            for p in sorted(self._problems.values(), key=lambda p: p.since)
+            for p in self._problems.values()
         ]
 
     def updates(self, members: Iterable[NodeId], name_of: Callable[[NodeId], str], now: float) -> list[UpdateRow]:
-        """One row for each of `members`, in that order; `now` in Unix seconds."""
+        """One row for each of `members`, in that order, at `now` on the clock that never falls."""
         return [self._row(member, name_of, now) for member in members]
 
     def _row(self, member: NodeId, name_of: Callable[[NodeId], str], now: float) -> UpdateRow:

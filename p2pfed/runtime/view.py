@@ -193,7 +193,7 @@ class DaemonView:
             suspect=states.count(PeerState.SUSPECT),
             failed=states.count(PeerState.FAILED),
             quarantined=sum(node.reputation.quarantined(m) for m in node.peers.members),
-            expires_in_days=(node.manifest.expires - self._driver.clock()) / DAY,
+            expires_in_days=(node.manifest.expires - self._driver.wall()) / DAY,
         )
 
     def _learning(self) -> LearningStatus:

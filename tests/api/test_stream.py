@@ -13,6 +13,7 @@ from p2pfed.api import allowance, stream
 from p2pfed.api.schemas import MemberRow
 from p2pfed.api.sentences import sentence
 from p2pfed.api.stream import EventLog, kind, to_json
+from p2pfed.api.summary import Summary
 from p2pfed.core import events
 from p2pfed.core.events import (
     CaughtUp,
@@ -85,7 +86,7 @@ def name_of(node: NodeId) -> str:
 
 
 def log(store: MemoryStore | None = None, **options) -> EventLog:
-    return EventLog(store or MemoryStore(), lambda: 1000.0, name_of, **options)
+    return EventLog(store or MemoryStore(), lambda: 1000.0, name_of, wall=lambda: 7000.0, **options)
 
 
 def test_the_examples_cover_every_event():
@@ -99,6 +100,26 @@ def test_every_event_is_json_and_one_printable_line(event):
     line = sentence(event, name_of)
     assert line and "\n" not in line and len(line) < 400
     assert A not in line and B not in line, "people read names, not ids"
+
+
+async def test_events_are_written_with_what_the_machines_clock_showed_however_it_is_set():
+    store, wall, steady, heard = MemoryStore(), [5000.0], [1000.0], []
+    summary = Summary(wall=lambda: wall[0])
+    observers = [lambda now, event: heard.append(now), summary.observe]
+    written = EventLog(store, lambda: steady[0], name_of, observers, wall=lambda: wall[0])
+    written.emit(ProblemRaised("ALONE", "warning", "nobody is there", "wait"))
+    written.emit(UpdateAccepted(A, 1, A, 100))
+    wall[0], steady[0] = 120.0, 1003.0  # somebody set the clock back
+    written.emit(CycleEnded(2, 40, 9000.0))
+    written.emit(PaymentsRead(3, 6022, 38, 14.2))
+    written.emit(ProblemRaised("CLOCK_OFF", "error", "the clock is wrong", "set it"))
+    await written.flush()
+    assert [event.time for event in await store.events(0, 10)] == [5000.0, 5000.0, 120.0, 120.0, 120.0]
+    assert heard == [1000.0, 1000.0, 1003.0, 1003.0, 1003.0], "how long things take is measured without it"
+    assert summary.last_cycle.ended == summary.read[0] == 120.0
+    assert summary.updates([A], name_of, steady[0])[0].seconds_ago == 3.0
+    problems = [(problem.code, problem.since) for problem in summary.problems(name_of)]
+    assert problems == [("ALONE", "1970-01-01T01:23:20Z"), ("CLOCK_OFF", "1970-01-01T00:02:00Z")], "in order"
 
 
 def test_foreign_text_cannot_command_a_terminal():
