@@ -3,6 +3,8 @@
 model.p2pfed                      what serves
 models/000012-0040.p2pfed         the version of cycle 12, round 40
 models/index.json                 {"serves": name, "before": name, "best": name}
+
+Free-running nodes have model.p2pfed alone, which is their newest model.
 """
 
 from __future__ import annotations
