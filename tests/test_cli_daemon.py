@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfed.api.schemas import DataStatus
+from p2pfed.api.schemas import DataStatus, ServedRow
 from p2pfed.cli import run
 from p2pfed.core.events import CycleEnded, NodeStarted, ProblemRaised, RunFinished
 from p2pfed.store.lock import StateLock
@@ -64,6 +64,21 @@ async def test_a_resting_node_is_well_and_says_what_comes(admin, p2pfed, monkeyp
     ) in out
     assert "serves      the model of cycle 3, round 40, AUPRC 0.7500 on validation rows, since 2027-01-03" in out
     assert "payments    1,000 rows, 7 frauds, 50 immature, newest 2027-01-14 04:13:20 UTC" in out
+
+
+async def test_the_last_days_of_matured_labels_are_told_and_a_month_of_them_with_json(admin, p2pfed):
+    assert "found " not in (await p2pfed("status"))[1]
+    days = [("2026-03-01", 3, 0.5), ("2026-03-02", 8, 0.75), ("2026-03-03", 5, 0.625), ("2026-03-04", 0, None)]
+    admin.node.served_days = [
+        ServedRow(day=d, rows=1200, frauds=n, alerts=9, auprc=a, recall=a, precision=0.5, model="ab")
+        for d, n, a in days
+    ]
+    assert (
+        "found       2026-03-03: 5 frauds in 1,200 payments, AUPRC 0.6250, recall 0.6250, precision 0.5000\n"
+        "            2026-03-02: 8 frauds in 1,200 payments, AUPRC 0.7500, recall 0.7500, precision 0.5000\n"
+    ) in (await p2pfed("status"))[1]
+    told = json.loads((await p2pfed("status", "--json"))[1])["learning"]["served_days"]
+    assert [(row["day"], row["auprc"]) for row in told] == [(d, a) for d, _, a in days]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ class Counts:
     """About which model serves, by `promoted` or `held`."""
     auprc: dict[str, float] = field(default_factory=dict)
     """Of the newest evaluated model, by rows."""
+    served: dict[str, float] = field(default_factory=dict)
+    """AUPRC, recall and precision of what served, on the payments whose labels matured last."""
 
     def rounds_within(self) -> Iterator[tuple[float, int]]:
         """Each of ROUND_BUCKETS with the rounds that took no longer."""

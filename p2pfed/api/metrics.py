@@ -12,11 +12,13 @@ from p2pfed.core.events import (
     ModelEvaluated,
     ModelHeld,
     ModelPromoted,
+    PaymentsServed,
     PeerBenched,
     RoundCompleted,
     UpdateAccepted,
     UpdateRefused,
 )
+from p2pfed.core.served import together
 from p2pfed.core.types import NodeId
 
 
@@ -50,6 +52,10 @@ class NodeMetrics:
         elif isinstance(event, ModelEvaluated):
             known = {rows: of["auprc"] for rows, of in event.metrics.items() if of.get("auprc") is not None}
             counts.auprc |= known
+        elif isinstance(event, PaymentsServed):
+            whole = together(event.days)
+            figures = {"auprc": whole.auprc, "recall": whole.recall, "precision": whole.precision}
+            counts.served = {name: figure for name, figure in figures.items() if figure is not None}
 
     def scrape(self, view: NodeView, events_dropped: int) -> tuple[bytes, str]:
         """The text exposition of everything and its content type; `events_dropped` as EventLog counts them."""

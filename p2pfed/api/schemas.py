@@ -107,6 +107,23 @@ class Serving(Reply):
     """Unix seconds."""
 
 
+class ServedRow(Reply):
+    """How the payments of one day fared with what served then, each counted once when its label had matured."""
+
+    day: str
+    """UTC, as 2026-03-01."""
+    rows: int
+    frauds: int
+    alerts: int
+    auprc: float | None
+    """Null without a fraud, as recall; a day whose labels matured in parts has the mean of theirs by their frauds."""
+    recall: float | None
+    """At the threshold that was in force, as precision."""
+    precision: float | None
+    model: str
+    """Weights' hash (hex) of what scored most of them."""
+
+
 class DataStatus(Reply):
     """What was last read of the bank's payments; null is not known."""
 
@@ -150,6 +167,8 @@ class LearningStatus(Reply):
     serves: Serving | None
     """Null before the first model, and without a calendar, where the newest one serves."""
     data: DataStatus
+    served_days: list[ServedRow]
+    """The newest 30 days whose labels have matured, oldest first; none without a calendar."""
     seq: int
     train_rows: int | None
     train_frauds: int | None

@@ -23,6 +23,7 @@ from p2pfed.core.events import (
     ModelPromoted,
     NodeStarted,
     PaymentsRead,
+    PaymentsServed,
     PeerBenched,
     PeerChanged,
     ProblemCleared,
@@ -34,6 +35,7 @@ from p2pfed.core.events import (
     UpdateAccepted,
     UpdateRefused,
 )
+from p2pfed.core.served import together
 from p2pfed.core.types import NodeId, Verdict
 
 NameOf = Callable[[NodeId], str]
@@ -92,6 +94,19 @@ def _payments(event: PaymentsRead, name_of: NameOf) -> str:
         f"payments for cycle {event.cycle} read in {event.seconds:.1f} s: {event.train_rows:,} training rows "
         f"with {event.train_frauds:,} frauds"
     )
+
+
+def _served(event: PaymentsServed, name_of: NameOf) -> str:
+    whole, first, last = together(event.days), event.days[0].day, event.days[-1].day
+    when = first if first == last else f"{first} to {last}"
+    return (
+        f"labels have matured: what served found {whole.caught} of {whole.frauds} frauds among {whole.rows:,} payments "
+        f"of {when}; AUPRC {_figure(whole.auprc)}, recall {_figure(whole.recall)}, precision {_figure(whole.precision)}"
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"
 
 
 def _promoted(event: ModelPromoted, name_of: NameOf) -> str:
@@ -176,6 +191,7 @@ _SAY: dict[type, _Say] = {
     CycleBegun: _cycle_begun,
     CycleEnded: _cycle_ended,
     PaymentsRead: _payments,
+    PaymentsServed: _served,
     ModelPromoted: _promoted,
     ModelHeld: _held,
     PeerChanged: _peer,

@@ -22,6 +22,8 @@ from p2pfed.store.state_dir import StateDir
 STOP_SECONDS = 60
 POLL_SECONDS = 0.1
 PAGE = 1000
+SERVED_SHOWN = 2
+"""Days of matured payments that `status` tells; `--json` has a month of them."""
 STATES = {
     "waiting": "waiting for the first cycle, the payments or a model",
     "training": "training",
@@ -126,6 +128,7 @@ def _status_text(reply: dict[str, Any]) -> str:
         f"{consortium['failed']} failed, {consortium['quarantined']} quarantined",
         *_learning_lines(learning),
         *_metrics_lines(learning["metrics"]),
+        *_served_lines(learning["served_days"]),
         f"payments    {payments_text(learning['data'])}",
         f"trainer     {own['trainer']['state']}, {plural(own['trainer']['restarts'], 'restart')}",
         f"listening   peers {node['peer_address'] or 'none'}, admin {node['admin_address'] or 'socket only'}",
@@ -159,6 +162,15 @@ def _learning_lines(learning: dict[str, Any]) -> list[str]:
             f"{_number(serves['auprc'])} on validation rows, since {moment(serves['since'])}"
         )
     return lines
+
+
+def _served_lines(days: Sequence[dict[str, Any]]) -> list[str]:
+    """The newest days with frauds whose labels have matured, the last one first."""
+    return [
+        f"{'' if n else 'found':<10}  {day['day']}: {plural(day['frauds'], 'fraud')} in {day['rows']:,} payments, "
+        f"AUPRC {_number(day['auprc'])}, recall {_number(day['recall'])}, precision {_number(day['precision'])}"
+        for n, day in enumerate([day for day in reversed(days) if day["frauds"]][:SERVED_SHOWN])
+    ]
 
 
 def payments_text(data: dict[str, Any]) -> str:

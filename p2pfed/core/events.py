@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from p2pfed.core.served import ServedDay
 from p2pfed.core.types import NodeId, PeerState, Reason, Standing
 
 Metrics = dict[str, Any]
@@ -94,6 +95,17 @@ class PaymentsRead:
     train_rows: int
     train_frauds: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class PaymentsServed:
+    """Labels have matured: how what served when their payments happened has done, each payment once."""
+
+    since: float
+    """Unix seconds: payments after this, and up to `until`."""
+    until: float
+    days: tuple[ServedDay, ...]
+    """In order, one at least; of the first and the last only a part may be in it."""
 
 
 @dataclass(frozen=True)
@@ -239,6 +251,7 @@ Event = (
     | CycleBegun
     | CycleEnded
     | PaymentsRead
+    | PaymentsServed
     | ModelPromoted
     | ModelHeld
     | PeerChanged

@@ -8,6 +8,7 @@ from p2pfed.core.consortium import Manifest
 from p2pfed.core.events import Metrics
 from p2pfed.core.messages import Endpoint, HeartbeatTable, Hello, ModelUpdate
 from p2pfed.core.probe import Probe
+from p2pfed.core.served import Served
 from p2pfed.core.types import NodeId, Reason
 from p2pfed.core.weights import Vector
 
@@ -27,6 +28,8 @@ class TrainerReady:
     """Rows to look at others' models with."""
     cycle: int = 0
     """The cycle that `OpenTrainer` named."""
+    served: Served | None = None
+    """How what served did on the payments whose labels have matured meanwhile; None where there are none."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ over what has matured since the one before, so that a label that is corrected la
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import Protocol
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfed.core.contract import FeatureContract, Scaler
+from p2pfed.core.served import ServedDay
 from p2pfed.core.types import DAY
 from p2pfed.learning.bundle import ModelBundle
 from p2pfed.learning.metrics import average_precision, curve
@@ -40,24 +40,6 @@ class MaturedRows(Protocol):
     def inputs(self, contract: FeatureContract, scaler: Scaler, chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Model inputs float32 [m, contract.width] of the `chosen` ones of the n."""
         ...
-
-
-@dataclass(frozen=True)
-class ServedDay:
-    """How the payments of one day (UTC) fared. What they leave undefined is None."""
-
-    day: str
-    """As 2026-03-01."""
-    rows: int
-    frauds: int
-    auprc: float | None
-    """Where several models served, of all their scores in one order."""
-    recall: float | None
-    """Share of the frauds that got an alert, at the threshold that was in force."""
-    precision: float | None
-    """Share of the alerts that were frauds."""
-    model: str
-    """`ModelBundle.weights_sha256` of what scored most of the rows, the newer one of two."""
 
 
 def prequential(rows: MaturedRows, versions: Sequence[tuple[float, ModelBundle]]) -> list[ServedDay]:
@@ -92,13 +74,12 @@ def _served(
     day: str, labels: NDArray[np.float32], scores: NDArray[np.float64], alerts: NDArray[np.bool_], model: str
 ) -> ServedDay:
     fraud = labels > 0.5
-    frauds, alerted, caught = int(fraud.sum()), int(alerts.sum()), int((fraud & alerts).sum())
     return ServedDay(
         day,
         len(labels),
-        frauds,
+        int(fraud.sum()),
+        int(alerts.sum()),
+        int((fraud & alerts).sum()),
         average_precision(curve(scores, fraud)),
-        caught / frauds if frauds else None,
-        caught / alerted if alerted else None,
         model,
     )

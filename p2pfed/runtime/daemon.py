@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import ipaddress
-import json
 import secrets
 import signal
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from p2pfed import __version__, logs
 from p2pfed.api.app import AdminServer
@@ -40,6 +38,7 @@ from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Traffic
 from p2pfed.runtime import diskwatch, systemd
 from p2pfed.runtime.blocklist import Blocklist
+from p2pfed.runtime.books import Books
 from p2pfed.runtime.driver import Driver, SteadyClock
 from p2pfed.runtime.enrolment import blocked_ids, check_member, check_rounds, trusted_chain
 from p2pfed.runtime.eventlines import EventLines
@@ -49,7 +48,7 @@ from p2pfed.runtime.recording import Birth, born
 from p2pfed.runtime.supervise import Supervisor
 from p2pfed.runtime.trainer import Loaded
 from p2pfed.runtime.trainers import Trainers
-from p2pfed.runtime.versions import Versions
+from p2pfed.runtime.versions import LEAST_DAYS, Versions
 from p2pfed.runtime.view import DaemonView
 from p2pfed.store.credentials import admin_token, load_member_key
 from p2pfed.store.lock import StateLock
@@ -113,7 +112,7 @@ class Daemon:
             software=__version__,
             blocked=self._blocklist.members,
         )
-        days = config.data.label_maturity_days + config.data.window_days
+        days = config.data.label_maturity_days + (config.data.window_days or LEAST_DAYS)
         self._versions = Versions(state, self._log, days)
         versions, restored, wall = [s.manifest for s in self._chain], store.restore(), time.time()
         force = in_force(versions, wall, restored.checkpoint.model if restored.checkpoint else "")
@@ -133,18 +132,18 @@ class Daemon:
         config, node = self._config, self._node
         clock, summary, traffic = SteadyClock(), Summary(), Traffic()
         self._supervisor = Supervisor(self._log)
+        self._books = books = Books(self._state, self._log, self._supervisor.start)
         metrics = NodeMetrics(__version__, node.name_of)
-        lines = EventLines(self._log, node.name_of)
-        observers = (summary.observe, metrics.observe, lines.observe)
+        observers = summary.observe, metrics.observe, EventLines(self._log, node.name_of).observe, books.observe
         self._events = EventLog(self._store, clock, node.name_of, observers)
         self._driver = driver = Driver(node, self._chain, self._store, self._events.emit, self._keep_model, clock)
         self._trainers = driver.trainers = trainers = Trainers(
             config, node.manifest, driver.put, self._tell_rows,
-            last_reading=self._last_reading(), serves=self._state.model.exists(),
+            last_reading=books.reading, counted_until=lambda: books.counted_until, serves=self._state.model.exists(),
         )  # fmt: skip
         trainers.use(node.manifest, node.force.coming)
         self._view = DaemonView(
-            driver, trainers, traffic, summary, self._supervisor, self._state.root,
+            driver, trainers, traffic, summary, books, self._supervisor, self._state.root,
             config.learning.rounds or 0, self._begin_stop, self._reload, self._block,
         )  # fmt: skip
         self._view.instance = self._store.restore().instance
@@ -260,20 +259,7 @@ class Daemon:
 
     def _tell_rows(self, loaded: Loaded) -> None:
         self._log.info("the trainer is ready: %s", report.one_line(loaded.report))
-        if loaded.reading is not None:
-            told = json.dumps(loaded.reading).encode()
-            self._supervisor.start("reading", lambda: asyncio.to_thread(write_atomically, self._state.reading, told))
-
-    def _last_reading(self) -> dict[str, Any] | None:
-        """What the payments were like that were taken last."""
-        try:
-            found = json.loads(self._state.reading.read_bytes())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            self._log.warning("%s is damaged, the next reading is compared with none: %s", self._state.reading, error)
-            return None
-        return found if isinstance(found, dict) else None
+        self._books.take(loaded)
 
     async def _keep_model(self, keep: KeepModel) -> None:
         """Write the model that `p2pfed score` uses."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from p2pfed.api.schemas import CycleRow, DataStatus, Serving
+from p2pfed.api.schemas import CycleRow, DataStatus, ServedRow, Serving
 from p2pfed.core.events import PaymentsRead
 from p2pfed.core.gossip.cycles import Cycles
 from p2pfed.core.gossip.own import OwnModel
 from p2pfed.core.phase import Phase
+from p2pfed.core.served import ServedDay
 from p2pfed.runtime.trainer import Loaded
+
+SHOWN_DAYS = 30
+"""Days of payments that status lists."""
 
 State = Literal["waiting", "training", "listening", "resting", "behind", "clock_off", "finished"]
 
@@ -62,6 +67,23 @@ def serving(rounds: OwnModel) -> Serving | None:
         auprc=champion.metrics.get("validation", {}).get("auprc"),
         since=champion.since,
     )
+
+
+def served_days(days: Sequence[ServedDay]) -> list[ServedRow]:
+    """The newest of the `days` that are kept, oldest first."""
+    return [
+        ServedRow(
+            day=day.day,
+            rows=day.rows,
+            frauds=day.frauds,
+            alerts=day.alerts,
+            auprc=day.auprc,
+            recall=day.recall,
+            precision=day.precision,
+            model=day.model,
+        )
+        for day in days[-SHOWN_DAYS:]
+    ]
 
 
 def data(rounds: OwnModel, loaded: Loaded | None, read: tuple[float, PaymentsRead] | None, wall: float) -> DataStatus:

@@ -32,8 +32,10 @@ from p2pfed.core.inputs import (
     TrainingFinished,
 )
 from p2pfed.core.probe import Probe
+from p2pfed.core.served import Served
 from p2pfed.runtime.trainer_process import TrainerProcess, from_spawner, resident_bytes, start_own
 from p2pfed.runtime.trainer_protocol import BrokenMessage, TrainerMessage
+from p2pfed.store.state_dir import StateDir
 
 LOADING_SECONDS = 300.0
 """How long a child may be silent while it imports TensorFlow and reads rows: both can hold Python's lock."""
@@ -100,13 +102,15 @@ class Trainer:
         cycle: int = 0,
         accept: bool = False,
         last_reading: dict[str, Any] | None = None,
+        counted_until: float | None = None,
         patient: bool = False,
     ) -> None:
         """`on_loaded` is told what a child found in the bank's rows, unless it is what the child before it found.
 
         `learner` is `keras` or, for tests, `numpy`. `cycle` and `accept` as of OpenTrainer; `last_reading` is the
-        newest `Loaded.reading`. Who is not `patient` gives up, with `wait` raising, where the first child says that
-        configuration and rows do not fit; a source that is only away is waited for in any case.
+        newest `Loaded.reading`, and how what served has fared is told of the payments after `counted_until` (Unix
+        seconds). Who is not `patient` gives up, with `wait` raising, where the first child says that configuration
+        and rows do not fit; a source that is only away is waited for in any case.
         """
         self.state = TrainerState.STOPPED
         self.restarts = 0
@@ -115,7 +119,8 @@ class Trainer:
         self.cycle = cycle
         self._config, self._manifest = config, manifest
         self._on_input, self._on_loaded, self._learner = on_input, on_loaded, learner
-        self._accept, self._last_reading, self._patient = accept, last_reading, patient
+        self._accept, self._patient = accept, patient
+        self._last_reading, self._counted_until = last_reading, counted_until
         self._jobs: deque[Job] = deque()
         self._submitted = asyncio.Event()
         self._child: TrainerProcess | None = None
@@ -238,7 +243,8 @@ class Trainer:
                     # whatever was asked for meanwhile, the node asks again
                     self._jobs.clear()
                     probe = Probe(*(np.frombuffer(rows, "<f4") for rows in message.blobs))
-                    self._on_input(TrainerReady(loaded.train_rows, loaded.train_frauds, probe, self.cycle))
+                    served = told.get("served") and record.build(Served, told["served"])
+                    self._on_input(TrainerReady(loaded.train_rows, loaded.train_frauds, probe, self.cycle, served))
                 self._ready.set()
             elif message.kind == "refused":
                 raise _Refused(message.fields["why"])
@@ -307,6 +313,8 @@ class Trainer:
             "learner": self._learner,
             "last_reading": self._last_reading,
             "accept": self._accept,
+            "counted_until": self._counted_until,
+            "models": str(StateDir(self._config.node.state_dir).models),
         }
         return TrainerMessage("load", fields)
 

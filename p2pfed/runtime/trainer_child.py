@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2pfed.errors import P2PFedError
@@ -25,6 +26,8 @@ from p2pfed.runtime.trainer_protocol import BrokenMessage, TrainerMessage, recei
 
 if TYPE_CHECKING:
     from p2pfed.core.rows import Rows
+    from p2pfed.core.served import Served
+    from p2pfed.data.features import LoadedBank
     from p2pfed.data.reading import Reading
     from p2pfed.learning.learner import Learner
 
@@ -73,8 +76,7 @@ def _load(fields: dict[str, Any], change: Callable[[Rows], Rows] | None) -> tupl
     contract = record.build(FeatureContract, fields["contract"])
     section, seed = ThresholdSection.model_validate(fields["threshold"]), fields["seed"]
     last = _last_reading(fields["last_reading"])
-    since = None if last is None else last.mature_until
-    bank = load_bank(DataSection.model_validate(fields["data"]), contract, time.time(), since)
+    bank = load_bank(DataSection.model_validate(fields["data"]), contract, time.time(), fields["counted_until"])
     if not fields["accept"] and (problems := reading_problems(bank.reading, last)):
         return None, TrainerMessage("refused", {"why": "; ".join(problems)})
     settle(section, spec.kind, bank.rows.legitimate_per_day)
@@ -88,10 +90,30 @@ def _load(fields: dict[str, Any], change: Callable[[Rows], Rows] | None) -> tupl
         "scaler": record.plain(bank.scaler),
         "report": bank.report,
         "reading": bank.reading.plain(),
+        "served": record.plain(_served(bank, fields)),
     }
     probe = Probe.of(bank.rows)
     shown = (probe.held_out, probe.frauds, probe.labels)
     return learner, TrainerMessage("ready", answer, tuple(part.tobytes() for part in shown))
+
+
+def _served(bank: LoadedBank, fields: dict[str, Any]) -> Served | None:
+    """How what served has fared on the newly matured payments; whatever goes wrong there does not stop the training."""
+    from p2pfed.core.served import Served
+    from p2pfed.learning.prequential import prequential
+    from p2pfed.runtime.versions import served_between
+
+    since, until = fields["counted_until"], bank.reading.mature_until
+    if since is None or until is None or not len(bank.matured):
+        return None
+    try:
+        versions, damaged = served_between(Path(fields["models"]), since, until)
+        days = prequential(bank.matured, versions)
+    except Exception as error:
+        traceback.print_exc()
+        return Served(since, until, (), f"{type(error).__name__}: {error}")
+    said = f"the payments of {', '.join(damaged)} count as the version's before" if damaged else ""
+    return Served(since, until, tuple(days), said)
 
 
 def _last_reading(plain: dict[str, Any] | None) -> Reading | None:

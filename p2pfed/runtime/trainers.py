@@ -43,17 +43,19 @@ class Trainers:
         on_loaded: Callable[[Loaded], None] = lambda loaded: None,
         *,
         last_reading: dict[str, Any] | None = None,
+        counted_until: Callable[[], float | None] = lambda: None,
         serves: bool = False,
         learner: str = "keras",
     ) -> None:
-        """`on_loaded`, `last_reading` and `learner` as of Trainer; `serves` is whether there is a model to serve.
+        """`on_loaded`, `last_reading`, `counted_until` and `learner` as of Trainer; `serves` is whether a model does.
 
-        If there is, no reading that fails ends anything, and neither does one after the first.
+        If one does, no reading that fails ends anything, and neither does one after the first.
         """
         self.loaded: Loaded | None = None
         """What the newest reading found; stays when its trainer is closed."""
         self._config, self._manifest, self._on_input, self._on_loaded = config, manifest, on_input, on_loaded
-        self._last_reading, self._serves, self._learner = last_reading, serves, learner
+        self._last_reading, self._counted_until = last_reading, counted_until
+        self._serves, self._learner = serves, learner
         self._coming: Manifest | None = None
         self._open: dict[int, Trainer] = {}
         self._scalers: dict[int, Scaler] = {}
@@ -76,6 +78,7 @@ class Trainers:
             cycle=cycle,
             accept=accept,
             last_reading=self._last_reading,
+            counted_until=self._counted_until(),
             patient=self._serves or self.loaded is not None,
         )
         self._open[cycle] = trainer

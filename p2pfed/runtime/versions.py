@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 
 from p2pfed.core.effects import KeptModel
@@ -22,7 +24,7 @@ from p2pfed.runtime import lineage
 from p2pfed.store.state_dir import StateDir, disk_faults, write_atomically
 
 LEAST_DAYS = 90.0
-"""Versions are kept so long at least: the best of them is a champion's measure."""
+"""Versions are kept so long at least after they served: the best of them is a champion's measure."""
 _NAME = re.compile(r"[0-9]{6,}-[0-9]{4,}\.p2pfed")
 
 
@@ -30,7 +32,7 @@ class Versions:
     """The model files of one state directory."""
 
     def __init__(self, state: StateDir, log: NodeLogger, days: float) -> None:
-        """Versions older than `days`, and than LEAST_DAYS, are removed."""
+        """Versions that have not served for `days`, nor for LEAST_DAYS, are removed."""
         self._state, self._log = state, log
         self._seconds = max(days, LEAST_DAYS) * DAY
 
@@ -63,12 +65,13 @@ class Versions:
         self._prune(model.since, set(index.values()))
 
     def _prune(self, now: float, used: set[str]) -> None:
-        """Remove versions that were written too long before `now`, Unix seconds, but for those that are used."""
-        for path in self._state.models.iterdir():
-            if not _NAME.fullmatch(path.name) or path.name in used:
-                continue
-            with disk_faults(path):
-                if path.stat().st_mtime < now - self._seconds:
+        """Remove versions in whose place others came too long before `now`, Unix seconds, but for those used."""
+        with disk_faults(self._state.models):
+            paths = _files(self._state.models)
+            for path, successor in pairwise(paths):
+                # the last one has just been written, so that it began at `now`
+                ended = now if successor == paths[-1] else successor.stat().st_mtime
+                if ended < now - self._seconds and path.name not in used:
                     path.unlink()
 
     def _index(self) -> dict[str, str]:
@@ -92,6 +95,33 @@ class Versions:
         except (OSError, StateCorrupt) as error:
             self._log.warning("the model in %s is not gone on from: %s", path, error)
             return None, ""
+
+
+def served_between(folder: Path, since: float, until: float) -> tuple[list[tuple[float, ModelBundle]], list[str]]:
+    """Which versions in `folder` served from `since` to `until` (Unix seconds), each from when on, in that order.
+
+    Beside them the names of files that cannot be read, and why.
+    """
+    before: list[tuple[float, ModelBundle]] = []
+    meanwhile: list[tuple[float, ModelBundle]] = []
+    damaged = []
+    for path in _files(folder) if folder.is_dir() else ():
+        try:
+            bundle = ModelBundle.from_bytes(path.read_bytes())
+            began = lineage.kept(bundle).since
+        except (OSError, StateCorrupt) as error:
+            damaged.append(f"{path.name} ({error})")
+            continue
+        if since < began <= until:
+            meanwhile.append((began, bundle))
+        elif began <= since and (not before or began >= before[0][0]):
+            before = [(began, bundle)]
+    return sorted([*before, *meanwhile], key=itemgetter(0)), damaged
+
+
+def _files(folder: Path) -> list[Path]:
+    """The versions in `folder`, oldest first."""
+    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
 
 
 def _file_name(bundle: ModelBundle) -> str:

@@ -33,6 +33,7 @@ from p2pfed.errors import UsageError
 from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Traffic
 from p2pfed.runtime import learning
+from p2pfed.runtime.books import Books
 from p2pfed.runtime.driver import Driver
 from p2pfed.runtime.enrolment import find_member
 from p2pfed.runtime.supervise import Supervisor
@@ -49,6 +50,7 @@ class DaemonView:
         trainers: Trainers,
         traffic: Traffic,
         summary: Summary,
+        books: Books,
         supervisor: Supervisor,
         state_dir: Path,
         rounds: int,
@@ -57,7 +59,7 @@ class DaemonView:
         on_block: Callable[[NodeId, bool], str],
     ) -> None:
         self._driver, self._trainers, self._traffic, self._summary = driver, trainers, traffic, summary
-        self._supervisor, self._state_dir, self._rounds = supervisor, state_dir, rounds
+        self._books, self._supervisor, self._state_dir, self._rounds = books, supervisor, state_dir, rounds
         self._on_stop, self._on_reload, self._on_block = on_stop, on_reload, on_block
         self._started = time.monotonic()
         self.instance = ""
@@ -208,6 +210,7 @@ class DaemonView:
             last_cycle=summary.last_cycle,
             serves=learning.serving(rounds),
             data=learning.data(rounds, loaded, summary.read, self._driver.wall()),
+            served_days=learning.served_days(self._books.days),
             seq=rounds.seq,
             train_rows=loaded.train_rows if loaded else None,
             train_frauds=loaded.train_frauds if loaded else None,

@@ -77,6 +77,11 @@ class StateDir:
         return self.root / "reading.json"
 
     @property
+    def curve(self) -> Path:
+        """How what served has fared, by day, counts only; JSON."""
+        return self.root / "curve.json"
+
+    @property
     def blocklist(self) -> Path:
         """Ids of the members that the operator has blocked, besides those of the configuration; JSON."""
         return self.root / "blocklist.json"

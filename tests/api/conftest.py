@@ -22,6 +22,7 @@ from p2pfed.api.schemas import (
     ProtocolRange,
     ReputationReply,
     SelfStatus,
+    ServedRow,
     Serving,
     Status,
     TrainerStatus,
@@ -63,6 +64,7 @@ class FakeNode:
             rows=1000, frauds=7, immature=50, newest_payment=1_799_900_000.0, read_at=1_799_910_000.0,
             read_seconds=12.25, next_reading=None,
         )  # fmt: skip
+        self.served_days: list[ServedRow] = []
         self.proofs: list[EvidenceRow] = []
 
     def status(self) -> Status:
@@ -96,6 +98,7 @@ class FakeNode:
                 **self.calendar,
                 last_cycle=s.last_cycle,
                 data=self.data,
+                served_days=self.served_days,
                 round=s.round.round if s.round else 0,
                 rounds=0,
                 seq=0,

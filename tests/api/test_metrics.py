@@ -9,12 +9,14 @@ from p2pfed.core.events import (
     ModelEvaluated,
     ModelHeld,
     ModelPromoted,
+    PaymentsServed,
     PeerBenched,
     ProblemRaised,
     RoundCompleted,
     UpdateAccepted,
     UpdateRefused,
 )
+from p2pfed.core.served import ServedDay
 from p2pfed.core.types import NodeId, Reason
 
 pytestmark = pytest.mark.network
@@ -41,7 +43,12 @@ async def test_events_are_counted(admin):
     admin.log.emit(ModelPromoted(40, 0, {}, 0.5, "the first"))
     admin.log.emit(ModelHeld(80, 1, {}, "worse"))
     admin.log.emit(ModelHeld(120, 2, {}, "worse"))
+    parts = ServedDay("2026-03-01", 90, 4, 2, 2, 0.7, ""), ServedDay("2026-03-02", 90, 0, 0, 0, None, "")
+    admin.log.emit(PaymentsServed(0.0, 9.0, parts))
     found = await scraped(admin)
+    assert {of: found["p2pfed_served", (("figure", of),)] for of in ("auprc", "recall", "precision")} == {
+        "auprc": 0.7, "recall": 0.5, "precision": 1.0,
+    }  # fmt: skip
     assert found["p2pfed_model_decisions_total", (("result", "promoted"),)] == 1
     assert found["p2pfed_model_decisions_total", (("result", "held"),)] == 2
     assert found["p2pfed_updates_total", (("result", "accepted"),)] == 2

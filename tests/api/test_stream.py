@@ -29,6 +29,7 @@ from p2pfed.core.events import (
     ModelPromoted,
     NodeStarted,
     PaymentsRead,
+    PaymentsServed,
     PeerBenched,
     PeerChanged,
     ProblemCleared,
@@ -40,6 +41,7 @@ from p2pfed.core.events import (
     UpdateAccepted,
     UpdateRefused,
 )
+from p2pfed.core.served import ServedDay
 from p2pfed.core.types import NodeId, PeerState, Reason
 from p2pfed.errors import DiskFault
 from p2pfed.store.base import MemoryDisk, MemoryStore
@@ -76,6 +78,7 @@ ONE_OF_EACH: list[Event] = [
     CycleEnded(2, 40, 1_800_086_400.0),
     CycleEnded(2, 0, float("inf")),
     PaymentsRead(2, 6022, 38, 14.2),
+    PaymentsServed(0.0, 9.0, (ServedDay("2026-03-01", 900, 8, 9, 6, 0.7, "ab" * 32),)),
     ModelPromoted(80, 1, {"validation": {"auprc": np.float64(0.5)}}, 0.5, "AUPRC 0.5 on validation rows"),
     ModelHeld(80, 1, {"validation": {"auprc": None}}, "AUPRC 0.4 on validation rows"),
 ]

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments, Scaler
 from p2pfed.core.model import ModelSpec
+from p2pfed.core.served import ServedDay
 from p2pfed.core.types import DAY
 from p2pfed.data.features import load_bank
 from p2pfed.learning.bundle import ModelBundle
-from p2pfed.learning.prequential import ServedDay, prequential
+from p2pfed.learning.prequential import prequential
 from tests.data import banks
 
 SPEC = ModelSpec("mlp", 1, (1,), 0.0)
@@ -55,8 +56,8 @@ def test_a_day_is_measured_at_the_threshold_that_was_in_force() -> None:
     rows = payments((0, 5, 1), (1, 4, 0), (2, -1, 0), (3, -2, 1), (4, 6, 1))
     (day,) = prequential(rows, [(NOON - 1, served)])
     # in falling order: fraud, fraud, legitimate, legitimate, fraud
-    expected = ServedDay(TODAY, 5, 3, pytest.approx((1 + 1 + 3 / 5) / 3), 2 / 3, 2 / 3, served.weights_sha256)
-    assert day == expected
+    expected = ServedDay(TODAY, 5, 3, 3, 2, pytest.approx((1 + 1 + 3 / 5) / 3), served.weights_sha256)
+    assert day == expected and day.recall == day.precision == 2 / 3
     (strict,) = prequential(rows, [(NOON - 1, replace(served, threshold=0.9999))])
     assert (strict.auprc, strict.recall, strict.precision) == (day.auprc, 0.0, None)
 

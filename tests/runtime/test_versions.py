@@ -17,7 +17,7 @@ from p2pfed.core.gossip.calendar import Calendar
 from p2pfed.core.types import DAY
 from p2pfed.learning.bundle import ModelBundle
 from p2pfed.runtime.lineage import lineage, name_of, place
-from p2pfed.runtime.versions import Versions
+from p2pfed.runtime.versions import Versions, served_between
 from p2pfed.store.state_dir import StateDir
 from tests.consortia import consortium
 
@@ -115,7 +115,7 @@ def test_old_versions_go_but_for_those_that_are_used(tmp_path: Path) -> None:
     keep(tmp_path, 0)  # the best ever
     for cycle in (1, 2, 50, 100):
         keep(tmp_path, cycle, best=False)
-    assert names(tmp_path) == [f"{cycle:06d}-0040.p2pfed" for cycle in (0, 50, 100)], "90 days at least"
+    assert names(tmp_path) == [f"{cycle:06d}-0040.p2pfed" for cycle in (0, 2, 50, 100)], "90 days after it served"
     keep(tmp_path, 300, best=False)
     assert names(tmp_path) == [f"{cycle:06d}-0040.p2pfed" for cycle in (0, 100, 300)], "the one before stays"
 
@@ -127,5 +127,25 @@ def test_versions_are_kept_for_label_maturity_and_window(tmp_path: Path) -> None
     (tmp_path / "models" / "notes.txt").write_text("an operator's")
     os.utime(tmp_path / "models" / "notes.txt", (0, 0))
     keep(tmp_path, 200, days=150.0)
-    assert names(tmp_path) == [f"{cycle:06d}-0040.p2pfed" for cycle in (120, 200)]
+    assert names(tmp_path) == [f"{cycle:06d}-0040.p2pfed" for cycle in (1, 120, 200)], "1 served until day 120"
     assert (tmp_path / "models" / "notes.txt").exists()
+
+
+def test_the_versions_of_a_time_are_those_that_served_in_it(tmp_path: Path) -> None:
+    assert served_between(tmp_path / "models", BEGIN, BEGIN + DAY) == ([], [])
+    for cycle in (1, 2, 4, 7, 9):
+        keep(tmp_path, cycle)
+    found, damaged = served_between(tmp_path / "models", BEGIN + 5 * DAY, BEGIN + 8 * DAY)
+    assert [since for since, _ in found] == [BEGIN + 4 * DAY, BEGIN + 7 * DAY] and not damaged
+    assert [place(of)[0] for _, of in found] == [4, 7]
+    found, _ = served_between(tmp_path / "models", BEGIN, BEGIN + 2 * DAY)
+    assert [place(of)[0] for _, of in found] == [1, 2], "before the first version nothing served"
+
+
+def test_a_damaged_version_is_named_and_the_others_are_found(tmp_path: Path) -> None:
+    for cycle in (1, 2, 3):
+        keep(tmp_path, cycle)
+    (tmp_path / "models" / "000002-0040.p2pfed").write_bytes(b"P2FB....")
+    found, (damaged,) = served_between(tmp_path / "models", BEGIN, BEGIN + 5 * DAY)
+    assert [place(of)[0] for _, of in found] == [1, 3]
+    assert damaged.startswith("000002-0040.p2pfed (") and "cut short" in damaged

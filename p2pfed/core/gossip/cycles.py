@@ -335,7 +335,7 @@ class Cycles(Switching):
         if not self.readings.ready(got, now):
             return [CloseTrainer(got.cycle)]
         effects = self._problems.clear("TRAINER_LOST") + self._problems.clear("DATA_UNREADABLE")
-        effects += self._problems.clear("READING_REFUSED")
+        effects += self._problems.clear("READING_REFUSED") + self._health.served(got.served)
         if not known:
             effects.append(
                 Emit(PaymentsRead(got.cycle, got.train_rows, got.train_frauds, self.readings.seconds or 0.0))

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from itertools import pairwise
 
 from p2pfed.core.effects import Effect, Emit
-from p2pfed.core.events import ModelHeld, ModelPromoted, StandingChanged
-from p2pfed.core.gossip.champion import TOLERANCE
+from p2pfed.core.events import ModelHeld, ModelPromoted, PaymentsServed, StandingChanged
+from p2pfed.core.gossip.champion import FEWEST_FRAUDS, TOLERANCE
 from p2pfed.core.problems import Problems
+from p2pfed.core.served import Served, together
 from p2pfed.core.types import NodeId
 
 MANY = 3
 """Members newly quarantined within one cycle that are too many to be a coincidence; or half of the others."""
 FALLING = 3
-"""Cycles in a row in which the merged model did worse on validation rows, in each by more than the tolerance."""
+"""Cycles in a row in which a model did worse, in each by more than the tolerance."""
+MERGED, SERVED = (
+    "of the merged model on validation rows",
+    "of what served, on payments whose labels have matured since,",
+)
+"""Whose AUPRC may fall."""
 
 
 class Health:
@@ -25,7 +32,11 @@ class Health:
         self._problems = problems
         self._quarantined: set[NodeId] = set()
         self._heard = False
-        self._qualities: deque[float] = deque(maxlen=FALLING + 1)
+        self._qualities: dict[str, deque[tuple[float, float]]] = {
+            which: deque(maxlen=FALLING + 1) for which in (MERGED, SERVED)
+        }
+        """The newest AUPRCs, and by how much each must be below the one before to be a fall."""
+        self._counted_until = -math.inf
 
     def merged(self, effects: Iterable[Effect], members: int, others: int) -> list[Effect]:
         """A merge took the models of `members`, and told `effects`; `others` are all other members."""
@@ -67,16 +78,43 @@ class Health:
         quality = metrics.get("validation", {}).get("auprc")
         if quality is None:
             return []
-        self._qualities.append(quality)
-        told = list(self._qualities)
-        falling = len(told) > FALLING and all(sooner - later > TOLERANCE for sooner, later in pairwise(told))
-        if not falling:
+        return self._note(MERGED, quality, TOLERANCE)
+
+    def served(self, got: Served | None) -> list[Effect]:
+        """A reading has brought labels that matured. What a trainer read that was lost is read, and counted, again."""
+        if got is None or got.since < self._counted_until:
+            return []
+        effects = self._problems.clear("CURVE_INCOMPLETE") if not got.error else self._problems.raise_(
+            "CURVE_INCOMPLETE",
+            "warning",
+            f"how well what served has served is not known for all payments: {got.error}",
+            "training and scoring go on; a model version that is damaged may be restored from a backup, or removed",
+        )  # fmt: skip
+        if not got.days:
+            return effects
+        self._counted_until = got.until
+        effects.append(Emit(PaymentsServed(got.since, got.until, got.days)))
+        whole = together(got.days)
+        if whole.auprc is None or whole.frauds < FEWEST_FRAUDS:
+            return effects
+        # other payments each time: unlike on validation rows, which stay, chance alone moves it
+        chance = math.sqrt(whole.auprc * (1 - whole.auprc) / whole.frauds)
+        return effects + self._note(SERVED, whole.auprc, max(TOLERANCE, chance))
+
+    def _note(self, which: str, quality: float, tolerance: float) -> list[Effect]:
+        """Tell, or tell no more, that one quality or both fall."""
+        self._qualities[which].append((quality, tolerance))
+        said = []
+        for what, told in self._qualities.items():
+            falls = [sooner - later > tolerance for (sooner, _), (later, tolerance) in pairwise(told)]
+            if len(falls) == FALLING and all(falls):
+                said.append(f"AUPRC {what} fell in {FALLING} cycles: " + ", ".join(f"{q:.3f}" for q, _ in told))
+        if not said:
             return self._problems.clear("QUALITY_FALLS")
         return self._problems.raise_(
             "QUALITY_FALLS",
             "error",
-            f"AUPRC of the merged model on validation rows fell in {FALLING} cycles: "
-            + ", ".join(f"{q:.3f}" for q in told),
+            "; ".join(said),
             "look at what changed in the payments (`p2pfed data status`); what serves is only replaced by what is no "
             "worse",
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from p2pfed.core.effects import Effect, Emit
-from p2pfed.core.events import ModelHeld, ProblemCleared, ProblemRaised, StandingChanged
+from p2pfed.core.events import ModelHeld, PaymentsServed, ProblemCleared, ProblemRaised, StandingChanged
 from p2pfed.core.gossip.health import Health
 from p2pfed.core.problems import Problems
+from p2pfed.core.served import Served, ServedDay
 from p2pfed.core.types import NodeId
 
 
@@ -57,3 +58,61 @@ def test_quality_that_falls_three_times_in_a_row_is_told() -> None:
         assert not told(health.decided(measured(auprc)))
     assert told(health.decided(measured(0.57))) == [(ProblemRaised, "QUALITY_FALLS")]
     assert told(health.decided(measured(0.571))) == [(ProblemCleared, "QUALITY_FALLS")]
+
+
+def served(number: int, auprc: float | None, frauds: int = 400, error: str = "") -> Served:
+    """A reading of one day."""
+    return Served(float(number), number + 1.0, (ServedDay("2026-03-01", 9000, frauds, 0, 0, auprc, ""),), error)
+
+
+def counted(effects: list[Effect]) -> list[PaymentsServed]:
+    return [e.event for e in effects if isinstance(e, Emit) and isinstance(e.event, PaymentsServed)]
+
+
+def test_quality_of_what_served_that_falls_three_times_in_a_row_is_told_in_its_own_words() -> None:
+    problems = Problems()
+    health = Health(problems)
+    for number, auprc in enumerate((0.7, 0.8, 0.75, None, 0.7)):
+        effects = health.served(served(number, auprc))
+        assert len(counted(effects)) == 1 and not told(effects)
+    effects = health.served(served(5, 0.65))
+    assert told(effects) == [(ProblemRaised, "QUALITY_FALLS")]
+    (raised,) = (e.event for e in effects if isinstance(e, Emit) and isinstance(e.event, ProblemRaised))
+    assert (
+        "of what served, on payments whose labels have matured since, fell in 3 cycles: 0.800, 0.750" in raised.message
+    )
+    for auprc in (0.5, 0.49, 0.48):
+        assert not told(health.decided(measured(auprc)))
+    effects = health.decided(measured(0.47))
+    (raised,) = (e.event for e in effects if isinstance(e, Emit) and isinstance(e.event, ProblemRaised))
+    assert "of the merged model on validation rows" in raised.message and "of what served" in raised.message
+    told(health.decided(measured(0.5)))
+    assert "QUALITY_FALLS" in problems, "what served still falls"
+    assert told(health.served(served(6, 0.64))) == [(ProblemCleared, "QUALITY_FALLS")]
+
+
+def test_chance_is_no_fall() -> None:
+    health = Health(Problems())
+    for number, auprc in enumerate((0.8, 0.79, 0.78, 0.77, 0.76)):
+        assert not told(health.served(served(number, auprc))), "each within what 400 frauds differ by"
+    for number, auprc in enumerate((0.8, 0.6, 0.4, 0.2), start=9):
+        assert not told(health.served(served(number, auprc, frauds=9))), "nine frauds say nothing"
+
+
+def test_what_was_counted_is_not_counted_again() -> None:
+    health = Health(Problems())
+    assert not health.served(None)
+    assert counted(health.served(served(3, 0.5))) == [PaymentsServed(3.0, 4.0, served(3, 0.5).days)]
+    assert not health.served(served(3, 0.5)), "the trainer was lost, and the next one has read the same again"
+    assert len(counted(health.served(served(4, 0.5)))) == 1
+
+
+def test_a_curve_that_lacks_something_is_told_until_it_does_not() -> None:
+    health = Health(Problems())
+    failed = Served(3.0, 4.0, (), "StateCorrupt: a version")
+    assert told(health.served(failed)) == [(ProblemRaised, "CURVE_INCOMPLETE")]
+    assert not told(health.served(failed)), "what was not counted may be, the next time"
+    effects = health.served(served(3, 0.5))
+    assert told(effects) == [(ProblemCleared, "CURVE_INCOMPLETE")] and len(counted(effects)) == 1
+    effects = health.served(served(4, 0.5, error="a version is damaged"))
+    assert told(effects) == [(ProblemRaised, "CURVE_INCOMPLETE")] and len(counted(effects)) == 1
