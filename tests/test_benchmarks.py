@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
@@ -16,3 +18,14 @@ def test_the_cost_of_a_merge_is_measured_for_every_rule_and_for_judging():
     assert {"clip", "mean", "krum"} <= set(told["rules"])
     every = [*told["rules"].values(), told["reputation"]]
     assert all(cost["cpu_median_ms"] > 0 for kinds in every for cost in kinds.values())
+
+
+@pytest.mark.slow
+def test_a_new_pattern_is_found_two_cycles_after_its_labels_and_each_payment_is_counted_once(tmp_path):
+    options = ["--appears", "3", "--late", "3", "--days", "11", "--json", tmp_path / "days.json"]
+    command = [sys.executable, SCRIPTS / "bench_pattern.py", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    days = json.loads((tmp_path / "days.json").read_text())
+    assert [day["day"] for day in days if day.get("pattern", 0) >= 0.5] == [8, 9, 10]
+    assert all(day["recall"] > 0.6 for day in days[:3]) and all(day["recall"] < 0.6 for day in days[3:7])
