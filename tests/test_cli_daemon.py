@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfed.api.schemas import DataStatus, ServedRow
+from p2pfed.api.schemas import DataStatus, Gain, ServedRow
 from p2pfed.cli import run
 from p2pfed.core.events import CycleEnded, NodeStarted, ProblemRaised, RunFinished
 from p2pfed.store.lock import StateLock
@@ -64,6 +64,13 @@ async def test_a_resting_node_is_well_and_says_what_comes(admin, p2pfed, monkeyp
     ) in out
     assert "serves      the model of cycle 3, round 40, AUPRC 0.7500 on validation rows, since 2027-01-03" in out
     assert "payments    1,000 rows, 7 frauds, 50 immature, newest 2027-01-14 04:13:20 UTC" in out
+
+
+async def test_the_gain_over_training_alone_is_told(admin, p2pfed):
+    assert "gain " not in (await p2pfed("status"))[1]
+    admin.node.gain = Gain(auprc=0.013, serves=0.613, alone=0.6, frauds=40, rounds=120, cycle=3, seconds=90.0)
+    said = "over training alone +0.013 (AUPRC 0.6130 and 0.6000 on own validation rows with 40 frauds, cycle 3)"
+    assert f"\ngain        {said}\n" in (await p2pfed("status"))[1]
 
 
 async def test_the_last_days_of_matured_labels_are_told_and_a_month_of_them_with_json(admin, p2pfed):

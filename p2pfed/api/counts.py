@@ -29,6 +29,8 @@ class Counts:
     """About which model serves, by `promoted` or `held`."""
     auprc: dict[str, float] = field(default_factory=dict)
     """Of the newest evaluated model, by rows."""
+    gain: float | None = None
+    """AUPRC by which what serves is better than a model that trains alone."""
     served: dict[str, float] = field(default_factory=dict)
     """AUPRC, recall and precision of what served, on the payments whose labels matured last."""
 

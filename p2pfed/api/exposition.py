@@ -45,6 +45,8 @@ class _Counted:
         yield GaugeMetricFamily("p2pfed_merge_displacement", "Distance the newest merge moved", counts.displacement)
         yield _counts("p2pfed_model_decisions", "About which model serves, by result", "result", counts.decisions)
         yield _states("p2pfed_auprc", "AUPRC of the newest evaluated model", "rows", counts.auprc)
+        if counts.gain is not None:
+            yield GaugeMetricFamily("p2pfed_gain_auprc", "What serves beside a model that trains alone", counts.gain)
         served = "How what served did on the payments whose labels matured last"
         yield _states("p2pfed_served", served, "figure", counts.served)
 

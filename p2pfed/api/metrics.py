@@ -9,6 +9,7 @@ from p2pfed.api.counts import ROUND_BUCKETS, Counts
 from p2pfed.api.view import NodeView
 from p2pfed.core.events import (
     Event,
+    GainMeasured,
     ModelEvaluated,
     ModelHeld,
     ModelPromoted,
@@ -52,6 +53,8 @@ class NodeMetrics:
         elif isinstance(event, ModelEvaluated):
             known = {rows: of["auprc"] for rows, of in event.metrics.items() if of.get("auprc") is not None}
             counts.auprc |= known
+        elif isinstance(event, GainMeasured):
+            counts.gain = event.gain
         elif isinstance(event, PaymentsServed):
             whole = together(event.days)
             figures = {"auprc": whole.auprc, "recall": whole.recall, "precision": whole.precision}

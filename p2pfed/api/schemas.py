@@ -2,26 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
-
-FOREIGN_CHARACTERS = 200
-"""Of one text that came from elsewhere; what follows is cut off."""
-
-
-def printable(text: str) -> str:
-    """A text of foreign origin, short and without control characters, so that it cannot command a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:FOREIGN_CHARACTERS])
-
-
-ForeignText = Annotated[str, AfterValidator(printable)]
-
-
-class Reply(BaseModel):
-    """A frozen JSON object; every field is always present, null where it is not known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+from p2pfed.api.reply import ForeignText, Reply
 
 
 class ProtocolRange(Reply):
@@ -107,6 +90,25 @@ class Serving(Reply):
     """Unix seconds."""
 
 
+class Gain(Reply):
+    """What serves beside a model that trains alone: on this bank's rows, as many steps, merged with nobody's."""
+
+    auprc: float
+    """By which what serves is better on validation rows."""
+    serves: float
+    """AUPRC of what serves."""
+    alone: float
+    """That of the other."""
+    frauds: int
+    """Among the validation rows."""
+    rounds: int
+    """That the other has trained, over all cycles."""
+    cycle: int
+    """After which it was measured."""
+    seconds: float
+    """How long training and measuring it took."""
+
+
 class ServedRow(Reply):
     """How the payments of one day fared with what served then, each counted once when its label had matured."""
 
@@ -166,6 +168,8 @@ class LearningStatus(Reply):
     last_cycle: LastCycle | None
     serves: Serving | None
     """Null before the first model, and without a calendar, where the newest one serves."""
+    gain: Gain | None
+    """Null before the first cycle's end, without frauds to measure on, and without a calendar."""
     data: DataStatus
     served_days: list[ServedRow]
     """The newest 30 days whose labels have matured, oldest first; none without a calendar."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from p2pfed.api.schemas import printable
+from p2pfed.api.reply import printable
 from p2pfed.core.events import (
     CaughtUp,
     CycleBegun,
@@ -15,6 +15,7 @@ from p2pfed.core.events import (
     EquivocationProven,
     Event,
     FellBehind,
+    GainMeasured,
     Listening,
     Metrics,
     ModelAdopted,
@@ -117,6 +118,14 @@ def _held(event: ModelHeld, name_of: NameOf) -> str:
     return f"what serves stays; the model of round {event.round}, cycle {event.cycle}, is worse: {event.why}"
 
 
+def _gained(event: GainMeasured, name_of: NameOf) -> str:
+    return (
+        f"after cycle {event.cycle} the gain over training alone is {event.gain:+.3f}: what serves has AUPRC "
+        f"{event.serves:.3f} on validation rows with {event.frauds} frauds, and {event.alone:.3f} a model that was "
+        f"trained here for {event.rounds} rounds and merged with nobody's; that took {event.seconds:.0f} s"
+    )
+
+
 def utc(seconds: float) -> str:
     """A Unix time as people read it: `2026-11-29 14:27:37 UTC`."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
@@ -194,6 +203,7 @@ _SAY: dict[type, _Say] = {
     PaymentsServed: _served,
     ModelPromoted: _promoted,
     ModelHeld: _held,
+    GainMeasured: _gained,
     PeerChanged: _peer,
     UpdateAccepted: _accepted,
     UpdateRefused: _refused,

@@ -161,6 +161,12 @@ def _learning_lines(learning: dict[str, Any]) -> list[str]:
             f"serves      the model of cycle {serves['cycle']}, round {serves['round']}, AUPRC "
             f"{_number(serves['auprc'])} on validation rows, since {moment(serves['since'])}"
         )
+    if (gain := learning["gain"]) is not None:
+        lines.append(
+            f"gain        over training alone {gain['auprc']:+.3f} (AUPRC {_number(gain['serves'])} and "
+            f"{_number(gain['alone'])} on own validation rows with {plural(gain['frauds'], 'fraud')}, cycle "
+            f"{gain['cycle']})"
+        )
     return lines
 
 

@@ -130,6 +130,25 @@ class ModelHeld:
 
 
 @dataclass(frozen=True)
+class GainMeasured:
+    """What serves beside a model that trained alone: same rows, as many steps, and merged with nobody's."""
+
+    cycle: int
+    gain: float
+    """AUPRC on validation rows by which what serves is better."""
+    serves: float
+    """AUPRC of what serves."""
+    alone: float
+    """That of the other."""
+    frauds: int
+    """Among the validation rows."""
+    rounds: int
+    """That the other has trained, over all cycles."""
+    seconds: float
+    """How long training and measuring it took."""
+
+
+@dataclass(frozen=True)
 class PeerChanged:
     """A member changed state in the heartbeat table."""
 
@@ -254,6 +273,7 @@ Event = (
     | PaymentsServed
     | ModelPromoted
     | ModelHeld
+    | GainMeasured
     | PeerChanged
     | UpdateAccepted
     | UpdateRefused

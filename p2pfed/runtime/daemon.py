@@ -37,6 +37,7 @@ from p2pfed.net.discovery import Discovery, SeedDiscovery
 from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Traffic
 from p2pfed.runtime import diskwatch, systemd
+from p2pfed.runtime.alone import Alone
 from p2pfed.runtime.blocklist import Blocklist
 from p2pfed.runtime.books import Books
 from p2pfed.runtime.driver import Driver, SteadyClock
@@ -137,13 +138,10 @@ class Daemon:
         observers = summary.observe, metrics.observe, EventLines(self._log, node.name_of).observe, books.observe
         self._events = EventLog(self._store, clock, node.name_of, observers)
         self._driver = driver = Driver(node, self._chain, self._store, self._events.emit, self._keep_model, clock)
-        self._trainers = driver.trainers = trainers = Trainers(
-            config, node.manifest, driver.put, self._tell_rows,
-            last_reading=books.reading, counted_until=lambda: books.counted_until, serves=self._state.model.exists(),
-        )  # fmt: skip
-        trainers.use(node.manifest, node.force.coming)
+        alone = Alone(self._state.alone, self._log, self._events.emit, lambda: driver.node.rounds.gate.champion)
+        self._trainers = driver.trainers = trainers = self._make_trainers(alone)
         self._view = DaemonView(
-            driver, trainers, traffic, summary, books, self._supervisor, self._state.root,
+            driver, trainers, traffic, summary, books, alone, self._supervisor, self._state.root,
             config.learning.rounds or 0, self._begin_stop, self._reload, self._block,
         )  # fmt: skip
         self._view.instance = self._store.restore().instance
@@ -178,6 +176,16 @@ class Daemon:
             if self._recording:
                 await self._recording.close(node)
             await self._events.flush()
+
+    def _make_trainers(self, alone: Alone) -> Trainers:
+        manifest, books = self._node.manifest, self._books
+        trainers = Trainers(
+            self._config, manifest, self._driver.put, self._tell_rows,
+            last_reading=books.reading, counted_until=lambda: books.counted_until, serves=self._state.model.exists(),
+            alone=None if manifest.calendar.free else alone,
+        )  # fmt: skip
+        trainers.use(manifest, self._node.force.coming)
+        return trainers
 
     async def _open(self, admin: AdminServer) -> None:
         await admin.start()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from p2pfed.api.schemas import CycleRow, DataStatus, ServedRow, Serving
-from p2pfed.core.events import PaymentsRead
+from p2pfed.api.schemas import CycleRow, DataStatus, Gain, ServedRow, Serving
+from p2pfed.core.events import GainMeasured, PaymentsRead
 from p2pfed.core.gossip.cycles import Cycles
 from p2pfed.core.gossip.own import OwnModel
 from p2pfed.core.phase import Phase
@@ -84,6 +84,21 @@ def served_days(days: Sequence[ServedDay]) -> list[ServedRow]:
         )
         for day in days[-SHOWN_DAYS:]
     ]
+
+
+def gain(measured: GainMeasured | None) -> Gain | None:
+    """What the consortium was worth when it was measured last."""
+    if measured is None:
+        return None
+    return Gain(
+        auprc=measured.gain,
+        serves=measured.serves,
+        alone=measured.alone,
+        frauds=measured.frauds,
+        rounds=measured.rounds,
+        cycle=measured.cycle,
+        seconds=measured.seconds,
+    )
 
 
 def data(rounds: OwnModel, loaded: Loaded | None, read: tuple[float, PaymentsRead] | None, wall: float) -> DataStatus:

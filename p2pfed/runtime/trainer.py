@@ -61,6 +61,7 @@ class TrainerState(Enum):
     IDLE = "idle"
     TRAINING = "training"
     EVALUATING = "evaluating"
+    ALONE = "training alone"  # the lonely model, after a cycle
     WAITING = "waiting"  # before the next attempt to start a child
 
 
@@ -117,6 +118,8 @@ class Trainer:
         """Children lost since the start; those replaced for their memory do not count."""
         self.loaded: Loaded | None = None
         self.cycle = cycle
+        self.trained: list[int] = []
+        """Rounds that were trained, as StartTraining named them."""
         self._config, self._manifest = config, manifest
         self._on_input, self._on_loaded, self._learner = on_input, on_loaded, learner
         self._accept, self._patient = accept, patient
@@ -169,6 +172,16 @@ class Trainer:
         """Queue a job; it ends in TrainingFinished or EvaluationFinished, or is dropped with TrainerLost."""
         self._jobs.append(job)
         self._submitted.set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether a child has loaded the rows and nothing is queued."""
+        return self.state is TrainerState.IDLE and not self._jobs
+
+    def hand_over(self, on_input: Callable[[Input], None]) -> tuple[int, ...]:
+        """Answer to somebody else from now on; the rounds, as StartTraining named them, that were trained so far."""
+        self._on_input = on_input
+        return tuple(self.trained)
 
     async def stop(self) -> None:
         """End the child: SIGTERM, SIGKILL after 20 s."""
@@ -332,6 +345,7 @@ class Trainer:
             return EvaluationFinished(fields["purpose"], fields["metrics"], fields["threshold"])
         vector = np.frombuffer(message.blobs[0], "<f4")
         self._optimiser = bytes(message.blobs[1])
+        self.trained.append(fields["round"])
         return TrainingFinished(
             fields["round"], vector, self._optimiser, fields["loss"], fields["steps"], fields["seconds"]
         )

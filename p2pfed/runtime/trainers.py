@@ -10,6 +10,7 @@ from p2pfed.config import NodeConfig
 from p2pfed.core.consortium import Manifest
 from p2pfed.core.contract import Scaler
 from p2pfed.core.inputs import Input
+from p2pfed.runtime.alone import Alone
 from p2pfed.runtime.trainer import Job, Loaded, Trainer, TrainerState
 
 SCALERS_KEPT = 4
@@ -45,11 +46,13 @@ class Trainers:
         last_reading: dict[str, Any] | None = None,
         counted_until: Callable[[], float | None] = lambda: None,
         serves: bool = False,
+        alone: Alone | None = None,
         learner: str = "keras",
     ) -> None:
         """`on_loaded`, `last_reading`, `counted_until` and `learner` as of Trainer; `serves` is whether a model does.
 
-        If one does, no reading that fails ends anything, and neither does one after the first.
+        If one does, no reading that fails ends anything, and neither does one after the first. A trainer that is not
+        needed any more trains `alone` before it ends.
         """
         self.loaded: Loaded | None = None
         """What the newest reading found; stays when its trainer is closed."""
@@ -61,6 +64,9 @@ class Trainers:
         self._scalers: dict[int, Scaler] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._restarts = 0
+        self._alone = alone
+        self._aside: tuple[Trainer, asyncio.Task[None]] | None = None
+        """The trainer of a cycle that is over, while it trains the lonely model."""
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # --- what the node asks for ---------------------------------------------------------------------------------------
@@ -88,9 +94,16 @@ class Trainers:
         watching.add_done_callback(self._closing.discard)
 
     def close(self, cycle: int) -> None:
-        """End the trainers of `cycle` and of those before, in the background; see CloseTrainer."""
+        """End the trainers of `cycle` and of those before, in the background; see CloseTrainer.
+
+        One that has trained lives on for the lonely model, and answers nobody else.
+        """
         for old in [c for c in self._open if c <= cycle]:
-            self._end(old)
+            trainer = self._open[old]
+            if self._alone is not None and trainer.idle and trainer.trained:
+                self._train_alone(self._alone, self._open.pop(old))
+            else:
+                self._end(old)
 
     def submit(self, job: Job) -> None:
         """Queue a job for the trainer of its cycle; dropped if there is none."""
@@ -115,7 +128,11 @@ class Trainers:
 
     async def stop(self) -> None:
         """End every child, and wait until they have ended."""
-        self.close(max(self._open, default=0))
+        for cycle in list(self._open):
+            self._end(cycle)
+        if self._aside is not None:
+            self._aside[1].cancel()
+            await asyncio.wait([self._aside[1]])
         while self._closing:
             await asyncio.wait(self._closing)
 
@@ -123,11 +140,15 @@ class Trainers:
 
     @property
     def _newest(self) -> Trainer | None:
-        return self._open[max(self._open)] if self._open else None
+        if self._open:
+            return self._open[max(self._open)]
+        return self._aside[0] if self._aside else None
 
     @property
     def state(self) -> TrainerState:
         """Of the newest trainer; STOPPED while there is none."""
+        if self._aside is not None and not self._open:
+            return TrainerState.ALONE
         return self._newest.state if self._newest else TrainerState.STOPPED
 
     @property
@@ -164,9 +185,21 @@ class Trainers:
         self._on_loaded(loaded)
 
     def _end(self, cycle: int) -> None:
-        trainer = self._open.pop(cycle)
+        self._dismiss(self._open.pop(cycle))
+
+    def _train_alone(self, alone: Alone, trainer: Trainer) -> None:
+        """Let a trainer that is not needed any more train the lonely model, in the place of one that still does."""
+        if self._aside is not None:
+            self._aside[1].cancel()
+        task = asyncio.create_task(alone.follow(trainer, self._of(trainer.cycle)), name=f"alone {trainer.cycle}")
+        task.add_done_callback(lambda _: self._dismiss(trainer))
+        self._aside = trainer, task
+
+    def _dismiss(self, trainer: Trainer) -> None:
+        if self._aside is not None and self._aside[0] is trainer:
+            self._aside = None
         self._restarts += trainer.restarts
-        ending = asyncio.create_task(trainer.stop(), name=f"trainer {cycle} ends")
+        ending = asyncio.create_task(trainer.stop(), name=f"trainer {trainer.cycle} ends")
         self._closing.add(ending)
         ending.add_done_callback(self._closing.discard)
 

@@ -33,6 +33,7 @@ from p2pfed.errors import UsageError
 from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Traffic
 from p2pfed.runtime import learning
+from p2pfed.runtime.alone import Alone
 from p2pfed.runtime.books import Books
 from p2pfed.runtime.driver import Driver
 from p2pfed.runtime.enrolment import find_member
@@ -51,6 +52,7 @@ class DaemonView:
         traffic: Traffic,
         summary: Summary,
         books: Books,
+        alone: Alone,
         supervisor: Supervisor,
         state_dir: Path,
         rounds: int,
@@ -59,7 +61,8 @@ class DaemonView:
         on_block: Callable[[NodeId, bool], str],
     ) -> None:
         self._driver, self._trainers, self._traffic, self._summary = driver, trainers, traffic, summary
-        self._books, self._supervisor, self._state_dir, self._rounds = books, supervisor, state_dir, rounds
+        self._books, self._alone, self._supervisor = books, alone, supervisor
+        self._state_dir, self._rounds = state_dir, rounds
         self._on_stop, self._on_reload, self._on_block = on_stop, on_reload, on_block
         self._started = time.monotonic()
         self.instance = ""
@@ -209,6 +212,7 @@ class DaemonView:
             **learning.calendar(rounds, self._driver.wall()),
             last_cycle=summary.last_cycle,
             serves=learning.serving(rounds),
+            gain=learning.gain(self._alone.gain),
             data=learning.data(rounds, loaded, summary.read, self._driver.wall()),
             served_days=learning.served_days(self._books.days),
             seq=rounds.seq,

@@ -72,6 +72,11 @@ class StateDir:
         return self.root / "models"
 
     @property
+    def alone(self) -> Path:
+        """The model that trains alone, to be compared with; NumPy archive."""
+        return self.root / "alone.npz"
+
+    @property
     def reading(self) -> Path:
         """What was last read of the payments, counts only: the next reading is compared with it; JSON."""
         return self.root / "reading.json"

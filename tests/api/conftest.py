@@ -16,6 +16,7 @@ from p2pfed.api.schemas import (
     CycleRow,
     DataStatus,
     EvidenceRow,
+    Gain,
     LearningStatus,
     MemberRow,
     NodeStatus,
@@ -64,6 +65,7 @@ class FakeNode:
             rows=1000, frauds=7, immature=50, newest_payment=1_799_900_000.0, read_at=1_799_910_000.0,
             read_seconds=12.25, next_reading=None,
         )  # fmt: skip
+        self.gain: Gain | None = None
         self.served_days: list[ServedRow] = []
         self.proofs: list[EvidenceRow] = []
 
@@ -97,6 +99,7 @@ class FakeNode:
             learning=LearningStatus(
                 **self.calendar,
                 last_cycle=s.last_cycle,
+                gain=self.gain,
                 data=self.data,
                 served_days=self.served_days,
                 round=s.round.round if s.round else 0,

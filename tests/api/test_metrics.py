@@ -6,6 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from p2pfed.core.events import (
+    GainMeasured,
     ModelEvaluated,
     ModelHeld,
     ModelPromoted,
@@ -45,10 +46,12 @@ async def test_events_are_counted(admin):
     admin.log.emit(ModelHeld(120, 2, {}, "worse"))
     parts = ServedDay("2026-03-01", 90, 4, 2, 2, 0.7, ""), ServedDay("2026-03-02", 90, 0, 0, 0, None, "")
     admin.log.emit(PaymentsServed(0.0, 9.0, parts))
+    admin.log.emit(GainMeasured(4, 0.01, 0.61, 0.6, 40, 120, 33.0))
     found = await scraped(admin)
     assert {of: found["p2pfed_served", (("figure", of),)] for of in ("auprc", "recall", "precision")} == {
         "auprc": 0.7, "recall": 0.5, "precision": 1.0,
     }  # fmt: skip
+    assert found["p2pfed_gain_auprc", ()] == 0.01
     assert found["p2pfed_model_decisions_total", (("result", "promoted"),)] == 1
     assert found["p2pfed_model_decisions_total", (("result", "held"),)] == 2
     assert found["p2pfed_updates_total", (("result", "accepted"),)] == 2

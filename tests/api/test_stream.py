@@ -22,6 +22,7 @@ from p2pfed.core.events import (
     EquivocationProven,
     Event,
     FellBehind,
+    GainMeasured,
     Listening,
     ModelAdopted,
     ModelEvaluated,
@@ -80,6 +81,7 @@ ONE_OF_EACH: list[Event] = [
     PaymentsRead(2, 6022, 38, 14.2),
     PaymentsServed(0.0, 9.0, (ServedDay("2026-03-01", 900, 8, 9, 6, 0.7, "ab" * 32),)),
     ModelPromoted(80, 1, {"validation": {"auprc": np.float64(0.5)}}, 0.5, "AUPRC 0.5 on validation rows"),
+    GainMeasured(4, 0.01, 0.61, 0.6, 40, 120, 33.0),
     ModelHeld(80, 1, {"validation": {"auprc": None}}, "AUPRC 0.4 on validation rows"),
 ]
 

@@ -133,6 +133,7 @@ async def test_three_banks_train_two_cycles_rest_and_go_on_from_what_serves(bank
         assert [status(d).learning.state for d in daemons] == ["waiting"] * 3
         await until(lambda: all(status(d).learning.state == "resting" for d in daemons), 60)
         await until(lambda: all(status(d).self.trainer.state == "stopped" for d in daemons), 30)
+        gains = []
         for bank, daemon in zip(banks, daemons, strict=True):
             said = status(daemon)
             assert said.health == "ok" and said.consortium.quarantined == 0
@@ -145,11 +146,15 @@ async def test_three_banks_train_two_cycles_rest_and_go_on_from_what_serves(bank
             assert place(bundle) == (served.cycle, served.round)
             version = bank.state.models / f"{served.cycle:06d}-{served.round:04d}.p2pfed"
             assert version.read_bytes() == bank.state.model.read_bytes()
+            gain = said.learning.gain
+            assert gain is not None and gain.auprc == gain.serves - gain.alone and 0 < gain.rounds <= 2 * ROUNDS
+            gains.append(gain)
             assert said.learning.data.rows == json.loads(bank.state.reading.read_bytes())["rows"] == 600
     # a start while the others would rest too: no child, and the same model serves
     async with banks[0].running() as daemon:
         await asyncio.sleep(1.0)
         said, gate = status(daemon), daemon._node.rounds.gate
+        assert said.learning.gain == gains[0]
         assert (said.learning.state, said.self.trainer.state) == ("resting", "stopped")
         bundle = ModelBundle.from_bytes(banks[0].state.model.read_bytes())
         assert gate.champion is not None and np.array_equal(gate.champion.vector, bundle.vector)
