@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pfed.api.schemas import DataStatus, Gain, ServedRow
+from p2pfed.api.progress import DataStatus, Gain, ServedRow
+from p2pfed.api.schemas import Change
 from p2pfed.cli import run
 from p2pfed.core.events import CycleEnded, NodeStarted, ProblemRaised, RunFinished
 from p2pfed.store.lock import StateLock
@@ -64,6 +65,14 @@ async def test_a_resting_node_is_well_and_says_what_comes(admin, p2pfed, monkeyp
     ) in out
     assert "serves      the model of cycle 3, round 40, AUPRC 0.7500 on validation rows, since 2027-01-03" in out
     assert "payments    1,000 rows, 7 frauds, 50 immature, newest 2027-01-14 04:13:20 UTC" in out
+
+
+async def test_a_change_that_is_coming_is_told(admin, p2pfed):
+    assert "\nchange " not in (await p2pfed("status"))[1]
+    what = ["the merge rule", "the calendar"]
+    admin.node.coming = Change(version=4, cycle=12, begins=1_800_000_000.0, changes=what)
+    said = "manifest 4 from cycle 12 on, 2027-01-15 08:00:00 UTC: the merge rule, the calendar"
+    assert f"\nchange      {said}\n" in (await p2pfed("status"))[1]
 
 
 async def test_the_gain_over_training_alone_is_told(admin, p2pfed):

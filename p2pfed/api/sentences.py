@@ -10,6 +10,7 @@ from typing import Any
 from p2pfed.api.reply import printable
 from p2pfed.core.events import (
     CaughtUp,
+    ChangeComing,
     CycleBegun,
     CycleEnded,
     EquivocationProven,
@@ -126,6 +127,13 @@ def _gained(event: GainMeasured, name_of: NameOf) -> str:
     )
 
 
+def _coming(event: ChangeComing, name_of: NameOf) -> str:
+    return (
+        f"manifest {event.version} holds from cycle {event.cycle} on, which begins at {utc(event.begins)}; "
+        f"it changes: {', '.join(event.changes)}"
+    )
+
+
 def utc(seconds: float) -> str:
     """A Unix time as people read it: `2026-11-29 14:27:37 UTC`."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
@@ -204,6 +212,7 @@ _SAY: dict[type, _Say] = {
     ModelPromoted: _promoted,
     ModelHeld: _held,
     GainMeasured: _gained,
+    ChangeComing: _coming,
     PeerChanged: _peer,
     UpdateAccepted: _accepted,
     UpdateRefused: _refused,

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from p2pfed.api.schemas import LastCycle, Problem, UpdateRow
+from p2pfed.api.progress import LastCycle
+from p2pfed.api.schemas import Problem, UpdateRow
 from p2pfed.core.events import (
     CycleEnded,
     Event,

@@ -124,6 +124,7 @@ def _status_text(reply: dict[str, Any]) -> str:
         f"p2pfed {reply['version']}",
         f"consortium  {consortium['name']}, manifest {consortium['manifest_version']}, expires in "
         f"{consortium['expires_in_days']:.0f} days",
+        *_change_lines(consortium["coming"]),
         f"members     {consortium['members']}: {consortium['alive']} alive, {consortium['suspect']} suspect, "
         f"{consortium['failed']} failed, {consortium['quarantined']} quarantined",
         *_learning_lines(learning),
@@ -138,6 +139,15 @@ def _status_text(reply: dict[str, Any]) -> str:
         lines.append(f"{problem['severity']:<10}  {problem['code']}{subject}: {problem['message']}")
         lines += [f"            {problem['hint']}"] if problem["hint"] else []
     return "\n".join(lines)
+
+
+def _change_lines(change: dict[str, Any] | None) -> list[str]:
+    if change is None:
+        return []
+    return [
+        f"change      manifest {change['version']} from cycle {change['cycle']} on, {moment(change['begins'])}: "
+        + ", ".join(change["changes"])
+    ]
 
 
 def _learning_lines(learning: dict[str, Any]) -> list[str]:

@@ -149,6 +149,18 @@ class GainMeasured:
 
 
 @dataclass(frozen=True)
+class ChangeComing:
+    """A manifest was taken over that changes what is trained, how, or when, from a cycle on."""
+
+    version: int
+    cycle: int
+    begins: float
+    """Unix seconds."""
+    changes: tuple[str, ...]
+    """What, in words."""
+
+
+@dataclass(frozen=True)
 class PeerChanged:
     """A member changed state in the heartbeat table."""
 
@@ -274,6 +286,7 @@ Event = (
     | ModelPromoted
     | ModelHeld
     | GainMeasured
+    | ChangeComing
     | PeerChanged
     | UpdateAccepted
     | UpdateRefused

@@ -172,6 +172,19 @@ def changes_training(current: Manifest, new: Manifest) -> bool:
     return _scheduled(current) != _scheduled(new)
 
 
+def what_changes(current: Manifest, new: Manifest) -> tuple[str, ...]:
+    """What `new` changes of that, in words."""
+    named = (
+        ("the model", current.model != new.model),
+        ("the feature contract", current.contract != new.contract),
+        ("the generation, so that training begins anew", current.generation != new.generation),
+        ("the training policy", current.training != new.training),
+        ("the merge rule", current.gossip.rule != new.gossip.rule),
+        ("the calendar", current.calendar != new.calendar),
+    )
+    return tuple(name for name, differs in named if differs)
+
+
 def earliest_change(current: Manifest, issued: float) -> int:
     """The cycle from which a version issued at `issued` (Unix seconds) may change what is trained, how, or when.
 

@@ -36,7 +36,7 @@ from p2pfed.net.client import HttpTransport
 from p2pfed.net.discovery import Discovery, SeedDiscovery
 from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Traffic
-from p2pfed.runtime import diskwatch, systemd
+from p2pfed.runtime import diskwatch, learning, systemd
 from p2pfed.runtime.alone import Alone
 from p2pfed.runtime.blocklist import Blocklist
 from p2pfed.runtime.books import Books
@@ -127,6 +127,7 @@ class Daemon:
         else:
             self._node, self._recording = make(self._signer, birth), None
         self._discoveries: list[Discovery] = []
+        self._change = learning.coming(self._node.force)
 
     async def run(self) -> None:
         """Start everything, serve until stopped, stop everything."""
@@ -360,6 +361,9 @@ class Daemon:
         for discovery in self._discoveries:
             discovery.use(trust.manifest.by_id)
         self._trainers.use(self._driver.force.manifest, self._driver.force.coming)
+        before, self._change = self._change, learning.coming(self._driver.force)
+        if self._change is not None and self._change != before:
+            self._events.emit(self._change)
 
 
 def _live_peers(new: NodeConfig) -> dict[str, tuple[str, ...]]:

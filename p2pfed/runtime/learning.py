@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from p2pfed.api.schemas import CycleRow, DataStatus, Gain, ServedRow, Serving
-from p2pfed.core.events import GainMeasured, PaymentsRead
+from p2pfed.api.progress import CycleRow, DataStatus, Gain, ServedRow, Serving
+from p2pfed.core.events import ChangeComing, GainMeasured, PaymentsRead
 from p2pfed.core.gossip.cycles import Cycles
 from p2pfed.core.gossip.own import OwnModel
 from p2pfed.core.phase import Phase
 from p2pfed.core.served import ServedDay
+from p2pfed.core.succession import InForce, what_changes
 from p2pfed.runtime.trainer import Loaded
 
 SHOWN_DAYS = 30
@@ -84,6 +85,14 @@ def served_days(days: Sequence[ServedDay]) -> list[ServedRow]:
         )
         for day in days[-SHOWN_DAYS:]
     ]
+
+
+def coming(force: InForce) -> ChangeComing | None:
+    """The change that waits for its cycle; free-running nodes have no cycle it could wait for."""
+    new, old = force.coming, force.manifest
+    if new is None or old.calendar.free:
+        return None
+    return ChangeComing(new.version, new.from_cycle, old.calendar.begins(new.from_cycle), what_changes(old, new))
 
 
 def gain(measured: GainMeasured | None) -> Gain | None:

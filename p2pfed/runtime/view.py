@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from p2pfed import __version__
+from p2pfed.api.progress import LearningStatus
 from p2pfed.api.schemas import (
+    Change,
     ConsortiumStatus,
     EvidenceRow,
-    LearningStatus,
     MemberRow,
     NodeStatus,
     ProtocolRange,
@@ -189,6 +190,7 @@ class DaemonView:
     def _consortium(self) -> ConsortiumStatus:
         node = self._driver.node
         states = [node.peers.state(m) for m in node.peers.members]
+        change = learning.coming(self._driver.force)
         return ConsortiumStatus(
             id=node.manifest.consortium,
             name=node.manifest.name,
@@ -199,6 +201,7 @@ class DaemonView:
             failed=states.count(PeerState.FAILED),
             quarantined=sum(node.reputation.quarantined(m) for m in node.peers.members),
             expires_in_days=(node.manifest.expires - self._driver.wall()) / DAY,
+            coming=change and Change(**{**vars(change), "changes": list(change.changes)}),
         )
 
     def _learning(self) -> LearningStatus:

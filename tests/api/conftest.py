@@ -11,20 +11,16 @@ import pytest
 
 from p2pfed.api.app import AdminServer
 from p2pfed.api.metrics import NodeMetrics
+from p2pfed.api.progress import CycleRow, DataStatus, Gain, LearningStatus, ServedRow, Serving
 from p2pfed.api.schemas import (
+    Change,
     ConsortiumStatus,
-    CycleRow,
-    DataStatus,
     EvidenceRow,
-    Gain,
-    LearningStatus,
     MemberRow,
     NodeStatus,
     ProtocolRange,
     ReputationReply,
     SelfStatus,
-    ServedRow,
-    Serving,
     Status,
     TrainerStatus,
     UpdateRow,
@@ -65,6 +61,7 @@ class FakeNode:
             rows=1000, frauds=7, immature=50, newest_payment=1_799_900_000.0, read_at=1_799_910_000.0,
             read_seconds=12.25, next_reading=None,
         )  # fmt: skip
+        self.coming: Change | None = None
         self.gain: Gain | None = None
         self.served_days: list[ServedRow] = []
         self.proofs: list[EvidenceRow] = []
@@ -95,6 +92,7 @@ class FakeNode:
                 failed=1,
                 quarantined=1,
                 expires_in_days=9.0,
+                coming=self.coming,
             ),
             learning=LearningStatus(
                 **self.calendar,

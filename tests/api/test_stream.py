@@ -17,6 +17,7 @@ from p2pfed.api.summary import Summary
 from p2pfed.core import events
 from p2pfed.core.events import (
     CaughtUp,
+    ChangeComing,
     CycleBegun,
     CycleEnded,
     EquivocationProven,
@@ -81,6 +82,7 @@ ONE_OF_EACH: list[Event] = [
     PaymentsRead(2, 6022, 38, 14.2),
     PaymentsServed(0.0, 9.0, (ServedDay("2026-03-01", 900, 8, 9, 6, 0.7, "ab" * 32),)),
     ModelPromoted(80, 1, {"validation": {"auprc": np.float64(0.5)}}, 0.5, "AUPRC 0.5 on validation rows"),
+    ChangeComing(3, 12, 1_800_086_400.0, ("the merge rule", "the calendar")),
     GainMeasured(4, 0.01, 0.61, 0.6, 40, 120, 33.0),
     ModelHeld(80, 1, {"validation": {"auprc": None}}, "AUPRC 0.4 on validation rows"),
 ]

@@ -20,6 +20,7 @@ from p2pfed.config import NodeConfig
 from p2pfed.core.consortium import Admin, Manifest, Member
 from p2pfed.core.gossip.calendar import Calendar
 from p2pfed.core.identity import Identity
+from p2pfed.core.succession import earliest_change
 from p2pfed.core.types import DAY
 from p2pfed.learning.bundle import ModelBundle
 from p2pfed.net import tls
@@ -31,7 +32,7 @@ from p2pfed.runtime.trainers import Trainers
 from p2pfed.store.credentials import admin_token
 from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir
-from tests.consortia import sign
+from tests.consortia import next_version, sign
 from tests.runtime.bank import config, manifest, write_bank
 
 pytestmark = [pytest.mark.network, pytest.mark.e2e, pytest.mark.slow]
@@ -159,3 +160,17 @@ async def test_three_banks_train_two_cycles_rest_and_go_on_from_what_serves(bank
         bundle = ModelBundle.from_bytes(banks[0].state.model.read_bytes())
         assert gate.champion is not None and np.array_equal(gate.champion.vector, bundle.vector)
         assert gate.best is not None
+        # the admins change the merge rule: told at once, and what status says until its cycle
+        old, issued = daemon._node.manifest, int(time.time())
+        gossip = replace(old.gossip, rule="median")
+        new = next_version(old, gossip=gossip, issued=issued, from_cycle=earliest_change(old, issued))
+        banks[0].state.save_manifest(2, sign(new, ADMIN).to_bytes())
+        assert status(daemon).consortium.coming is None
+        await daemon._take_over_manifests()
+        await until(lambda: status(daemon).consortium.coming is not None, 20)
+        change = status(daemon).consortium.coming
+        assert change is not None and (change.version, change.changes) == (2, ["the merge rule"])
+        assert change.begins == old.calendar.begins(change.cycle) > issued + EVERY
+        await daemon._events.flush()
+        told = [event for event in await daemon._store.events(0, 10_000) if event.kind == "change_coming"]
+        assert len(told) == 1 and json.loads(told[0].json)["cycle"] == change.cycle

@@ -17,10 +17,11 @@ from p2pfed.core.inputs import Started, TimerFired, TrainerReady
 from p2pfed.core.node import GossipNode
 from p2pfed.core.phase import Phase
 from p2pfed.core.settings import Memory, NodeSettings
+from p2pfed.core.succession import InForce
 from p2pfed.core.types import DAY
 from p2pfed.runtime import learning
 from p2pfed.runtime.trainer import Loaded
-from tests.consortia import consortium
+from tests.consortia import consortium, next_version
 
 CALENDAR = Calendar(1_800_000_000, DAY, 8640, 10.0)
 """No rest in the first day, for one cycle fills it."""
@@ -107,3 +108,26 @@ def test_without_a_calendar_there_is_nothing_of_it_to_say() -> None:
     assert learning.state(rounds, False) == "training"
     assert learning.calendar(rounds, BEGIN)["next_cycles"] == []
     assert learning.serving(rounds) is None and learning.data(rounds, None, None, BEGIN).next_reading is None
+
+
+def test_a_change_that_waits_for_its_cycle_is_told_with_what_it_changes() -> None:
+    banks = consortium(4, calendar=RESTING)
+    old = banks.manifest
+    assert learning.coming(InForce(old)) is None
+    gossip = replace(old.gossip, rule="median")
+    new = next_version(old, from_cycle=223, gossip=gossip, training=replace(old.training, batch=64))
+    force = InForce(old).followed(new)
+    told = learning.coming(force)
+    assert told is not None
+    assert (told.version, told.cycle, told.begins) == (2, 223, RESTING.begins(223))
+    assert told.changes == ("the training policy", "the merge rule")
+    assert learning.coming(force.at(told.begins)) is None, "then it is in force"
+    anew = next_version(old, from_cycle=223, generation=2, generation_cycle=223, model=replace(old.model, hidden=(7,)))
+    told = learning.coming(InForce(old).followed(anew))
+    assert told is not None and told.changes == ("the model", "the generation, so that training begins anew")
+
+
+def test_without_a_calendar_a_change_waits_for_a_restart_and_not_for_a_time() -> None:
+    old = consortium(4, calendar=Calendar(0, 0, 0, 0.0)).manifest
+    new = next_version(old, gossip=replace(old.gossip, rule="median"))
+    assert learning.coming(InForce(old).followed(new)) is None
