@@ -24,6 +24,7 @@ from p2pfed.core.consortium import Manifest, SignedManifest
 from p2pfed.core.effects import Effect
 from p2pfed.core.events import Metrics
 from p2pfed.core.messages import Heartbeat, HeartbeatTable, ModelUpdate
+from p2pfed.core.served import Served, ServedDay
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.weights import Vector
 from p2pfed.errors import ConfigError, StateCorrupt, UsageError
@@ -33,6 +34,9 @@ from p2pfed.runtime.recording import Birth, RecordedNode, Recording, taken_apart
 from p2pfed.runtime.replay import replay
 from tests.consortia import consortium
 
+SERVED = Served(
+    1.0, 2.0, (ServedDay("2026-03-01", 9, 2, 1, 1, 0.5, "ab"), ServedDay("2026-03-02", 1, 0, 0, 0, None, ""))
+)
 MEMBERS = consortium(3)
 SIZE = MEMBERS.manifest.model.schema().size
 INPUTS = sorted(get_args(inputs.Input), key=lambda kind: kind.__name__)
@@ -154,7 +158,7 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     for at, given_ in enumerate(
         (
             inputs.Started(),
-            inputs.TrainerReady(10, 5),
+            inputs.TrainerReady(10, 5, served=SERVED),
             inputs.UpdateReceived(update(), MEMBERS.members[1].node_id),
             inputs.HeartbeatsReceived(heartbeats(3), MEMBERS.members[1].node_id, True),
             inputs.TimerFired("adoption"),
