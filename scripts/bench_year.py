@@ -2,7 +2,7 @@
 
     python scripts/bench_year.py                        # 365 days, a seed
     python scripts/bench_year.py --days 30 --seeds 3
-    python scripts/bench_year.py --days 120 --attack signflip
+    python scripts/bench_year.py --days 120 --attack signflip labelflip fraudblind waiting
 
 Each bank restarts once a week at a random time; a day a month the banks are in two groups that cannot talk to each
 other; one bank is away for three weeks; a hundredth of the exchanges fails; clocks are set, wrongly and back. Payments
@@ -20,7 +20,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -59,34 +59,49 @@ WINDOW, MATURITY, STAYS = 40, 10, 4
 
 
 def main() -> None:
-    """Run every seed twice, and print what came of it."""
+    """Run every seed with faults or attacks, and what that is compared with; print what came of it."""
+    options = _options()
+    tell = Teller(options.seeds * (1 + len(options.attack)))
+    results, table = [], sys.stderr if options.json else sys.stdout
+    print(HEAD, file=table)
+    for seed in range(options.seeds):
+        other = compared(options.days, seed, options.attack != [None], tell)
+        for attack in options.attack:
+            results.append(year(options.days, seed, attack, other, tell))
+            print(*_lines(results[-1]), sep="\n", file=table, flush=True)
+    if options.json:
+        print(json.dumps(results, indent=2))
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--days", type=int, default=365)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument(
-        "--attack", help="signflip, labelflip, fraudblind, waiting, ...: three, from the third month on"
-    )
+    said = "what three banks do from the third month on; a run for each"
+    parser.add_argument("--attack", nargs="+", default=[None], metavar="KIND", help=said)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    least = ATTACK_FROM + CATCH_WITHIN + 1 if options.attack else 2
+    least = 2 if options.attack == [None] else ATTACK_FROM + CATCH_WITHIN + 1
     if options.days < least or options.seeds < 1:
         sys.exit(f"--days should be {least} or more, and --seeds 1 or more")
-    tell = Teller(2 * options.seeds)
-    results = [year(options.days, seed, options.attack, tell) for seed in range(options.seeds)]
-    if options.json:
-        print(json.dumps(results, indent=2))
-        return
-    print("seed  honest quarantines  AUPRC  to compare  share  caught in time  caught  pairs  wall seconds")
-    for r in results:
-        print(
-            f"{r['seed']:4}  {len(r['honest_quarantines']):18}  {r['auprc']:.3f}  {r['auprc_to_compare']:10.3f}  "
-            f"{r['share']:.4f}  {r['caught_in_time']:13}  {r['caught']:6}  {r['pairs']:5}  {r['seconds']:12.0f}"
-        )
-        for bank, whom, day in r["honest_quarantines"]:
-            print(f"      bank-{bank + 1} quarantined bank-{whom + 1}, which was honest, on day {day:.1f}")
-        for bank, whom, day in r["not_in_time"]:
-            when = "never" if day is None else f"on day {day:.1f}"
-            print(f"      bank-{bank + 1} quarantined bank-{whom + 1} {when}")
+    return options
+
+
+HEAD = "attack      seed  honest quarantines  AUPRC  to compare  share  caught in time  caught  pairs  wall seconds"
+
+
+def _lines(r: Mapping[str, Any]) -> Iterator[str]:
+    """A row of the table, and who was quarantined that was honest, and who was not that attacked."""
+    yield (
+        f"{r['attack'] or 'none':10}  {r['seed']:4}  {len(r['honest_quarantines']):18}  {r['auprc']:.3f}  "
+        f"{r['auprc_to_compare']:10.3f}  {r['share']:.3f}  {r['caught_in_time']:14}  {r['caught']:6}  {r['pairs']:5}  "
+        f"{r['seconds']:12.0f}"
+    )
+    for bank, whom, day in r["honest_quarantines"]:
+        yield f"      bank-{bank + 1} quarantined bank-{whom + 1}, which was honest, on day {day:.1f}"
+    for bank, whom, day in r["not_in_time"]:
+        when = "never" if day is None else f"on day {day:.1f}"
+        yield f"      bank-{bank + 1} quarantined bank-{whom + 1}, which attacked, {when}"
 
 
 class Teller:
@@ -114,19 +129,26 @@ class Teller:
         return watch
 
 
-def year(days: int, seed: int, attack: str | None, tell: Teller) -> dict[str, Any]:
-    """One seed's run and what it is compared with; figures by name. Banks are numbered from 0."""
-    tried = Year(scenario(days, seed, attack), attack, tell.run(f"seed {seed}"))
+Served = Mapping[tuple[int, int], float]
+"""AUPRC by day and bank."""
+
+
+def compared(days: int, seed: int, attacked: bool, tell: Teller) -> Served:
+    """What a seed's banks are held against: no faults, or where banks are `attacked` the honest ones alone."""
+    alone, all_well = scenario(days, seed, banks=HONEST), scenario(days, seed, faults=False)
+    run = Year(alone if attacked else all_well, None, tell.run(f"seed {seed}, to compare"))
+    run.run()
+    return run.served
+
+
+def year(days: int, seed: int, attack: str | None, other: Served, tell: Teller) -> dict[str, Any]:
+    """One seed's run, held against `other`; figures by name. Banks are numbered from 0."""
+    tried = Year(scenario(days, seed, attack), attack, tell.run(f"seed {seed}, {attack or 'faults'}"))
     begin = time.monotonic()
     tried.run()
     seconds = time.monotonic() - begin
-    if attack is None:
-        other = Year(scenario(days, seed, faults=False), None, tell.run(f"seed {seed} without faults"))
-    else:
-        other = Year(scenario(days, seed, banks=HONEST), None, tell.run(f"seed {seed}, honest banks alone"))
-    other.run()
-    both = [key for key in tried.served.keys() & other.served.keys() if attack is None or key[0] >= ATTACK_FROM]
-    mean, to_compare = (float(np.mean([run.served[key] for key in both])) for run in (tried, other))
+    both = [key for key in tried.served.keys() & other.keys() if attack is None or key[0] >= ATTACK_FROM]
+    mean, to_compare = (float(np.mean([served[key] for key in both])) for served in (tried.served, other))
     caught = tried.caught
     late = FIRST + (ATTACK_FROM + CATCH_WITHIN) * DAY
     return {
