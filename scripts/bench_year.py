@@ -40,8 +40,9 @@ from p2pfed.learning.one_by_one import OneByOne
 from p2pfed.sim.engine import Engine
 from p2pfed.sim.history import Progress, Standing
 from p2pfed.sim.host import Host
-from p2pfed.sim.population import Population, populate
+from p2pfed.sim.population import Population, poisoned, populate
 from p2pfed.sim.scenario import Scenario, scenario_from
+from p2pfed.sim.sections import AttackersSection
 
 BANKS, HONEST = 12, 9
 """Banks, and how many of them are honest where there are attackers: the first ones."""
@@ -194,7 +195,7 @@ def scenario(days: int, seed: int, attack: str | None = None, *, faults: bool = 
         "compute": {"seconds_per_step": 1.0, "load_seconds": 60.0},
         "evaluate": {"every": 10**6},
     }
-    if attack is not None and not attack_from_name(attack).poisons_rows:
+    if attack is not None and _poison(attack) is None:
         # the first day has `dense` cycles, every other one
         start = (dense + ATTACK_FROM - 1) * ROUNDS + 1
         values["attackers"] = [{"kind": attack, "nodes": NAMES[HONEST:], "start": start}]
@@ -275,14 +276,23 @@ class Year(Engine):
 
     def __init__(self, s: Scenario, attack: str | None, watch: Callable[[Progress], None] | None = None) -> None:
         """`attack` is that of the last banks, if any."""
-        people = _people(s, attack)
+        people = _people(s)
         make = _maker(people)
         super().__init__(people, s, OneByOne([make(bank) for bank in people.banks], make), watch)
-        self._attacked = attack is not None
+        self._attacked, self._poison = attack is not None, _poison(attack)
         self.honest_numbers = range(min(s.nodes, HONEST) if self._attacked else s.nodes)
         self.served: dict[tuple[int, int], float] = {}
         """AUPRC by day and bank, on the payments of that day of all honest banks together."""
         self._day = 0
+
+    def _read(self, host: Host, cycle: int) -> None:
+        super()._read(host, cycle)
+        begins = self._population.manifest.calendar.begins(cycle)
+        if self._poison is None or host.index < HONEST or begins < FIRST + ATTACK_FROM * DAY:
+            return
+        read = self._population.reading(host.index, cycle)
+        assert read is not None and isinstance(self._learner, OneByOne)
+        self._learner.read(host.index, poisoned(read[1], self._poison))
 
     def emitted(self, time: float, host: Host, event: Event) -> None:
         """See `Watcher`."""
@@ -325,22 +335,23 @@ class Year(Engine):
         return s.subject not in self.honest_numbers and s.time >= FIRST + ATTACK_FROM * DAY
 
 
-def _people(s: Scenario, attack: str | None) -> Population:
+def _people(s: Scenario) -> Population:
     columns = tuple(FeatureColumn(f"x{i}", "numeric", (), "none") for i in range(INPUTS))
     scale = Moments((0.0,) * INPUTS, (1.0,) * INPUTS)
     contract = FeatureContract(columns, "fraud", "contract", scale, 10.0)
     banks = tuple(rows_of(s.seed, bank, 0) for bank in range(s.nodes))
-    people = populate(s, LoadedBanks(banks, contract, {}))
-    poison = attack_from_name(attack) if attack is not None else None
 
     def rows_at(bank: int, begins: float) -> BankRows:
-        today = int((begins - FIRST) // DAY)
-        rows = rows_of(s.seed, bank, today)
-        if poison is None or not poison.poisons_rows or bank < HONEST or today < ATTACK_FROM:
-            return rows
-        return dataclasses.replace(rows, train=poison.rows(rows.train))
+        return rows_of(s.seed, bank, int((begins - FIRST) // DAY))
 
-    return dataclasses.replace(people, rows_at=rows_at)
+    return dataclasses.replace(populate(s, LoadedBanks(banks, contract, {})), rows_at=rows_at)
+
+
+def _poison(attack: str | None) -> AttackersSection | None:
+    """An attack on rows: a scenario has those from its beginning to its end only, and honest nodes train on them."""
+    if attack is None or not attack_from_name(attack).poisons_rows:
+        return None
+    return AttackersSection(kind=attack, nodes=BANKS - HONEST)
 
 
 def _maker(people: Population) -> Any:

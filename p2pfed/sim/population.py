@@ -70,12 +70,16 @@ class Population:
     """The rows of a bank's trainer by the time, in seconds of right clocks, at which its cycle begins; None where they
     never change."""
 
-    def reading(self, bank: int, cycle: int) -> StackedBank | None:
-        """What the trainer of a cycle reads of a bank, as it trains on it; None where rows never change."""
+    def reading(self, bank: int, cycle: int) -> tuple[BankRows, StackedBank] | None:
+        """What the trainer of a cycle reads of a bank, as it is and as it trains on it; None where rows never change.
+
+        An attacker that poisons its rows says what it had.
+        """
         if self.rows_at is None:
             return None
         rows = self.rows_at(bank, self.manifest.calendar.begins(cycle))
-        return poisoned(_learning(self.manifest, rows, self.banks[bank].seed), self.roles.attackers.get(bank))
+        learned = _learning(self.manifest, rows, self.banks[bank].seed)
+        return rows, poisoned(learned, self.roles.attackers.get(bank))
 
 
 def load(scenario: Scenario) -> LoadedBanks:
