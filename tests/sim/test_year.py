@@ -29,7 +29,7 @@ def test_a_month_of_faults_quarantines_no_honest_bank(bench: ModuleType) -> None
     year.run()
     assert year.honest_quarantines == [] and year.caught == {}
     days = [sum(day == today for day, _ in year.served) for today in range(1, 30)]
-    assert days[0] == bench.BANKS and min(days) >= bench.BANKS - 3  # one is away, and one or two restart
+    assert min(days) >= bench.BANKS - 3  # one is away, and one or two restart
     assert sum(days) <= 29 * bench.BANKS - bench.AWAY_DAYS
 
 
