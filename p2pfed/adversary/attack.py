@@ -46,6 +46,8 @@ class View:
     """The attacker's own rows, as a reputation looks at models with."""
     asker: Vector | None = None
     """Newest model of the member that is answered."""
+    asker_behind: bool = False
+    """Whether that member has published nothing in the last rounds, as one that was away."""
 
     def benign(self) -> Doubles:
         """Every model that was not poisoned on purpose, the attacker's own first; float64 [n, d]."""

@@ -16,6 +16,7 @@ from p2pfed.adversary.handing import (
     Forged,
     NearEcho,
     Replay,
+    Waiting,
     WrongSchema,
 )
 from p2pfed.adversary.models import (
@@ -61,6 +62,7 @@ ATTACKS: dict[str, type[Attack]] = {
     "scaled": Scaled,
     "signflip": SignFlip,
     "stale": Stale,
+    "waiting": Waiting,
     "wrong_schema": WrongSchema,
     "zero": Zero,
 }

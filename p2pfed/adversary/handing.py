@@ -57,6 +57,23 @@ class Dissensus(Tailored):
 
 
 @dataclass
+class Waiting(Attack):
+    """Waits for whoever returns: -scale * honest to who was away and has not published since, honest to all others.
+
+    Who is behind judges nobody, and takes the median of what it is handed: nobody else ever sees the poisoned models.
+    """
+
+    scale: float = 1.0
+
+    def answer(self, attacker: Attacker, asking: NodeId, member: NodeId, frame: bytes) -> bytes:
+        """See `Attack`."""
+        view = attacker.view(asking) if member == attacker.me else None
+        if view is None or not view.asker_behind:
+            return frame
+        return attacker.sign_next(-np.float32(self.scale) * view.honest).frame
+
+
+@dataclass
 class Equivocation(Attack):
     """Different models under one sequence number: half of the members get begun + scale * (honest - begun), half minus.
 

@@ -19,6 +19,7 @@ from p2pfed.core.phase import Phase
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.succession import InForce
 from p2pfed.core.types import NodeId
+from p2pfed.core.updates import NEAR_ROUNDS
 from p2pfed.core.weights import Vector
 from p2pfed.core.wire import seal_update
 
@@ -76,7 +77,15 @@ class AttackingNode(GossipNode):
             self._coalition.others(self.me),
             self.reputation.yardstick.probe,
             None if asking is None else self._coalition.model(asking),
+            asking is not None and self._behind(asking),
         )
+
+    def _behind(self, member: NodeId) -> bool:
+        """Whether `member` has published, but nothing that is near this node's round."""
+        heartbeat = self.peers.heartbeat(member)
+        if heartbeat is None or not heartbeat.seq:
+            return False
+        return self.manifest.calendar.number(heartbeat.cycle, heartbeat.round) + NEAR_ROUNDS < self.rounds.round
 
     def sign_next(self, vector: Vector) -> ModelUpdate:
         """See `Attacker`."""

@@ -184,13 +184,14 @@ class Engine:
         return AttackingNode(host.identity, manifest, settings, memory, rng, *self._attackers[host.index], force)
 
     def _read(self, host: Host, cycle: int) -> None:
-        bank = self._population.reading(host.index, cycle)
-        if bank is None:
+        read = self._population.reading(host.index, cycle)
+        if read is None:
             return
+        rows, bank = read
         assert isinstance(self._learner, ReadsAnew)
         self._learner.read(host.index, bank)
-        host.train_rows, host.train_frauds = len(bank.rows.train), bank.rows.train.frauds
-        host.probe = Probe.of(bank.rows)
+        host.train_rows, host.train_frauds = len(rows.train), rows.train.frauds
+        host.probe = Probe.of(rows)
 
     # --- running ------------------------------------------------------------------------------------------------------
 

@@ -80,12 +80,16 @@ class Population:
         """Every version of the manifest, in order."""
         return (self.manifest,) if self.successor is None else (self.manifest, self.successor)
 
-    def reading(self, bank: int, cycle: int) -> StackedBank | None:
-        """What the trainer of a cycle reads of a bank, as it trains on it; None where rows never change."""
+    def reading(self, bank: int, cycle: int) -> tuple[BankRows, StackedBank] | None:
+        """What the trainer of a cycle reads of a bank, as it is and as it trains on it; None where rows never change.
+
+        An attacker that poisons its rows says what it had.
+        """
         if self.rows_at is None:
             return None
         rows = self.rows_at(bank, self.manifest.calendar.begins(cycle))
-        return poisoned(_learning(self.manifest, rows, self.banks[bank].seed), self.roles.attackers.get(bank))
+        learned = _learning(self.manifest, rows, self.banks[bank].seed)
+        return rows, poisoned(learned, self.roles.attackers.get(bank))
 
 
 def load(scenario: Scenario) -> LoadedBanks:

@@ -25,6 +25,7 @@ from p2pfed.core.messages import HeartbeatTable, ModelUpdate
 from p2pfed.core.node import GossipNode
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.types import NodeId, Reason, Verdict
+from p2pfed.core.updates import NEAR_ROUNDS
 from p2pfed.core.weights import Vector
 from p2pfed.errors import RemoteFault
 from tests.sim.consortium import population, scenario
@@ -130,6 +131,20 @@ def test_an_echo_hands_each_asker_its_own_model_back():
         echo = opened(attacker.asked(update.statement.sender))
         assert echo.statement.sender == ME and np.array_equal(echo.vector, update.vector)
     assert np.array_equal(opened(attacker.asked(IDS[3])).vector, trained)  # of whom it knows nothing
+
+
+def test_who_waits_for_a_return_is_honest_to_everybody_else():
+    attacker, bob = member("waiting"), member(index=1)
+    bob.train()
+    bob.give(TimerFired("heartbeat"))  # says what it has published
+    attacker.give(HeartbeatsReceived(HeartbeatTable((bob.node.presence.row,)), BOB, answered=True))
+    for _ in range(1 + NEAR_ROUNDS):
+        attacker.train()
+        assert attacker.asked(BOB) is attacker.shelf[1]
+    trained = attacker.train()
+    handed = opened(attacker.asked(BOB))
+    assert np.array_equal(handed.vector, -trained) and handed.statement.seq > attacker.shelf[0]
+    assert attacker.asked(EVE) is attacker.shelf[1]  # has published nothing yet
 
 
 def test_colluders_need_not_have_received_it_themselves():

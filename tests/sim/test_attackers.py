@@ -1,11 +1,16 @@
 """Attackers among simulated banks: none of them breaks anything, and honest banks know of them what they can."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from p2pfed.adversary.attacks import ATTACKS
 from p2pfed.core.types import Reason
+from p2pfed.learning.learner import StackedBank
+from p2pfed.learning.numpy_learner import NumpyLearner
+from p2pfed.learning.one_by_one import OneByOne
+from p2pfed.sim.engine import Engine
 from p2pfed.sim.history import DONE
 from tests.sim.consortium import population, scenario, simulated
 
@@ -65,3 +70,19 @@ def test_only_attackers_train_on_poisoned_rows(kind: str) -> None:
         assert same == (i != 2)
         assert one.rows.validation.labels.tolist() == other.rows.validation.labels.tolist()
     assert poisoned.train_frauds == clean.train_frauds  # it says what it had
+
+
+def test_rows_that_are_read_anew_are_poisoned_too_and_the_attacker_says_what_it_had() -> None:
+    calendar = {"every_seconds": 300, "rounds": 5, "round_seconds": 20, "cycles": 2}
+    s = scenario(calendar=calendar, attackers=[{"kind": "fraudblind", "nodes": ["bank-3"]}])
+    clean = population(scenario()).banks
+    people = replace(population(s), rows_at=lambda bank, begins: clean[bank].rows)
+    read = people.reading(2, 1)
+    assert read is not None and read[0].train.frauds > 0 == read[1].rows.train.frauds
+
+    def make(bank: StackedBank) -> NumpyLearner:
+        return NumpyLearner(people.manifest.model, people.manifest.training, bank.rows, bank.threshold, seed=bank.seed)
+
+    history = Engine(people, s, OneByOne([make(bank) for bank in people.banks], make)).run()
+    assert [node.train_frauds for node in history.run.nodes] == [bank.rows.train.frauds for bank in clean]
+    assert sum(count for (_, whom), count in history.pulls.items() if whom == 2) > 0  # who has none publishes nothing
