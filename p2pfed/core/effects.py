@@ -16,10 +16,7 @@ from p2pfed.core.weights import Vector
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All a node needs to go on after `kill -9`: one commit a round.
-
-    `Momentum` is not in it: a node that restarts begins at rest, as after any absence, and has it back in some rounds.
-    """
+    """All a node needs to go on after `kill -9`: one commit a round."""
 
     round: int
     """The newest round that was trained, a number of the calendar."""
@@ -39,6 +36,8 @@ class Checkpoint:
     """The newest round whose models, or adopted ones, are in the vector; of free-running nodes as `round`."""
     decided: int = -1
     """The newest cycle at whose end was decided what serves; free-running nodes decide nothing."""
+    momentum: bytes = b""
+    """`Momentum.state()`. Without it twelve banks that restart weekly lose some 1 % of AUPRC (`bench_year.py`)."""
 
 
 @dataclass(frozen=True)

@@ -48,12 +48,12 @@ class Merging:
         if isinstance(self.rule, SeesLoss):
             self.rule.see(lambda vector: reputation.yardstick.probe.loss(manifest.model, vector))
         self._judging = manifest.gossip.reputation
-        self._momentum = Momentum()
+        self.momentum = Momentum()
         self.count = 0
 
     def rest(self) -> None:
         """After an absence what moved the node before, and how far, says nothing of now."""
-        self._momentum = Momentum()
+        self.momentum = Momentum()
         if isinstance(self.rule, KnowsTraining):
             self.rule.forget_training()
         self._reputation.yardstick.forget_training()
@@ -78,13 +78,13 @@ class Merging:
         `own` is the calendar's round of `trained`, None of free-running nodes. Who is behind the others does not
         `judge`, and may take their models of `any_round`, clipped.
         """
-        candidates = self._momentum.ahead(trained, self._updates.candidates(self.count, own, any_round))
+        candidates = self.momentum.ahead(trained, self._updates.candidates(self.count, own, any_round))
         merged = self._merge(trained, rows, candidates, judge)
-        vector = self._momentum.push(begun, merged.vector, merged=bool(merged.members))
+        vector = self.momentum.push(begun, merged.vector, merged=bool(merged.members))
         return Merge(vector, merged.members, merged.displacement, merged.effects)
 
-    def approach(self, own: Vector, slots: Sequence[Slot]) -> Merge:
-        """Move `own` towards the coordinate median of the models in `slots`, by `STRIDE` at most.
+    def approach(self, own: Vector, slots: Sequence[Slot]) -> tuple[Merge, bool]:
+        """Move `own` towards the coordinate median of the models in `slots`, by `STRIDE` at most; whether it is there.
 
         For who was away, and judges nobody: to the merge rule many models that agree look like copies of one.
         """
@@ -96,7 +96,7 @@ class Merging:
         self._updates.inbox.postpone([s for s in members if self._updates.fresh(s, self.count)], self.count + 1)
         self.count += 1
         vector = own + np.float32(share) * apart
-        return Merge(vector, members, share * length, self._updates.expire(self.count))
+        return Merge(vector, members, share * length, self._updates.expire(self.count)), share == 1.0
 
     def outside_rounds(self, own: Vector, rows: int) -> Merge:
         """Merge what has arrived as it is."""

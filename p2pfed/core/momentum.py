@@ -32,6 +32,18 @@ class Momentum:
         self._movement: Vector | None = None
         self._lag = 0.0
 
+    def state(self) -> bytes:
+        """What a restart goes on with: the lag as a float64, then the movement as float32 [d]; empty at rest."""
+        if self._movement is None:
+            return b""
+        return np.array([self._lag], "<f8").tobytes() + self._movement.astype("<f4").tobytes()
+
+    def restore(self, state: bytes) -> None:
+        """Go on from `state()` of an earlier process."""
+        if state:
+            self._lag = float(np.frombuffer(state[:8], "<f8")[0])
+            self._movement = np.frombuffer(state[8:], "<f4").astype(np.float32)
+
     def ahead(self, own: Vector, candidates: Sequence[Candidate]) -> list[Candidate]:
         """`candidates` moved ahead by the rounds that they lag behind `own`: a new one as the median of new ones does,
         one that has waited by its waiting more. Vectors are float32 [d]; none is written to.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from statistics import median
 
 from p2pfed.core.aggregation import Candidate
@@ -43,7 +42,7 @@ class Reputation:
     FAULTS_KEPT = 0.9
     RELEASE = 10  # clean models in a row; twice as many with every strike
     STRIKE_LOOKS = 1000
-    VOICES = 32  # so many peers judged last tell whether it is they who are odd
+    LATELY = 8  # merges whose peers tell whether it is they who are odd
 
     def __init__(self, spec: ModelSpec, members: int, seed: int, *, epochs: bool = False) -> None:
         """`members` of the consortium, this node included; `seed` of what nobody else shall know.
@@ -54,8 +53,9 @@ class Reputation:
         self.yardstick = Yardstick(spec, seed, epochs=epochs)
         self.peers: dict[NodeId, PeerRecord] = {}
         self._changed: set[NodeId] = set()
-        self._voices: dict[NodeId, bool] = {}
-        """Whether the newest model was bad, of those judged last."""
+        self._merges = 0
+        self._voices: dict[NodeId, tuple[int, bool]] = {}
+        """The merge in which a peer was judged last, and whether its model was bad."""
         self._held: set[NodeId] = set()
         """Who is quarantined."""
 
@@ -165,6 +165,7 @@ class Reputation:
         fresh = {c.member: c for c in candidates if c.waited == 0}
         records = [self._record(member) for member in fresh]
         usual_rows = median([max(rows, 1), *(max(c.rows, 1) for c in candidates)])
+        self._merges += 1
         self.yardstick.measure(own, rows, list(fresh.values()), records, usual_rows)
         for record in records:
             record.looks += 1
@@ -179,14 +180,14 @@ class Reputation:
         return [c._replace(trust=trust) for c in candidates if (trust := self.trust(c.member)) > 0]
 
     def _odd(self, fresh: Iterable[NodeId]) -> bool:
-        """Whether most peers look bad: by the newest evidence of many, for of one merge's few most may be attackers."""
-        for member in fresh:
-            self._voices.pop(member, None)
-            self._voices[member] = self.peers[member].evidence > 0
-        for member in list(islice(self._voices, max(len(self._voices) - self.VOICES, 0))):
-            del self._voices[member]
-        voices = [bad for member, bad in self._voices.items() if not self.quarantined(member)]
-        return len(voices) >= 3 and 2 * sum(voices) > len(voices)
+        """Whether most peers look bad: by the newest evidence of all judged lately, not of one merge's few alone.
+
+        Of two nobody can say which of them is odd, and who was heard long ago says nothing of now.
+        """
+        self._voices.update((member, (self._merges, self.peers[member].evidence > 0)) for member in fresh)
+        self._voices = {m: voice for m, voice in self._voices.items() if self._merges - voice[0] < self.LATELY}
+        voices = [bad for member, (_, bad) in self._voices.items() if not self.quarantined(member)]
+        return 2 * sum(voices) > len(voices)
 
     # --- standing -----------------------------------------------------------------------------------------------------
 
@@ -268,10 +269,9 @@ class Reputation:
     def restore(self, scales: Scales | None, records: Mapping[NodeId, PeerRecord]) -> None:
         """Go on from the yardstick's scales and all `changed_records()` of earlier processes.
 
-        Who was judged last is not kept: of more than `VOICES` peers the last of `records` tell whether it is this node
-        that is odd, until others are judged.
+        When a peer was judged is not kept: all of `records` tell whether it is this node that is odd, for some merges.
         """
         self.yardstick.scales = scales or Scales()
         self.peers = {member: record.copied() for member, record in records.items()}
         self._held = {m for m, r in self.peers.items() if r.standing == "quarantined"}
-        self._voices = {m: r.evidence > 0 for m, r in self.peers.items() if r.looks}
+        self._voices = {m: (self._merges, r.evidence > 0) for m, r in self.peers.items() if r.looks}

@@ -153,13 +153,21 @@ class Yardstick:
             self._weigh(record, other, known)
 
     def _weigh(self, record: PeerRecord, other: float, known: float) -> None:
-        """Its evidence is the worst of three, in doublings beyond what is fine."""
+        """Its evidence is the worst of three, in doublings beyond what is fine.
+
+        How far it is counts less if it changes predictions by less than a round of own training does: honest models
+        that have learned apart for some rounds are far apart in weights long before their predictions are.
+        """
         missed = (known + self.RECOGNITION_FLOOR) / (record.recognition + self.RECOGNITION_FLOOR)
         # imagined frauds tell who knows none; how much others know of real ones they tell too roughly for weights
         record.agreement = min(1.0, 1 / missed) ** 2 if not len(self.probe.imagined) else 1.0
+        disagreement = max(record.disagreement, 1e-9)
+        # without rows to look at nothing is known of predictions
+        felt = min(disagreement, 1.0) if len(self.probe.held_out) else 1.0
+        far = math.log2(max(record.distance * felt, 1e-9) / record.distance_fine)
         worst = max(
-            math.log2(max(record.distance, 1e-9) / record.distance_fine),
-            math.log2(max(record.disagreement, 1e-9) / other),
+            far,
+            math.log2(disagreement / other),
             math.log2(missed) - self.RECOGNITION_OFFSET,
         )
         record.evidence = min(max(worst, self.EVIDENCE[0]), self.EVIDENCE[1])

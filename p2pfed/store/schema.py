@@ -43,7 +43,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         # what was decided before is not known: the last cycle's model is measured once more, if nodes rest
         "ALTER TABLE checkpoint ADD COLUMN decided INTEGER NOT NULL DEFAULT -1",
-        f"UPDATE checkpoint SET sha256 = content_hash({_BEFORE_DECIDED}, -1)"
+        "ALTER TABLE checkpoint ADD COLUMN momentum BLOB NOT NULL DEFAULT x''",
+        f"UPDATE checkpoint SET sha256 = content_hash({_BEFORE_DECIDED}, -1, x'')"
         f" WHERE sha256 = content_hash({_BEFORE_DECIDED})",
     ),
 )

@@ -110,3 +110,16 @@ def test_nothing_that_is_given_is_written_to() -> None:
     momentum.ahead(own, [candidate(vector)])
     momentum.push(own, own, merged=True)
     assert not vector.any()
+
+
+def test_a_restart_goes_on_with_the_movement() -> None:
+    momentum, own = moving(step())
+    again = Momentum()
+    again.restore(momentum.state())
+    begun, sent = own - np.float32(1), [candidate(own - np.float32(0.5))]
+    for before, after in zip(momentum.ahead(own, sent), again.ahead(own, sent), strict=True):
+        np.testing.assert_array_equal(before.vector, after.vector)
+    np.testing.assert_array_equal(momentum.push(begun, own, True), again.push(begun, own, True))
+    fresh = Momentum()
+    fresh.restore(Momentum().state())
+    assert fresh.state() == b""

@@ -138,15 +138,31 @@ def test_fewer_than_half_are_quarantined_and_a_worse_one_takes_the_place_of_a_be
     for _ in range(12):
         bank.round(-OWN, PEERS[:3])
     assert bank.reputation.quarantine == sorted(PEERS[:3])
+    five = Bank(members=5, peers=PEERS[:4])
+    for _ in range(6):
+        five.round(-OWN, PEERS[:2])
+    assert five.reputation.quarantine == sorted(PEERS[:2])
+    five.reputation.peers[BAD].score = 4.0
+    for _ in range(7):
+        five.round(-OWN, PEERS[2:3])
+    assert five.reputation.quarantine == sorted(PEERS[1:3])
+
+
+def test_of_two_that_hear_only_each_other_neither_is_quarantined() -> None:
+    """Whoever else there is was heard too long ago, or is in quarantine."""
     three = Bank(members=3, peers=PEERS[:2])
     for _ in range(6):
         three.round(-OWN, PEERS[:1])
     assert three.reputation.quarantine == [BAD]
-    record = three.reputation.peers[BAD]
-    record.score = 4.0
-    for _ in range(7):
+    for _ in range(8):
         three.round(-OWN, PEERS[1:2])
-    assert three.reputation.quarantine == [PEERS[1]]
+    assert three.reputation.quarantine == [BAD]
+    seven, other = Bank(), PEERS[1]
+    for _ in range(20):
+        before, seven.own = seven.own, seven.own + seven.step()
+        seven.reputation.yardstick.note_training(before, seven.own)
+        seven.reputation.judge(seven.own, 100, [Candidate(other, -OWN, 100, 0)])
+    assert seven.reputation.quarantine == []
 
 
 def test_if_most_look_bad_it_is_this_node_that_is_odd() -> None:

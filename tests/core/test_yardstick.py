@@ -108,6 +108,18 @@ def test_who_once_claimed_many_rows_is_allowed_no_more_by_claiming_few_and_who_i
     assert few.nearness == pytest.approx(found.fine[0] / few.distance, rel=0.1) and few.nearness < 1
 
 
+def test_how_far_a_model_is_counts_less_if_its_predictions_hardly_differ(yardstick: Yardstick) -> None:
+    tensors = SPEC.schema().split(knowing(2.0).copy())
+    tensors[0][:, 1] = 9  # of a hidden unit that nothing is made of
+    far = SPEC.schema().join(tensors)
+    yardstick.probe = poor(20)
+    alike = measured(yardstick, far)
+    assert alike.distance > 2 * alike.distance_fine and alike.disagreement == 0
+    assert alike.evidence < 0 and alike.nearness < 1, "the clip and its weight bound what it moves"
+    yardstick.probe = Probe(far[:0], far[:0])
+    assert measured(yardstick, far).evidence == 1.0, "without rows to look at, distance is all there is"
+
+
 def test_a_new_probe_is_asked_anew_and_imagined_for() -> None:
     found = Yardstick(SPEC, 0)
     found.probe = poor()

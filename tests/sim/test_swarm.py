@@ -17,8 +17,7 @@ SMALL = {"most_banks": 8, "most_days": 8}
 
 
 KNOWN = {
-    4: "two banks of five that are alone for days quarantine each other when they meet: two cannot say who differs",
-    18: "a bank that is killed while it proves itself forgets that it was away",
+    18: "two groups that a partition left far apart do not find together for cycles, and quarantine one another",
 }
 """Small scenarios that go wrong today, and how."""
 

@@ -247,16 +247,7 @@ class Cycles(Switching):
     def _end_round(self, over: Moment, now: float) -> list[Effect]:
         """Merge what the round brought, also while training still goes on: who is slow stays with the others."""
         effects = self._proven()
-        begun = self.vector if self._begun is None else self._begun
-        # rounds that it trained by itself since count for nothing: the others do not know them
-        own = min(max(self.round, self.merged), self.merged + 1)
-        behind = self.catch_up.behind
-        if sources := self.catch_up.approached(over.number):
-            merge = self.merging.approach(self.vector, sources)
-        else:
-            lost = self.catch_up.stage is Stage.BEHIND
-            merge = self.merging.end_round(begun, self.vector, self.train_rows, own, not behind, any_round=lost)
-        self.vector = merge.vector
+        merge = self._merge(over.number)
         if merge.members and self.catch_up.stage in (Stage.WITH_THE_OTHERS, Stage.PROVING):
             newest = max(self._updates.age(member) or 0 for member in merge.members)
             self.merged = max(self.merged, min(newest, over.number))

@@ -94,6 +94,7 @@ class OwnModel(ABC):
             self._published = statement.seq, statement.cycle, statement.round
         self.gate.decided = checkpoint.decided
         self.merging.rule.restore(checkpoint.aggregation)
+        self.merging.momentum.restore(checkpoint.momentum)
         self._hand_over = True
 
     def _successor(self, manifest: Manifest) -> Self:
@@ -257,6 +258,7 @@ class OwnModel(ABC):
             threshold=self.threshold,
             model=self.manifest.model_digest,
             decided=self.gate.decided,
+            momentum=self.merging.momentum.state(),
         )
 
     # --- training -----------------------------------------------------------------------------------------------------

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from p2pfed.core.effects import Effect, Emit
+from p2pfed.core.effects import Checkpoint, Effect, Emit
 from p2pfed.core.events import CaughtUp, FellBehind, ModelAdopted
 from p2pfed.core.gossip.calendar import Moment
 from p2pfed.core.gossip.catch_up import PROVING_ROUNDS, CatchUp, Stage
 from p2pfed.core.gossip.own import OwnModel
 from p2pfed.core.gossip.readings import Readings
 from p2pfed.core.inputs import EvaluationFinished
+from p2pfed.core.merging import Merge
 from p2pfed.core.phase import Phase
 from p2pfed.core.weights import Vector
 
@@ -28,6 +30,8 @@ class Returning(OwnModel):
         """What the training of this round began from, once it is done."""
         self._proving = 0
         """The round in which it came near the others."""
+        self._merged_before = 0
+        """`merged` as it was until then."""
 
     @property
     def behind(self) -> bool:
@@ -101,6 +105,23 @@ class Returning(OwnModel):
             return self.readings.open(self.moment.cycle + 1, now) if soon else []
         return self.catch_up.measure(self.vector, slots, cycle, self.moment.cycle)
 
+    def _merge(self, number: int) -> Merge:
+        """Merge at the end of round `number`; who is behind moves to the others, if they are there."""
+        begun = self.vector if self._begun is None else self._begun
+        sources = self.catch_up.approached(number)
+        if sources:
+            merge, there = self.merging.approach(self.vector, sources)
+            self.vector = merge.vector
+            if there and not self.catch_up.outdated(number):
+                self._near()
+            return merge
+        # rounds that it trained by itself since count for nothing: the others do not know them
+        own = min(max(self.round, self.merged), self.merged + 1)
+        lost = self.catch_up.stage is Stage.BEHIND
+        merge = self.merging.end_round(begun, self.vector, self.train_rows, own, judge=not self.behind, any_round=lost)
+        self.vector = merge.vector
+        return merge
+
     def _alone_behind(self) -> list[Effect]:
         """Nobody who is trusted has a model to catch up with: this node goes on with its own."""
         effects = self._problems.raise_(
@@ -112,11 +133,21 @@ class Returning(OwnModel):
         return [*effects, *self._caught_up()] if self.catch_up.nobody(self.moment.number) else effects
 
     def _prove(self) -> list[Effect]:
+        self._near()
+        return [self._save()]
+
+    def _near(self) -> None:
         """Its model is near the others': train from it, silently; an optimiser that has rested makes large steps."""
-        self.catch_up.stage = Stage.PROVING
+        self.catch_up.stage, self._merged_before = Stage.PROVING, self.merged
         self.merged = self._proving = self.moment.number
         self.merging.rest()
-        return [self._save()]
+
+    def _checkpoint(self) -> Checkpoint:
+        """Who restarts while it proves itself is behind still."""
+        checkpoint = super()._checkpoint()
+        if self.catch_up.stage is not Stage.PROVING:
+            return checkpoint
+        return replace(checkpoint, merged=min(self._merged_before, self.merged))
 
     def _proven(self) -> list[Effect]:
         """At a round's end: is what was trained in it near the others' models?"""

@@ -8,6 +8,7 @@ import pytest
 
 from p2pfed.core.events import CaughtUp, FellBehind, StandingChanged, UpdateAccepted
 from p2pfed.core.gossip.calendar import Calendar
+from p2pfed.core.gossip.catch_up import Stage
 from p2pfed.core.wire import open_update
 from tests.core.gossip.test_cycles import network, told
 
@@ -38,6 +39,23 @@ def test_who_comes_back_in_a_rest_catches_up_before_it_publishes():
     net.run(800)
     assert len(told(net, 0, FellBehind)) == len(told(net, 0, CaughtUp)) == 1
     assert accepted_of(net, 0) > before and not quarantined(net)
+
+
+def test_who_is_killed_while_it_proves_itself_is_behind_still():
+    net = network(5, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 45)
+    net.crash(0)
+    net.run(ANCHOR + 155)
+    node = net.start(0)
+    while node.rounds.catch_up.stage is not Stage.PROVING:
+        assert net.now < ANCHOR + 400
+        net.run(net.now + 1)
+    assert not told(net, 0, CaughtUp)
+    net.crash(0)
+    net.start(0)
+    net.run(net.now + 100)
+    assert len(told(net, 0, FellBehind)) == 2 and len(told(net, 0, CaughtUp)) == 1
+    assert not quarantined(net)
 
 
 def test_a_heartbeat_names_the_round_that_was_published_not_the_one_trained_in_silence():
