@@ -38,6 +38,8 @@ class Yardstick:
     # as many more as it has fewer rows, up to a limit. Who is farther than everybody may be weighs less by that.
     DISTANCE_OFFSET, OPINION_OFFSET, RECOGNITION_OFFSET = 1.0, 1.75, 1.5
     FEW_ROWS_OFFSET = 2.0
+    # Share of a distance that counts: hidden units in another order predict the same, and no honest model has them so
+    FELT = (0.25, 1.0)
     RECOGNITION_FLOOR = 0.05  # added to fraud probabilities before they are compared
     EVIDENCE = (-0.5, 1.0)  # limits of one model's evidence
     NEAR = 0.3  # own scales within which a model is taken for this node's own
@@ -163,8 +165,8 @@ class Yardstick:
         record.agreement = min(1.0, 1 / missed) ** 2 if not len(self.probe.imagined) else 1.0
         disagreement = max(record.disagreement, 1e-9)
         # without rows to look at nothing is known of predictions
-        felt = min(disagreement, 1.0) if len(self.probe.held_out) else 1.0
-        far = math.log2(max(record.distance * felt, 1e-9) / record.distance_fine)
+        share = within(disagreement, self.FELT) if len(self.probe.held_out) else 1.0
+        far = math.log2(max(record.distance * share, 1e-9) / record.distance_fine)
         worst = max(
             far,
             math.log2(disagreement / other),

@@ -109,15 +109,23 @@ def test_who_once_claimed_many_rows_is_allowed_no_more_by_claiming_few_and_who_i
 
 
 def test_how_far_a_model_is_counts_less_if_its_predictions_hardly_differ(yardstick: Yardstick) -> None:
-    tensors = SPEC.schema().split(knowing(2.0).copy())
-    tensors[0][:, 1] = 9  # of a hidden unit that nothing is made of
-    far = SPEC.schema().join(tensors)
+    fine, _ = yardstick.fine
+    assert yardstick.scales.moved is not None
+
+    def alike(times: float) -> Vector:
+        """As far as that many times what is fine, by a hidden unit that nothing is made of."""
+        tensors = SPEC.schema().split(knowing(2.0).copy())
+        tensors[0][:, 1] = times * fine * yardstick.scales.moved / 2
+        return SPEC.schema().join(tensors)
+
     yardstick.probe = poor(20)
-    alike = measured(yardstick, far)
-    assert alike.distance > 2 * alike.distance_fine and alike.disagreement == 0
-    assert alike.evidence < 0 and alike.nearness < 1, "the clip and its weight bound what it moves"
-    yardstick.probe = Probe(far[:0], far[:0])
-    assert measured(yardstick, far).evidence == 1.0, "without rows to look at, distance is all there is"
+    apart, permuted = measured(yardstick, alike(3.5)), measured(yardstick, alike(9))
+    assert apart.disagreement == permuted.disagreement == 0.0
+    assert apart.distance == pytest.approx(3.5 * fine, rel=0.01)
+    assert apart.evidence < 0 and apart.nearness < 1, "its weight is what bounds it"
+    assert permuted.evidence == 1.0, "so far from each other no honest banks are that predict the same"
+    yardstick.probe = Probe(np.zeros(0, np.float32), np.zeros(0, np.float32))
+    assert measured(yardstick, alike(3.5)).evidence == 1.0, "without rows to look at, distance is all there is"
 
 
 def test_a_new_probe_is_asked_anew_and_imagined_for() -> None:

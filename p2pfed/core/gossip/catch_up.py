@@ -209,7 +209,7 @@ class CatchUp:
     def trainer_closed(self, cycle: int) -> None:
         """The trainers of `cycle` and before have ended: what they were to measure is not known."""
         if self.stage is Stage.MEASURING and self._trainer <= cycle:
-            self.stage = Stage.BEHIND
+            self.stage, self.tried_in = Stage.BEHIND, None
 
     def measured(self, done: EvaluationFinished) -> Vector | None:
         """After both measurements: the median, if it is not worse than the own model; None otherwise, or not yet."""

@@ -89,7 +89,7 @@ class Cycles(Switching):
         elif not self.moment.resting:
             effects += self.readings.open(self.moment.cycle, now)
             effects += self._pull_later(now, wall)
-        elif self._undecided:
+        elif self._undecided(self.moment.cycle):
             effects += self.readings.open(self.moment.cycle, now)
             # what it asks for is asked once the trainer is ready
             self.gate.begin(self.moment.cycle, max(self.round, self.merged), self.vector, wall)
@@ -97,10 +97,9 @@ class Cycles(Switching):
             effects += self.readings.open(self.moment.cycle + 1, now)
         return effects
 
-    @property
-    def _undecided(self) -> bool:
-        """Whether this node trained in the last cycle, and was killed before it was decided whether that serves."""
-        return self.gate.decided < self.moment.cycle == self.manifest.calendar.place(self.round)[0]
+    def _undecided(self, cycle: int) -> bool:
+        """Whether this node trained in `cycle`, perhaps before it was killed, and what then serves is not decided."""
+        return self.gate.decided < cycle == self.manifest.calendar.place(self.round)[0]
 
     def note_absence(self) -> None:
         """See `OwnModel`: the calendar tells how long it was."""
@@ -287,8 +286,10 @@ class Cycles(Switching):
             self._note_duration(now - self._began_at)
         ended = CycleEnded(before.cycle, self._trained_in_cycle, calendar.begins(before.cycle + 1))
         effects: list[Effect] = [Emit(ended), *self._health.cycle_ended(before.cycle, len(self._peers))]
-        if self._trained_in_cycle and self.readings.of(before.cycle) is not None:
-            return [*effects, *self.gate.begin(before.cycle, before.number, self.vector, wall)]
+        if self._undecided(before.cycle) and self.readings.opened(before.cycle):
+            asked = self.gate.begin(before.cycle, before.number, self.vector, wall)
+            # a trainer that is not ready yet is asked once it is
+            return effects if self.readings.of(before.cycle) is None else [*effects, *asked]
         return [*effects, *self._close(before.cycle)]
 
     def _close(self, cycle: int) -> list[Effect]:

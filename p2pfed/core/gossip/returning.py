@@ -113,7 +113,7 @@ class Returning(OwnModel):
             merge, there = self.merging.approach(self.vector, sources)
             self.vector = merge.vector
             if there and not self.catch_up.outdated(number):
-                self._near()
+                self._begin_proving()
             return merge
         # rounds that it trained by itself since count for nothing: the others do not know them
         own = min(max(self.round, self.merged), self.merged + 1)
@@ -133,10 +133,10 @@ class Returning(OwnModel):
         return [*effects, *self._caught_up()] if self.catch_up.nobody(self.moment.number) else effects
 
     def _prove(self) -> list[Effect]:
-        self._near()
+        self._begin_proving()
         return [self._save()]
 
-    def _near(self) -> None:
+    def _begin_proving(self) -> None:
         """Its model is near the others': train from it, silently; an optimiser that has rested makes large steps."""
         self.catch_up.stage, self._merged_before = Stage.PROVING, self.merged
         self.merged = self._proving = self.moment.number

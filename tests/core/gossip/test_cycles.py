@@ -24,6 +24,7 @@ from p2pfed.core.events import (
     StandingChanged,
 )
 from p2pfed.core.gossip.calendar import Calendar
+from p2pfed.core.gossip.catch_up import Stage
 from p2pfed.core.inputs import RefreshAsked
 from p2pfed.core.phase import Phase
 from tests.core.heap import Network, make_manifest, updates_of
@@ -131,6 +132,29 @@ def test_one_killed_between_a_cycles_end_and_the_decision_decides_after_its_rest
     net.start(0)
     net.run(FIRST_REST + 60)
     assert not decisions(net, 0, since) and not told(net, 0, PaymentsRead, since), "what was decided is remembered"
+
+
+def test_one_killed_in_a_cycles_last_round_decides_all_the_same() -> None:
+    """It trains nothing more in that cycle, and its payments may be read only after the end."""
+    net = network(3, until=FIRST_REST - 4)
+    net.crash(0)
+    net.run(FIRST_REST - 2)
+    since = len(net.events[net.ids[0]])
+    net.start(0)
+    net.run(FIRST_REST + 40)
+    assert told(net, 0, CycleEnded, since)[-1].trained == 0
+    assert decisions(net, 0, since) == [5]
+
+
+def test_one_killed_in_mid_cycle_and_started_in_the_rest_decides_and_then_adopts() -> None:
+    net = network(4, until=FIRST_REST - 100)
+    net.crash(0)
+    net.run(FIRST_REST + 100)
+    since = len(net.events[net.ids[0]])
+    net.start(0)
+    net.run(FIRST_REST + 200)
+    assert set(decisions(net, 0, since)) == {5} and told(net, 0, ModelAdopted, since)
+    assert net.nodes[net.ids[0]].rounds.catch_up.stage is not Stage.BEHIND
 
 
 def test_a_lost_decision_whose_payments_are_refused_leaves_what_serves() -> None:
