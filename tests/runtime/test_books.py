@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -96,6 +97,23 @@ async def test_damaged_files_are_told_and_begun_anew(
     assert "the curve begins anew" in caplog.text and "compared with none" in caplog.text
     await running.tell(PaymentsServed(10.0, 20.0, (day("2026-03-01", 50, 2, 0.5),)))
     assert len(Running(tmp_path).books.days) == 1
+    assert (tmp_path / "curve.json.damaged").read_text() == junk, "an operator may look at what it was"
+
+
+async def test_a_curve_that_cannot_be_read_is_not_written_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await Running(tmp_path).tell(PaymentsServed(10.0, 20.0, (day("2026-03-01", 50, 2, 0.5),)))
+    whole = (tmp_path / "curve.json").read_bytes()
+    caplog.set_level(logging.WARNING)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", Mock(side_effect=PermissionError(13, "Permission denied")))
+        running = Running(tmp_path)
+    assert "curve.json cannot be read" in caplog.text and running.books.days == ()
+    await running.tell(PaymentsServed(20.0, 30.0, (day("2026-03-02", 50, 2, 0.5),)))
+    assert len(running.books.days) == 1 and (tmp_path / "curve.json").read_bytes() == whole
+    again = Running(tmp_path)
+    assert [d.day for d in again.books.days] == ["2026-03-01"] and again.books.counted_until == 20.0
 
 
 async def test_a_supervisor_writes_it(tmp_path: Path) -> None:
