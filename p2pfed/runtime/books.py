@@ -68,8 +68,11 @@ class Books:
             self._write("reading", self._state.reading, loaded.reading)
 
     def observe(self, _: float, event: Event) -> None:
-        """Labels have matured: add to the days. Midnight seldom is when payments are read: parts of a day add up."""
-        if not isinstance(event, PaymentsServed):
+        """Labels have matured: add to the days. Midnight seldom is when payments are read: parts of a day add up.
+
+        What begins before the end of the curve was counted in part; the next reading begins there.
+        """
+        if not isinstance(event, PaymentsServed) or (self._curve is not None and event.since < self._curve.until):
             return
         parts: dict[str, list[ServedDay]] = {}
         for part in (*self.days, *event.days):
