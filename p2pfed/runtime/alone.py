@@ -13,7 +13,6 @@ import io
 import json
 import os
 import time
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,8 +71,8 @@ class Alone:
             self._read(path.read_bytes())
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            log.warning("%s is damaged, the model that trains alone begins anew: %s", path, error)
+        except Exception as error:  # a damaged archive raises whatever its bytes lead to; no daemon ends of it
+            log.warning("%s is damaged, the model that trains alone begins anew: %r", path, error)
 
     async def follow(self, trainer: Trainer, manifest: Manifest) -> None:
         """Train the rounds that `trainer` did for the node, then measure; it is this object's from now on.
@@ -95,10 +94,7 @@ class Alone:
     async def _train(
         self, trainer: Trainer, inputs: asyncio.Queue[Input], manifest: Manifest, rounds: tuple[int, ...]
     ) -> None:
-        begun, champion, lonely = time.monotonic(), self._champion(), self._lonely
-        if lonely is None or lonely.model != manifest.model_digest:
-            initial = manifest.initial.vector
-            lonely = _Lonely(manifest.model_digest, 0, initial, AdamState.fresh(initial.size).to_bytes())
+        begun, champion, lonely = time.monotonic(), self._champion(), self._of(manifest)
         vector, optimiser = lonely.vector, lonely.optimiser
         for number in rounds:
             trainer.submit(StartTraining(number, vector, optimiser, trainer.cycle))
@@ -113,6 +109,21 @@ class Alone:
             serves = await _measure(trainer, inputs, champion.vector)
             self._tell(trainer.cycle, alone, serves, time.monotonic() - begun)
         await asyncio.to_thread(write_atomically, self._path, self._bytes())
+
+    def _of(self, manifest: Manifest) -> _Lonely:
+        """The lonely model as it is, or as it begins: there is none, or it is another, or misfits."""
+        lonely, initial = self._lonely, manifest.initial.vector
+        if lonely is not None and lonely.model == manifest.model_digest:
+            try:
+                AdamState.from_bytes(lonely.optimiser, initial.size)
+                if lonely.vector.shape == initial.shape and np.isfinite(lonely.vector).all():
+                    return lonely
+                why = f"{lonely.vector.shape} weights, or some are not finite; {initial.shape} are right"
+            except ValueError as error:
+                why = str(error)
+            self._log.warning("%s is damaged, the model that trains alone begins anew: %s", self._path, why)
+            self.gain = None
+        return _Lonely(manifest.model_digest, 0, initial, AdamState.fresh(initial.size).to_bytes())
 
     def _tell(self, cycle: int, alone: Metrics, serves: Metrics, seconds: float) -> None:
         assert self._lonely is not None
@@ -135,8 +146,8 @@ class Alone:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             head: dict[str, Any] = json.loads(str(file["head"]))
             vector, optimiser = file["vector"].astype("<f4"), file["optimiser"].tobytes()
-        self.gain = record.build(GainMeasured, head["gain"]) if head["gain"] else None
-        self._lonely = _Lonely(str(head["model"]), int(head["rounds"]), vector, optimiser)
+        gain = record.build(GainMeasured, head["gain"]) if head["gain"] else None
+        self._lonely, self.gain = _Lonely(str(head["model"]), int(head["rounds"]), vector, optimiser), gain
 
 
 async def _measure(trainer: Trainer, inputs: asyncio.Queue[Input], vector: Vector) -> Metrics:

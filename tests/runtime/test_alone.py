@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import json
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
@@ -144,6 +146,50 @@ async def test_it_survives_a_restart_and_begins_anew_with_another_model(
     caplog.set_level(logging.WARNING)
     assert Alone(tmp_path / "alone.npz", logs.for_node("bank-a"), print, champion).gain is None
     assert "begins anew" in caplog.text
+
+
+def unknown_compression() -> bytes:
+    """An archive whose one byte that names the compression is damaged: NotImplementedError."""
+    file = io.BytesIO()
+    np.savez(file, head=np.array("{}"))
+    data = bytearray(file.getvalue())
+    data[data.index(b"PK\x01\x02") + 10] = 77
+    return bytes(data)
+
+
+def archive(head: str, size: int = INITIAL.size, optimiser: bytes = FRESH) -> bytes:
+    file = io.BytesIO()
+    vector = np.zeros(size, np.float32)
+    np.savez(file, head=np.array(head), vector=vector, optimiser=np.frombuffer(optimiser, np.uint8))
+    return file.getvalue()
+
+
+HEAD = json.dumps({"model": MANIFEST.model_digest, "rounds": 7, "gain": None})
+
+
+@pytest.mark.parametrize(
+    "junk", [unknown_compression(), archive("[]"), archive('{"model": "", "rounds": null, "gain": null}'), b"", b"PK"]
+)
+def test_no_damaged_file_keeps_a_daemon_from_starting(
+    tmp_path: Path, junk: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    (tmp_path / "alone.npz").write_bytes(junk)
+    assert Alone(tmp_path / "alone.npz", logs.for_node("bank-a"), print, champion).gain is None
+    assert "begins anew" in caplog.text
+
+
+@pytest.mark.parametrize("misfit", [archive(HEAD, INITIAL.size + 1), archive(HEAD, optimiser=FRESH[:-4])])
+async def test_a_file_that_does_not_fit_the_model_is_begun_anew(
+    tmp_path: Path, misfit: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    (tmp_path / "alone.npz").write_bytes(misfit)
+    async with bank_in(tmp_path) as bank:
+        await bank.cycle(1, range(1, 3))
+        await bank.rested()
+    assert isinstance(told := bank.told[0], GainMeasured) and told.rounds == 2
+    assert "alone.npz is damaged, the model that trains alone begins anew" in caplog.text
 
 
 async def test_a_champion_of_another_model_or_none_is_not_compared_with(tmp_path: Path) -> None:
