@@ -1,8 +1,9 @@
 """What this bank's model would be without the others: one that trains alone beside it, on the same rows and steps.
 
 After a cycle its trainer lives on for as long as it trained. It trains the lonely model, which is merged with nobody's
-and goes on from where it was a cycle ago, as many rounds; then both it and what serves are measured on the validation
-rows of now. That is what the consortium is worth to this bank; it costs as much training again, at a lower priority.
+and goes on from where it was a cycle ago, as many rounds, or fewer if the daemon stops or the next cycle ends
+meanwhile. After the last of them both it and what serves are measured on the validation rows of now. That is what the
+consortium is worth to this bank; it costs as much training again, at a lower priority.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import io
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,6 +67,7 @@ class Alone:
         """Read what there is in `path`. `champion` says what serves, `emit` tells the operator."""
         self._path, self._log, self._emit, self._champion = path, log, emit, champion
         self._lonely: _Lonely | None = None
+        self._saving = threading.Lock()
         self.gain: GainMeasured | None = None
         """What the newest measurement found."""
         try:
@@ -95,20 +98,26 @@ class Alone:
         self, trainer: Trainer, inputs: asyncio.Queue[Input], manifest: Manifest, rounds: tuple[int, ...]
     ) -> None:
         begun, champion, lonely = time.monotonic(), self._champion(), self._of(manifest)
-        vector, optimiser = lonely.vector, lonely.optimiser
-        for number in rounds:
-            trainer.submit(StartTraining(number, vector, optimiser, trainer.cycle))
-            done = await _next(inputs, TrainingFinished)
-            vector, optimiser = done.vector, done.optimiser
-        if not np.isfinite(vector).all():
-            self._lonely = None
-            raise _GivenUp("its training diverged, so it begins anew")
-        self._lonely = _Lonely(lonely.model, lonely.rounds + len(rounds), vector, optimiser)
-        if champion is not None and champion.model == manifest.model_digest:
-            alone = await _measure(trainer, inputs, vector)
-            serves = await _measure(trainer, inputs, champion.vector)
-            self._tell(trainer.cycle, alone, serves, time.monotonic() - begun)
-        await asyncio.to_thread(write_atomically, self._path, self._bytes())
+        try:
+            for number in rounds:
+                trainer.submit(StartTraining(number, lonely.vector, lonely.optimiser, trainer.cycle))
+                done = await _next(inputs, TrainingFinished)
+                if not np.isfinite(done.vector).all():
+                    self._lonely = None
+                    raise _GivenUp("its training diverged, so it begins anew")
+                self._lonely = lonely = _Lonely(lonely.model, lonely.rounds + 1, done.vector, done.optimiser)
+            if champion is not None and champion.model == manifest.model_digest:
+                alone = await _measure(trainer, inputs, lonely.vector)
+                serves = await _measure(trainer, inputs, champion.vector)
+                self._tell(trainer.cycle, alone, serves, time.monotonic() - begun)
+        finally:  # what is trained is kept also where the daemon stops, the next cycle ends or the child is lost
+            await asyncio.to_thread(self._save)
+
+    def _save(self) -> None:
+        """Write the file, from any thread: one at a time, and the newest state last."""
+        with self._saving:
+            if self._lonely is not None:
+                write_atomically(self._path, _bytes(self._lonely, self.gain))
 
     def _of(self, manifest: Manifest) -> _Lonely:
         """The lonely model as it is, or as it begins: there is none, or it is another, or misfits."""
@@ -134,20 +143,19 @@ class Alone:
         self.gain = GainMeasured(cycle, its - mine, its, mine, frauds, self._lonely.rounds, seconds)
         self._emit(self.gain)
 
-    def _bytes(self) -> bytes:
-        assert self._lonely is not None
-        kept, gain = self._lonely, record.plain(self.gain)
-        head = json.dumps({"model": kept.model, "rounds": kept.rounds, "gain": gain})
-        file = io.BytesIO()
-        np.savez(file, head=np.array(head), vector=kept.vector, optimiser=np.frombuffer(kept.optimiser, np.uint8))
-        return file.getvalue()
-
     def _read(self, data: bytes) -> None:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             head: dict[str, Any] = json.loads(str(file["head"]))
             vector, optimiser = file["vector"].astype("<f4"), file["optimiser"].tobytes()
         gain = record.build(GainMeasured, head["gain"]) if head["gain"] else None
         self._lonely, self.gain = _Lonely(str(head["model"]), int(head["rounds"]), vector, optimiser), gain
+
+
+def _bytes(kept: _Lonely, gain: GainMeasured | None) -> bytes:
+    head = json.dumps({"model": kept.model, "rounds": kept.rounds, "gain": record.plain(gain)})
+    file = io.BytesIO()
+    np.savez(file, head=np.array(head), vector=kept.vector, optimiser=np.frombuffer(kept.optimiser, np.uint8))
+    return file.getvalue()
 
 
 async def _measure(trainer: Trainer, inputs: asyncio.Queue[Input], vector: Vector) -> Metrics:
