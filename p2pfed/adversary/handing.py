@@ -58,7 +58,7 @@ class Dissensus(Tailored):
 
 @dataclass
 class Waiting(Attack):
-    """Waits for whoever returns: -scale * honest to who was away and has not published since, honest to all others.
+    """Waits for whoever returns: -scale * honest to whoever was away and has not published since, else honest.
 
     Who is behind judges nobody, and takes the median of what it is handed: nobody else ever sees the poisoned models.
     """

@@ -1,8 +1,9 @@
 """What this bank's model would be without the others: one that trains alone beside it, on the same rows and steps.
 
 After a cycle its trainer lives on for as long as it trained. It trains the lonely model, which is merged with nobody's
-and goes on from where it was a cycle ago, as many rounds; then both it and what serves are measured on the validation
-rows of now. That is what the consortium is worth to this bank; it costs as much training again, at a lower priority.
+and goes on from where it was a cycle ago, as many rounds, or fewer if the daemon stops or the next cycle ends
+meanwhile. After the last of them both it and what serves are measured on the validation rows of now. That is what the
+consortium is worth to this bank; it costs as much training again, at a lower priority.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import contextlib
 import io
 import json
 import os
+import threading
 import time
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,14 +67,15 @@ class Alone:
         """Read what there is in `path`. `champion` says what serves, `emit` tells the operator."""
         self._path, self._log, self._emit, self._champion = path, log, emit, champion
         self._lonely: _Lonely | None = None
+        self._saving = threading.Lock()
         self.gain: GainMeasured | None = None
         """What the newest measurement found."""
         try:
             self._read(path.read_bytes())
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            log.warning("%s is damaged, the model that trains alone begins anew: %s", path, error)
+        except Exception as error:  # a damaged archive raises whatever its bytes lead to; no daemon ends of it
+            log.warning("%s is damaged, the model that trains alone begins anew: %r", path, error)
 
     async def follow(self, trainer: Trainer, manifest: Manifest) -> None:
         """Train the rounds that `trainer` did for the node, then measure; it is this object's from now on.
@@ -95,24 +97,42 @@ class Alone:
     async def _train(
         self, trainer: Trainer, inputs: asyncio.Queue[Input], manifest: Manifest, rounds: tuple[int, ...]
     ) -> None:
-        begun, champion, lonely = time.monotonic(), self._champion(), self._lonely
-        if lonely is None or lonely.model != manifest.model_digest:
-            initial = manifest.initial.vector
-            lonely = _Lonely(manifest.model_digest, 0, initial, AdamState.fresh(initial.size).to_bytes())
-        vector, optimiser = lonely.vector, lonely.optimiser
-        for number in rounds:
-            trainer.submit(StartTraining(number, vector, optimiser, trainer.cycle))
-            done = await _next(inputs, TrainingFinished)
-            vector, optimiser = done.vector, done.optimiser
-        if not np.isfinite(vector).all():
-            self._lonely = None
-            raise _GivenUp("its training diverged, so it begins anew")
-        self._lonely = _Lonely(lonely.model, lonely.rounds + len(rounds), vector, optimiser)
-        if champion is not None and champion.model == manifest.model_digest:
-            alone = await _measure(trainer, inputs, vector)
-            serves = await _measure(trainer, inputs, champion.vector)
-            self._tell(trainer.cycle, alone, serves, time.monotonic() - begun)
-        await asyncio.to_thread(write_atomically, self._path, self._bytes())
+        begun, champion, lonely = time.monotonic(), self._champion(), self._of(manifest)
+        try:
+            for number in rounds:
+                trainer.submit(StartTraining(number, lonely.vector, lonely.optimiser, trainer.cycle))
+                done = await _next(inputs, TrainingFinished)
+                if not np.isfinite(done.vector).all():
+                    self._lonely = None
+                    raise _GivenUp("its training diverged, so it begins anew")
+                self._lonely = lonely = _Lonely(lonely.model, lonely.rounds + 1, done.vector, done.optimiser)
+            if champion is not None and champion.model == manifest.model_digest:
+                alone = await _measure(trainer, inputs, lonely.vector)
+                serves = await _measure(trainer, inputs, champion.vector)
+                self._tell(trainer.cycle, alone, serves, time.monotonic() - begun)
+        finally:  # what is trained is kept also where the daemon stops, the next cycle ends or the child is lost
+            await asyncio.to_thread(self._save)
+
+    def _save(self) -> None:
+        """Write the file, from any thread: one at a time, and the newest state last."""
+        with self._saving:
+            if self._lonely is not None:
+                write_atomically(self._path, _bytes(self._lonely, self.gain))
+
+    def _of(self, manifest: Manifest) -> _Lonely:
+        """The lonely model as it is, or as it begins: there is none, or it is another, or misfits."""
+        lonely, initial = self._lonely, manifest.initial.vector
+        if lonely is not None and lonely.model == manifest.model_digest:
+            try:
+                AdamState.from_bytes(lonely.optimiser, initial.size)
+                if lonely.vector.shape == initial.shape and np.isfinite(lonely.vector).all():
+                    return lonely
+                why = f"{lonely.vector.shape} weights, or some are not finite; {initial.shape} are right"
+            except ValueError as error:
+                why = str(error)
+            self._log.warning("%s is damaged, the model that trains alone begins anew: %s", self._path, why)
+            self.gain = None
+        return _Lonely(manifest.model_digest, 0, initial, AdamState.fresh(initial.size).to_bytes())
 
     def _tell(self, cycle: int, alone: Metrics, serves: Metrics, seconds: float) -> None:
         assert self._lonely is not None
@@ -123,20 +143,19 @@ class Alone:
         self.gain = GainMeasured(cycle, its - mine, its, mine, frauds, self._lonely.rounds, seconds)
         self._emit(self.gain)
 
-    def _bytes(self) -> bytes:
-        assert self._lonely is not None
-        kept, gain = self._lonely, record.plain(self.gain)
-        head = json.dumps({"model": kept.model, "rounds": kept.rounds, "gain": gain})
-        file = io.BytesIO()
-        np.savez(file, head=np.array(head), vector=kept.vector, optimiser=np.frombuffer(kept.optimiser, np.uint8))
-        return file.getvalue()
-
     def _read(self, data: bytes) -> None:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             head: dict[str, Any] = json.loads(str(file["head"]))
             vector, optimiser = file["vector"].astype("<f4"), file["optimiser"].tobytes()
-        self.gain = record.build(GainMeasured, head["gain"]) if head["gain"] else None
-        self._lonely = _Lonely(str(head["model"]), int(head["rounds"]), vector, optimiser)
+        gain = record.build(GainMeasured, head["gain"]) if head["gain"] else None
+        self._lonely, self.gain = _Lonely(str(head["model"]), int(head["rounds"]), vector, optimiser), gain
+
+
+def _bytes(kept: _Lonely, gain: GainMeasured | None) -> bytes:
+    head = json.dumps({"model": kept.model, "rounds": kept.rounds, "gain": record.plain(gain)})
+    file = io.BytesIO()
+    np.savez(file, head=np.array(head), vector=kept.vector, optimiser=np.frombuffer(kept.optimiser, np.uint8))
+    return file.getvalue()
 
 
 async def _measure(trainer: Trainer, inputs: asyncio.Queue[Input], vector: Vector) -> Metrics:

@@ -53,6 +53,7 @@ class Versions:
         folder, name = self._state.models, _file_name(bundle)
         with disk_faults(folder):
             folder.mkdir(mode=0o700, exist_ok=True)
+            newest = max((path.stat().st_mtime for path in _files(folder)), default=model.since)
         data, index = bundle.to_bytes(), self._index()
         write_atomically(folder / name, data)
         write_atomically(self._state.model, data)
@@ -62,16 +63,20 @@ class Versions:
         if best:
             index["best"] = name
         write_atomically(folder / "index.json", json.dumps(index).encode())
-        self._prune(model.since, set(index.values()))
+        self._prune(model.since, newest, set(index.values()))
 
-    def _prune(self, now: float, used: set[str]) -> None:
-        """Remove versions in whose place others came too long before `now`, Unix seconds, but for those used."""
+    def _prune(self, now: float, newest: float, used: set[str]) -> None:
+        """Remove versions in whose place others came too long ago, but for those used.
+
+        `now` is Unix seconds by this computer's clock, which may be wrong: too long ago is also before `newest`, when
+        the last version before this one was written. A clock that jumps once removes nothing.
+        """
         with disk_faults(self._state.models):
             paths = _files(self._state.models)
             for path, successor in pairwise(paths):
                 # the last one has just been written, so that it began at `now`
                 ended = now if successor == paths[-1] else successor.stat().st_mtime
-                if ended < now - self._seconds and path.name not in used:
+                if ended < min(now, newest) - self._seconds and path.name not in used:
                     path.unlink()
 
     def _index(self) -> dict[str, str]:

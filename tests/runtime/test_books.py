@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -63,11 +64,21 @@ async def test_the_curve_survives_a_restart_and_a_day_that_comes_in_two_readings
     assert Running(tmp_path).books.days == again.books.days
 
 
+async def test_what_begins_before_the_end_of_the_curve_is_not_counted_again(tmp_path: Path) -> None:
+    running = Running(tmp_path)
+    await running.tell(PaymentsServed(10.0, 20.0, (day("2026-03-01", 50, 2, 0.5),)))
+    for since, until in ((10.0, 20.0), (10.0, 25.0), (19.0, 30.0)):
+        await running.tell(PaymentsServed(since, until, (day("2026-03-01", 50, 2, 0.5),)))
+    assert [d.rows for d in running.books.days] == [50] and running.books.counted_until == 20.0
+    await running.tell(PaymentsServed(20.0, 30.0, (day("2026-03-01", 7, 0, None),)))
+    assert [d.rows for d in Running(tmp_path).books.days] == [57] and running.books.counted_until == 30.0
+
+
 async def test_the_newest_days_of_a_year_are_kept(tmp_path: Path) -> None:
     running = Running(tmp_path)
     for year in (2026, 2027):
         days = tuple(day(f"{year}-{m:02d}-{d:02d}", 9, 0, None) for m in range(1, 13) for d in range(1, 29))
-        await running.tell(PaymentsServed(0.0, 1.0, days))
+        await running.tell(PaymentsServed(float(year), year + 1.0, days))
     kept = [d.day for d in running.books.days]
     assert len(kept) == KEPT_DAYS >= 90 and kept == sorted(kept) and kept[-1] == "2027-12-28"
     assert (tmp_path / "curve.json").stat().st_size < 100_000
@@ -96,6 +107,23 @@ async def test_damaged_files_are_told_and_begun_anew(
     assert "the curve begins anew" in caplog.text and "compared with none" in caplog.text
     await running.tell(PaymentsServed(10.0, 20.0, (day("2026-03-01", 50, 2, 0.5),)))
     assert len(Running(tmp_path).books.days) == 1
+    assert (tmp_path / "curve.json.damaged").read_text() == junk, "an operator may look at what it was"
+
+
+async def test_a_curve_that_cannot_be_read_is_not_written_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await Running(tmp_path).tell(PaymentsServed(10.0, 20.0, (day("2026-03-01", 50, 2, 0.5),)))
+    whole = (tmp_path / "curve.json").read_bytes()
+    caplog.set_level(logging.WARNING)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", Mock(side_effect=PermissionError(13, "Permission denied")))
+        running = Running(tmp_path)
+    assert "curve.json cannot be read" in caplog.text and running.books.days == ()
+    await running.tell(PaymentsServed(20.0, 30.0, (day("2026-03-02", 50, 2, 0.5),)))
+    assert len(running.books.days) == 1 and (tmp_path / "curve.json").read_bytes() == whole
+    again = Running(tmp_path)
+    assert [d.day for d in again.books.days] == ["2026-03-01"] and again.books.counted_until == 20.0
 
 
 async def test_a_supervisor_writes_it(tmp_path: Path) -> None:

@@ -47,9 +47,9 @@ def versions(folder: Path, days: float = 0.0) -> Versions:
     return Versions(StateDir(folder), logs.for_node("bank-0"), days)
 
 
-def keep(folder: Path, cycle: int, best: bool = True, days: float = 0.0, number: int = 40) -> None:
-    """Keep the model of a cycle on its day."""
-    kept = model(cycle, number)
+def keep(folder: Path, cycle: int, best: bool = True, days: float = 0.0, number: int = 40, ahead: float = 0.0) -> None:
+    """Keep the model of a cycle on its day, by a clock that is so many days ahead."""
+    kept = replace(model(cycle, number), since=BEGIN + (cycle + ahead) * DAY)
     versions(folder, days).keep(bundle(kept), kept, best)
     path = folder / "models" / f"{cycle:06d}-{number:04d}.p2pfed"
     os.utime(path, (kept.since, kept.since))
@@ -113,11 +113,21 @@ def test_a_bundle_of_before_the_calendar_is_no_champion(tmp_path: Path, caplog: 
 
 def test_old_versions_go_but_for_those_that_are_used(tmp_path: Path) -> None:
     keep(tmp_path, 0)  # the best ever
-    for cycle in (1, 2, 50, 100):
+    for cycle in (1, 2, 50, 99, 100):
         keep(tmp_path, cycle, best=False)
-    assert names(tmp_path) == [f"{cycle:06d}-0040.p2pfed" for cycle in (0, 2, 50, 100)], "90 days after it served"
+    assert names(tmp_path) == [f"{cycle:06d}-0040.p2pfed" for cycle in (0, 2, 50, 99, 100)], "90 days after it served"
     keep(tmp_path, 300, best=False)
-    assert names(tmp_path) == [f"{cycle:06d}-0040.p2pfed" for cycle in (0, 100, 300)], "the one before stays"
+    keep(tmp_path, 301, best=False)
+    assert names(tmp_path) == [f"{cycle:06d}-0040.p2pfed" for cycle in (0, 100, 300, 301)], "it served until day 300"
+
+
+def test_a_clock_that_is_ahead_once_removes_nothing(tmp_path: Path) -> None:
+    for cycle in (1, 2, 3):
+        keep(tmp_path, cycle)
+    keep(tmp_path, 4, ahead=200.0)
+    assert len(names(tmp_path)) == 4
+    keep(tmp_path, 5)
+    assert len(names(tmp_path)) == 5, "the clock is right again, and only that file's time is not"
 
 
 def test_versions_are_kept_for_label_maturity_and_window(tmp_path: Path) -> None:
@@ -126,8 +136,9 @@ def test_versions_are_kept_for_label_maturity_and_window(tmp_path: Path) -> None
     assert len(names(tmp_path)) == 3
     (tmp_path / "models" / "notes.txt").write_text("an operator's")
     os.utime(tmp_path / "models" / "notes.txt", (0, 0))
-    keep(tmp_path, 200, days=150.0)
-    assert names(tmp_path) == [f"{cycle:06d}-0040.p2pfed" for cycle in (1, 120, 200)], "1 served until day 120"
+    for cycle in (199, 200):
+        keep(tmp_path, cycle, days=150.0)
+    assert names(tmp_path) == [f"{cycle:06d}-0040.p2pfed" for cycle in (1, 120, 199, 200)], "1 served until day 120"
     assert (tmp_path / "models" / "notes.txt").exists()
 
 

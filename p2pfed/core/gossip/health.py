@@ -38,6 +38,10 @@ class Health:
         """The newest AUPRCs, and by how much each must be below the one before to be a fall."""
         self._counted_until = -math.inf
 
+    def count_on(self, before: Health) -> None:
+        """Count no payments that `before` has counted, whose model was another."""
+        self._counted_until = before._counted_until
+
     def merged(self, effects: Iterable[Effect], members: int, others: int) -> list[Effect]:
         """A merge took the models of `members`, and told `effects`; `others` are all other members."""
         self._heard = self._heard or members > 0

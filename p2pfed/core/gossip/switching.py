@@ -78,7 +78,9 @@ class Switching(Returning):
         self.readings, self.mute, self.clock_off = old.readings, old.mute, old.clock_off
         self.train_rows, self.train_frauds = old.train_rows, old.train_frauds
         self._listening, self.merging.count = old._listening, old.merging.count
-        if not anew:
+        if anew:
+            self._health.count_on(old._health)
+        else:
             self.gate, self._trained, self._usual_seconds = old.gate, old._trained, old._usual_seconds
             self._health = old._health
         at, calendar = self.manifest.calendar.at(wall), self.manifest.calendar

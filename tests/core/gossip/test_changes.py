@@ -20,6 +20,7 @@ from p2pfed.core.trust import trust_in
 from p2pfed.core.types import Reason, Verdict
 from p2pfed.core.wire import own_statement
 from tests.core.gossip.test_cycles import ANCHOR, DAILY, FIRST_REST, problems, quarantined, rounds, told
+from tests.core.gossip.test_health import counted, served
 from tests.core.heap import MODEL, Network, make_manifest, opened
 
 CYCLE = 7
@@ -94,6 +95,18 @@ def test_all_train_a_new_model_from_its_initial_weights_when_its_cycle_begins() 
     net.run(BEGINS + 1250)
     assert "before" in told(net, 0, ModelPromoted)[-1].why and rounds(net, 0)[-1] == (CYCLE + 2) * 20
     assert not quarantined(net) and not costly(net)
+
+
+def test_payments_counted_under_the_model_before_are_not_counted_again() -> None:
+    net = network(2, until=FIRST_REST + 100)
+    everybody_learns(net, other_model(net.manifest))
+    net.run(BEGINS - 0.5)
+    before = net.nodes[net.ids[0]].rounds
+    assert counted(before._health.served(served(3, 0.5)))
+    net.run(BEGINS + 2.5)
+    now = net.nodes[net.ids[0]].rounds
+    assert now is not before and not now._health.served(served(3, 0.5)), "what a trainer reads that began before"
+    assert counted(now._health.served(served(4, 0.5)))
 
 
 def test_who_learns_late_ignores_the_others_and_is_ignored_and_nobody_is_punished() -> None:
