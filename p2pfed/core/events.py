@@ -131,7 +131,10 @@ class ModelHeld:
 
 @dataclass(frozen=True)
 class GainMeasured:
-    """What serves beside a model that trained alone: same rows, as many steps, and merged with nobody's."""
+    """What serves beside a model that trained alone: same rows, merged with nobody's, and as many steps.
+
+    They are fewer where the daemon was stopped meanwhile.
+    """
 
     cycle: int
     gain: float
