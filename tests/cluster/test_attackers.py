@@ -20,8 +20,8 @@ from p2pfed.experiment.shards import deal
 BANKS, ROUNDS = 4, 40
 INTERVAL = 0.3
 """Seconds a round. Daemons whose trainers come up one after the other and that run as fast as they can are dozens of
-rounds apart: then an honest bank of four looks far too. Ten of 34 such runs missed what is asked below, none of 14 with
-this interval."""
+rounds apart: then an honest bank of four looks far too. Twelve of 34 such runs missed what is asked below, none of 14
+with this interval."""
 
 
 def founded(folder: Path, *attacks: tuple[str, int], **changes: object) -> tuple[ClusterOptions, LocalCluster]:
