@@ -17,11 +17,9 @@ bar is missed.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -33,6 +31,7 @@ import bench_quality
 import numpy as np
 import pandas as pd
 from bench_instruments import Bar
+from kept_cells import Cell, complete, key
 from rich.console import Console
 from rich.table import Table
 
@@ -57,7 +56,6 @@ ENDURE_OWN_TEST = 0.15
 ENDURE_POOLED = 0.02
 """Nobody is measured on the pooled test there, but one is always held out."""
 
-Cell = dict[str, Any]
 NAMES = ("part", "set", "seed", "kind", "rounds", "cycles")
 """What tells a run from others."""
 
@@ -109,24 +107,12 @@ ENDURE: dict[str, dict[str, Any]] = {
 def main() -> int:
     """Run what is not there yet, then print the tables; 1 if a bar is missed."""
     asked = _arguments()
-    done = _resume(asked.out)
     cells = [cell for part in asked.only for cell in _cells(part, asked)]
-    left = [cell for cell in cells if _key(cell) not in done]
-    begin = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="p2pfed-bench-") as folder:
-        for i, cell in enumerate(left):
-            found = cell | _measure(cell, Path(folder))
-            done[_key(cell)] = found
-            with asked.out.open("a") as file:
-                file.write(json.dumps(found) + "\n")
-            to_go = (time.monotonic() - begin) / (i + 1) * (len(left) - i - 1)
-            print(
-                f"{i + 1} of {len(left)}: {_said(found)}; about {to_go / 60:.0f} min to go", file=sys.stderr, flush=True
-            )
+    done = complete(asked.out, cells, NAMES, _measure, _said)
     console = Console(width=None if sys.stdout.isatty() else 140)
     bars: list[Bar] = []
     for part, name in dict.fromkeys((cell["part"], cell["set"]) for cell in cells):
-        runs = [done[_key(cell)] for cell in cells if (cell["part"], cell["set"]) == (part, name)]
+        runs = [done[key(cell, NAMES)] for cell in cells if (cell["part"], cell["set"]) == (part, name)]
         table, reached = (_first_table if part == "first" else _endure_table)(name, runs)
         console.print(table)
         bars += reached
@@ -159,21 +145,6 @@ def _cells(part: str, asked: argparse.Namespace) -> Iterable[Cell]:
             for kind in kinds:
                 values = (part, name, seed, kind, asked.rounds, cycles)
                 yield dict(zip(NAMES, values, strict=True))
-
-
-def _key(cell: Cell) -> tuple[Any, ...]:
-    return tuple(cell[name] for name in NAMES)
-
-
-def _resume(path: Path) -> dict[tuple[Any, ...], Cell]:
-    """The runs in the file; a line that was not finished is cut off."""
-    if not path.exists():
-        return {}
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole)
-    return {_key(cell): cell for cell in map(json.loads, whole.splitlines())}
 
 
 # --- one run ----------------------------------------------------------------------------------------------------------

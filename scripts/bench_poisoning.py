@@ -26,13 +26,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 import os
 import statistics
 import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +40,8 @@ import bench_quality
 import numpy as np
 import pandas as pd
 import poisoning_tables
-from poisoning_cells import HONEST, Cell, caught, key, place, resume, wronged
+from kept_cells import complete, key
+from poisoning_cells import HONEST, NAMES, Cell, caught, place, wronged
 from rich.console import Console
 
 from p2pfed.adversary.poisoning import trigger_success
@@ -90,22 +88,10 @@ STANDING_RULES = ("reputation", "mean", "median", "krum", "balance", "ubar", "or
 def main() -> None:
     """Run the cells that are not there yet, then print the tables."""
     asked = _arguments()
-    done = resume(asked.out)
     cells = _cells(asked)
-    left = [cell for cell in cells if key(cell) not in done]
-    begin = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="p2pfed-bench-") as folder:
-        for i, cell in enumerate(left):
-            found = cell | measure(cell, Path(folder))
-            done[key(cell)] = found
-            with asked.out.open("a") as file:
-                file.write(json.dumps(found) + "\n")
-            to_go = (time.monotonic() - begin) / (i + 1) * (len(left) - i - 1)
-            print(
-                f"{i + 1} of {len(left)}: {_said(found)}; about {to_go / 60:.0f} min to go", file=sys.stderr, flush=True
-            )
+    done = complete(asked.out, cells, NAMES, measure, _said)
     places = list(dict.fromkeys(map(place, cells)))
-    tables = [[done[key(cell)] for cell in cells if place(cell) == where] for where in places]
+    tables = [[done[key(cell, NAMES)] for cell in cells if place(cell) == where] for where in places]
     console = Console(width=None if sys.stdout.isatty() else 180)
     for found in tables:
         console.print(poisoning_tables.table(found))

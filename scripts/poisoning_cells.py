@@ -1,42 +1,26 @@
-"""The cells of bench_poisoning.py: what names one, how they are kept, and what is counted of a simulation."""
+"""The cells of bench_poisoning.py: what names one, and what is counted of a simulation."""
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
+
+from kept_cells import Cell
 
 from p2pfed.results import Quarantine
 from p2pfed.sim.history import Standing
 
-Cell = dict[str, Any]
 Pair = tuple[int, int]
 """Observer and subject."""
 HONEST = "honest"
 """In the place of an attack: the honest banks alone, whom all others are measured by."""
 NAMES = ("set", "partition", "nodes", "share", "rounds", "seed", "rule", "attack")
+"""What tells a cell from others."""
 
 BARS = dict.fromkeys(("signflip", "gaussian", "scaled", "ipm", "drip", "onoff"), 6)
 BARS |= dict.fromkeys(("labelflip", "stale", "dissensus", "fraudblind"), 30) | {"duty": 60}
 """Exchanges since the attack began within which every honest bank should have caught the attacker."""
-
-
-def key(cell: Cell) -> tuple[Any, ...]:
-    """What tells a cell from others."""
-    return tuple(cell[name] for name in NAMES)
-
-
-def resume(path: Path) -> dict[tuple[Any, ...], Cell]:
-    """The cells in a file, a JSON object a line; none if there is no file. A line that was not finished is cut off."""
-    if not path.exists():
-        return {}
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole)
-    return {key(cell): cell for cell in map(json.loads, whole.splitlines())}
 
 
 def place(cell: Cell) -> tuple[Any, ...]:

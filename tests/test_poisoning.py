@@ -17,6 +17,11 @@ def cells(monkeypatch):
 
 
 @pytest.fixture
+def kept(cells):
+    return import_module("kept_cells")
+
+
+@pytest.fixture
 def tables(cells):
     return import_module("poisoning_tables")
 
@@ -31,21 +36,38 @@ def honest(seed=0, auprc=0.8):
     return cell("honest", "mean", seed, auprc)
 
 
-def test_a_cell_is_named_by_all_that_makes_another_of_it(cells):
+def test_a_cell_is_named_by_all_that_makes_another_of_it(cells, kept):
+    def key(one):
+        return kept.key(one, cells.NAMES)
+
     others = [{"nodes": 8}, {"share": 0.2}, {"rounds": 10}, {"partition": "iid"}, {"seed": 1}, {"rule": "mean"}]
-    assert len({cells.key(cell())} | {cells.key(cell() | other) for other in others}) == 7
-    assert cells.key(cell(auprc=0.1)) == cells.key(cell())
+    assert len({key(cell())} | {key(cell() | other) for other in others}) == 7
+    assert key(cell(auprc=0.1)) == key(cell())
 
 
-def test_a_benchmark_that_was_killed_while_it_wrote_goes_on_after_its_last_whole_line(cells, tmp_path):
+def test_a_benchmark_that_was_killed_while_it_wrote_goes_on_after_its_last_whole_line(cells, kept, tmp_path):
     path = tmp_path / "cells.jsonl"
-    assert cells.resume(path) == {}
+    assert kept.resume(path, cells.NAMES) == {}
     first = json.dumps(cell()) + "\n"
     path.write_text(first + first[:40])
-    assert cells.resume(path) == {cells.key(cell()): cell()}
+    assert kept.resume(path, cells.NAMES) == {kept.key(cell(), cells.NAMES): cell()}
     assert path.read_text() == first
     path.write_text(first[:40])
-    assert cells.resume(path) == {} and path.read_text() == ""
+    assert kept.resume(path, cells.NAMES) == {} and path.read_text() == ""
+
+
+def test_only_what_is_not_there_yet_is_measured(kept, tmp_path, capsys):
+    path, asked, measured = tmp_path / "cells.jsonl", [{"seed": 0}, {"seed": 1}], []
+
+    def measure(one, folder):
+        assert folder.is_dir()
+        measured.append(one)
+        return {"auprc": 0.5}
+
+    for cells in (asked[:1], asked, asked):
+        done = kept.complete(path, cells, ("seed",), measure, lambda one: f"seed {one['seed']}")
+    assert measured == asked and done == {(0,): {"seed": 0, "auprc": 0.5}, (1,): {"seed": 1, "auprc": 0.5}}
+    assert capsys.readouterr().err.count("of 1: seed") == 2
 
 
 def told(observer, what, exchange, since):

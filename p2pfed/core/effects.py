@@ -37,7 +37,7 @@ class Checkpoint:
     decided: int = -1
     """The newest cycle at whose end was decided what serves; free-running nodes decide nothing."""
     momentum: bytes = b""
-    """`Momentum.state()`. Without it twelve banks that restart weekly lose some 1 % of AUPRC (`bench_year.py`)."""
+    """`Momentum.state()`: a node that restarted without its movement would drag the others back for some rounds."""
 
 
 @dataclass(frozen=True)

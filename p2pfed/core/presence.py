@@ -185,7 +185,8 @@ class Presence:
             "STATE_ROLLED_BACK",
             "error",
             f"the other members remember more of this node than its own state does: {what}",
-            "if a backup was restored this heals by itself; if a second daemon runs with this key, stop one of them",
+            "if a backup was restored nothing need be done, and the next restart forgets this; if a second daemon runs "
+            "with this key, stop one of them",
         )
 
     def _exchange(self, now: float) -> list[Effect]:

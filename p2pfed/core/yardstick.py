@@ -38,7 +38,8 @@ class Yardstick:
     # as many more as it has fewer rows, up to a limit. Who is farther than everybody may be weighs less by that.
     DISTANCE_OFFSET, OPINION_OFFSET, RECOGNITION_OFFSET = 1.0, 1.75, 1.5
     FEW_ROWS_OFFSET = 2.0
-    # Share of a distance that counts: hidden units in another order predict the same, and no honest model has them so
+    # Least and most share of a distance that counts: a model with its hidden units in another order predicts the same
+    # from far away, as no honest one does
     FELT = (0.25, 1.0)
     RECOGNITION_FLOOR = 0.05  # added to fraud probabilities before they are compared
     EVIDENCE = (-0.5, 1.0)  # limits of one model's evidence

@@ -91,7 +91,7 @@ class Alone:
             await self._train(trainer, inputs, manifest, rounds)
         except _GivenUp as why:
             self._log.warning("the model that trains alone misses cycle %d: %s", trainer.cycle, why)
-        except Exception:
+        except Exception:  # nothing but this measurement depends on it: the daemon goes on
             self._log.exception("the model that trains alone misses cycle %d", trainer.cycle)
 
     async def _train(
