@@ -23,6 +23,7 @@ from p2pfed.core.events import (
     ModelEvaluated,
     ModelHeld,
     ModelPromoted,
+    MovedToOthers,
     NodeStarted,
     PaymentsRead,
     PaymentsServed,
@@ -69,6 +70,13 @@ def _adopted(event: ModelAdopted, name_of: NameOf) -> str:
     measured = "" if event.auprc is None else f", AUPRC {event.auprc:.4f} on validation rows"
     away = f", at a distance of {event.distance:.3g} from its own" if event.distance else ""
     return f"adopted the median of {event.sources} members' models{away}{measured}"
+
+
+def _moved(event: MovedToOthers, name_of: NameOf) -> str:
+    return (
+        f"round {event.round}: this node's model was far from {event.sources} members', which agree: "
+        f"moved towards them by {event.displacement:.3g}"
+    )
 
 
 def _fell_behind(event: FellBehind, name_of: NameOf) -> str:
@@ -203,6 +211,7 @@ _SAY: dict[type, _Say] = {
     TrainingAlone: _alone,
     Listening: _listening,
     ModelAdopted: _adopted,
+    MovedToOthers: _moved,
     FellBehind: _fell_behind,
     CaughtUp: _caught_up,
     CycleBegun: _cycle_begun,

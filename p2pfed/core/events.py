@@ -50,6 +50,19 @@ class ModelAdopted:
 
 
 @dataclass(frozen=True)
+class MovedToOthers:
+    """This node's model was far from `sources` members' models, which agree: it went towards them, as no clip allows.
+
+    It judged nobody by it.
+    """
+
+    round: int
+    sources: int
+    displacement: float
+    """Euclidean, of the weights."""
+
+
+@dataclass(frozen=True)
 class FellBehind:
     """The others are rounds ahead: this node publishes nothing and judges nobody until it has caught up."""
 
@@ -280,6 +293,7 @@ Event = (
     | TrainingAlone
     | Listening
     | ModelAdopted
+    | MovedToOthers
     | FellBehind
     | CaughtUp
     | CycleBegun

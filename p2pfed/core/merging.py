@@ -25,8 +25,11 @@ from p2pfed.core.types import NodeId
 from p2pfed.core.updates import Updates
 from p2pfed.core.weights import Vector
 
-STRIDE = 4.0
-"""Times as far as a round of training: so far a round brings who was away back to the others."""
+STRIDE, HALFWAY = 4.0, 0.5
+"""Times as far as a round of training, or half the way where others agree, a round brings who was away back to them.
+
+Who is far has moved little by its own training lately: by `STRIDE` alone it would take dozens of rounds.
+"""
 
 
 @dataclass(frozen=True)
@@ -84,15 +87,20 @@ class Merging:
         return Merge(vector, merged.members, merged.displacement, merged.effects)
 
     def approach(self, own: Vector, slots: Sequence[Slot]) -> tuple[Merge, bool]:
-        """Move `own` towards the coordinate median of the models in `slots`, by `STRIDE` at most; whether it is there.
+        """Move `own` towards the coordinate median of the models in `slots`; whether it is there.
 
-        For who was away, and judges nobody: to the merge rule many models that agree look like copies of one.
+        For who was away, and judges nobody: to the merge rule many models that agree look like copies of one. One of
+        three cannot move their median far; of fewer, those that are far apart may not lead by more than `STRIDE`.
         """
         vectors = [slot.update.vector for slot in slots]
         members = tuple(slot.update.statement.sender for slot in slots)
-        apart = coordinate_median(vectors) - own
-        length = float(np.linalg.norm(apart))
-        share = min(1.0, STRIDE * self._reputation.yardstick.unit(own) / max(length, 1e-12))
+        middle = coordinate_median(vectors)
+        apart = middle - own
+        length = max(float(np.linalg.norm(apart)), 1e-12)
+        share = STRIDE * self._reputation.yardstick.unit(own) / length
+        if len(vectors) > 2 or len(vectors) == 2 and float(np.linalg.norm(vectors[0] - middle)) <= length / 4:
+            share = max(share, HALFWAY)
+        share = min(share, 1.0)
         self._updates.inbox.postpone([s for s in members if self._updates.fresh(s, self.count)], self.count + 1)
         self.count += 1
         vector = own + np.float32(share) * apart

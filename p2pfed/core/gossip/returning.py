@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from p2pfed.core.effects import Checkpoint, Effect, Emit
-from p2pfed.core.events import CaughtUp, FellBehind, ModelAdopted
+from p2pfed.core.events import CaughtUp, FellBehind, ModelAdopted, MovedToOthers
 from p2pfed.core.gossip.calendar import Moment
 from p2pfed.core.gossip.catch_up import PROVING_ROUNDS, CatchUp, Stage
 from p2pfed.core.gossip.own import OwnModel
@@ -106,15 +106,19 @@ class Returning(OwnModel):
         return self.catch_up.measure(self.vector, slots, cycle, self.moment.cycle)
 
     def _merge(self, number: int) -> Merge:
-        """Merge at the end of round `number`; who is behind moves to the others, if they are there."""
+        """Merge at the end of round `number`; who is behind, or far from all, moves to the others."""
         begun = self.vector if self._begun is None else self._begun
-        sources = self.catch_up.approached(number)
-        if sources:
+        if sources := self.catch_up.approached(number):
             merge, there = self.merging.approach(self.vector, sources)
             self.vector = merge.vector
             if there and not self.catch_up.outdated(number):
                 self._begin_proving()
             return merge
+        if sources := self.catch_up.far_from(self.vector, number):
+            merge, _ = self.merging.approach(self.vector, sources)
+            self.vector = merge.vector
+            moved = MovedToOthers(number, len(sources), merge.displacement)
+            return replace(merge, effects=[*merge.effects, Emit(moved)])
         # rounds that it trained by itself since count for nothing: the others do not know them
         own = min(max(self.round, self.merged), self.merged + 1)
         lost = self.catch_up.stage is Stage.BEHIND

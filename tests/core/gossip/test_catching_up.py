@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from p2pfed.core.events import CaughtUp, FellBehind, StandingChanged, UpdateAccepted
+from p2pfed.core.events import CaughtUp, FellBehind, MovedToOthers, StandingChanged, UpdateAccepted
 from p2pfed.core.gossip.calendar import Calendar
 from p2pfed.core.gossip.catch_up import Stage
+from p2pfed.core.merging import HALFWAY, STRIDE
 from p2pfed.core.wire import open_update
 from tests.core.gossip.test_cycles import network, told
 
@@ -130,3 +132,88 @@ def test_a_restored_backup_hands_over_its_old_model_under_its_old_number():
     net.run(182)
     seq, frame = net.shelves[net.ids[0]][net.ids[0]]
     assert node.rounds.seq > seq == open_update(frame, net.trust).statement.seq
+
+
+def away(node, units: float) -> np.ndarray:
+    """A model so far from the node's own, in what a round of training moves it."""
+    own = node.rounds.vector
+    step = np.random.default_rng(1).standard_normal(len(own)).astype(np.float32)
+    unit = node.reputation.yardstick.unit(own)
+    return own + np.float32(units * unit / np.linalg.norm(step)) * step
+
+
+def test_who_is_far_from_others_that_agree_moves_to_them_and_nobody_takes_it_for_one_that_poisons():
+    net = network(6, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 145)
+    assert not any(told(net, i, MovedToOthers) for i in range(6)), "models that are as far apart as usual are merged"
+    node = net.nodes[net.ids[0]]
+    node.rounds.vector = away(node, 40.0)
+    net.run(ANCHOR + 245)
+    moved = told(net, 0, MovedToOthers)
+    assert moved and moved[0].sources == 5 and moved[0].displacement > 0
+    assert len(moved) < 9 and not any(told(net, i, MovedToOthers) for i in range(1, 6))
+    mine = [
+        node.reputation.yardstick.distances(node.rounds.vector, [net.nodes[me].rounds.vector]) for me in net.ids[1:]
+    ]
+    assert max(mine)[0] < 4 and not quarantined(net)
+
+
+def test_two_others_show_who_is_far_only_if_they_agree(monkeypatch):
+    net = network(3, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 145)
+    node = net.nodes[net.ids[0]]
+    catch_up, number, far = node.rounds.catch_up, node.rounds.moment.number, away(node, 40.0)
+    one, two = catch_up.trusted(number)
+    assert catch_up.far_from(far, number) == [one, two] and not catch_up.far_from(node.rounds.vector, number)
+    another = replace(two, update=replace(two.update, vector=2 * node.rounds.vector - far))
+    monkeypatch.setattr(catch_up, "trusted", lambda number: [one, another])
+    assert not catch_up.far_from(far, number)
+
+
+def test_who_published_long_ago_only_does_not_make_others_follow_models_as_old():
+    """Three have gone on, two others listen since round 4: all that they say they have published is as old."""
+    net = network(5, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 45)
+    for i in (3, 4):
+        net.nodes[net.ids[i]].rounds._listening = True
+    net.crash(0)
+    net.crash(1)
+    net.run(ANCHOR + 205)
+    net.start(0)
+    net.run(ANCHOR + 221)
+    node = net.nodes[net.ids[0]].rounds
+    followed = node.catch_up.trusted(node.moment.number)
+    assert {slot.update.statement.sender for slot in followed} == {net.ids[2]}
+    assert node.catch_up.reference > 15
+
+
+def test_who_never_trained_is_near_once_it_is_as_near_as_the_others_are():
+    net = network(5, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 145)
+    node = net.nodes[net.ids[0]]
+    slots = node.rounds.catch_up.trusted(node.rounds.moment.number)
+    node.reputation.yardstick.scales = replace(node.reputation.yardstick.scales, moved=None)
+    assert node.rounds.catch_up.near(node.rounds.vector, slots)
+    assert not node.rounds.catch_up.near(node.rounds.vector + np.float32(1), slots)
+    assert not node.rounds.catch_up.near(node.rounds.vector, slots[:1]), "one alone tells nothing"
+
+
+@pytest.mark.parametrize(("models", "halfway"), [((1, 0), False), ((1, 1), True), ((1, 1, 0), True), ((1,), False)])
+def test_an_approach_goes_half_the_way_only_to_models_that_agree(models, halfway):
+    """Models far away in one direction, or (0) as far in another one."""
+    net = network(5, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 145)
+    node = net.nodes[net.ids[0]]
+    own, merging = node.rounds.vector, node.rounds.merging
+    there, elsewhere = away(node, 100.0), 2 * own - away(node, 100.0) * np.float32(1.0)
+    slots = node.rounds.catch_up.trusted(node.rounds.moment.number)[: len(models)]
+    slots = [
+        replace(slot, update=replace(slot.update, vector=there if near else elsewhere + np.roll(there - own, 1)))
+        for slot, near in zip(slots, models, strict=True)
+    ]
+    merge, arrived = merging.approach(own, slots)
+    middle = float(np.linalg.norm(np.median([s.update.vector for s in slots], axis=0) - own))
+    share = float(np.linalg.norm(merge.vector - own)) / middle
+    stride = STRIDE * node.reputation.yardstick.unit(own) / middle
+    assert share == pytest.approx(HALFWAY if halfway else stride, rel=1e-3) and not arrived
+    assert merge.displacement == pytest.approx(share * middle, rel=1e-3)
