@@ -127,12 +127,13 @@ class DataSection(Section):
     label: str
     """This bank's fraud column; 0/1, true/false or yes/no."""
     event_time: str | None = None
-    """This bank's payment-time column: ISO 8601 with zone, or seconds since 1970. Orders the split; never a feature."""
+    """The payment-time column: ISO 8601 with zone, or seconds since 1970. Orders a time split; never a feature."""
     missing: Literal["drop", "impute"] = "drop"
     """Rows with missing or infinite features: dropped and counted, or imputed (training median, no level)."""
-    split: Literal["time", "stratified"] = "time"
-    """`time` keeps the newest payments for validation and test and needs event_time; `stratified` draws by a hash of
-    each row, so that new payments move none from training into validation."""
+    split: Literal["stratified", "time"] = "stratified"
+    """`stratified` draws the parts by a hash of each row: new payments move none from one into another, and a new kind
+    of fraud trains as soon as its labels are mature. `time` needs event_time and keeps the newest payments for
+    validation and test, so that a new kind of fraud trains only once it is older than both."""
     validation_share: float = Field(default=0.15, gt=0, lt=1)
     """Share of the rows that chooses threshold and checkpoint."""
     test_share: float = Field(default=0.15, ge=0, lt=1)

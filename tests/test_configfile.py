@@ -92,7 +92,7 @@ def test_aliases_of_aliases_are_looked_at_once(tmp_path):
         (("kind: csv, path: payments.csv", "kind: sql, query: q"), "6:3: data.source: give exactly one of"),
         (("path: payments.csv", "pth: payments.csv"), "unknown key 'data.source.pth'; did you mean 'path'?"),
         (("version: 1", "version: 2"), "1:10: version: should be 1, got 2"),
-        (("  event_time: when\n", ""), "5:1: data: split: time needs event_time"),
+        (("  event_time: when\n", "  split: time\n"), "5:1: data: split: time needs event_time"),
         (("name: bank-a", "name: ../x"), "3:9: node.name: should match pattern"),
     ],
 )

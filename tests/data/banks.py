@@ -45,7 +45,7 @@ def read(source: Source) -> pd.DataFrame:
 
 
 def section(folder: Path, frame: pd.DataFrame | str, **changes: Any) -> DataSection:
-    """`frame` (or the text of a CSV file) written to `folder`, and the section that reads it."""
+    """`frame` (or the text of a CSV file) written to `folder`, and the section that reads it, split by time."""
     path = folder / "payments.csv"
     if isinstance(frame, str):
         path.write_text(frame)
@@ -55,6 +55,7 @@ def section(folder: Path, frame: pd.DataFrame | str, **changes: Any) -> DataSect
         "source": {"kind": "csv", "path": path},
         "label": "fraud",
         "event_time": "when",
+        "split": "time",
         **changes,
     }
     return DataSection.model_validate(fields)

@@ -50,7 +50,7 @@ def _source(folder: Path, server: Server, query: str) -> SqlSource:
 
 
 def _section(source: SqlSource) -> DataSection:
-    return DataSection(source=source, columns={"amount": "euro"}, label="fraudulent", event_time="at")
+    return DataSection(source=source, columns={"amount": "euro"}, label="fraudulent", event_time="at", split="time")
 
 
 def test_a_bank_is_read_from_its_database(tmp_path: Path, server: Server) -> None:
