@@ -28,12 +28,11 @@ MOST_SOURCES, FEWEST_SOURCES = 15, 2
 """Models that the median is taken of besides the own one. With one it would be their mean: two banks never adopt."""
 NEAR_SPREADS = 2.0
 """Times as far from the middle of the others' models as they usually are, an own model is still one of them."""
-FAR_SPREADS, FAR_OF_FEW, FEW = 3.0, 6.0, 3
-"""Times as far, and it is not: `FAR_OF_FEW` where there are up to `FEW` others, who may be near each other by chance.
+FAR_SPREADS = 6.0
+"""Times as far, and it is not: from four times on others begin to hold the distance against it.
 
-From four times on others begin to hold the distance against it. The lower, the sooner groups that were apart meet, and
-the more often an honest bank averages where it would have merged: without any fault in .1 % of the rounds of four
-banks and 1 % of those of five to seven. Chosen among 3, 4 and 6 by scenarios 0 to 210 of tests/sim/swarm.py.
+The lower, the sooner groups that were apart meet; with 5 and less a bank with other customers is taken for one of them
+(scripts/bench_year.py, seed 2), with 8 twice as many of the scenarios go wrong (tests/sim/swarm.py, 0 to 300).
 """
 SILENT_ROUNDS = 6
 """Who says nothing newer for so many rounds has published nothing: heartbeats take some rounds to come round."""
@@ -166,7 +165,7 @@ class CatchUp:
         if len(slots) < FEWEST_SOURCES:
             return []
         mine, theirs = self._from_the_middle(own, [s.update.vector for s in slots])
-        return slots if mine > theirs * (FAR_OF_FEW if len(slots) <= FEW else FAR_SPREADS) else []
+        return slots if mine > FAR_SPREADS * theirs else []
 
     def _from_the_middle(self, own: Vector, vectors: Sequence[Vector]) -> tuple[float, float]:
         """How far `own` is from the coordinate median of the others' two or more `vectors`, and these usually are.
