@@ -183,6 +183,8 @@ class KeptModel:
     cycle: int = 0
     model: str = ""
     """`Manifest.model_digest` of it: with one of another generation nothing is compared."""
+    sources: int = 0
+    """Members whose models were merged in its cycle."""
 
 
 @dataclass(frozen=True)

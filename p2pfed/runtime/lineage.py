@@ -26,6 +26,7 @@ def lineage(model: KeptModel, manifest: Manifest, member: NodeId) -> dict[str, A
         "number": model.round,
         "threshold": model.threshold,
         "since": model.since,
+        "sources": model.sources,
         "metrics": model.metrics,
     }
 
@@ -48,9 +49,9 @@ def kept(bundle: ModelBundle) -> KeptModel:
     said = bundle.lineage
     try:
         number, cycle, since, metrics = int(said["number"]), int(said["cycle"]), float(said["since"]), said["metrics"]
-        model = str(said["model"])
+        model, sources = str(said["model"]), int(said["sources"])
     except (KeyError, TypeError, ValueError):
         raise StateCorrupt("it does not say of which round it is, and since when it serves") from None
     if not isinstance(metrics, dict) or not all(isinstance(of, dict) for of in metrics.values()):
         raise StateCorrupt("it has no metrics")
-    return KeptModel(number, bundle.vector, bundle.threshold, metrics, since, cycle, model)
+    return KeptModel(number, bundle.vector, bundle.threshold, metrics, since, cycle, model, sources)

@@ -2,10 +2,16 @@
 
 Both are measured on the bank's own rows of now, so their difference is quiet exactly when they are equal: a fixed
 tolerance, not one that grows with the noise. Where validation has few frauds, the newest training frauds join it.
+
+Rows that chose the champion choose again only where the challenger is better by more than chance. Sixty models are not
+equal on them: held against each other often enough one of them is lucky, and what served is lost for nothing, for there
+was nothing new to learn. Rows that change, as a window's do every day, are spared that: there it would keep out what
+has learned the newest frauds.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +25,8 @@ BEST_TOLERANCE = 0.01
 """AUPRC by which it may be worse than the best version of the last `BEST_DAYS`: against many small steps down."""
 BEST_DAYS = 90
 BEST_SECONDS = BEST_DAYS * DAY
+SAME = 1e-6
+"""Share by which two measurements of one model on the same rows may differ: another processor adds in another order."""
 FEWEST_FRAUDS = 10
 """With fewer, borrowed ones among them, AUPRC decides nothing."""
 ALERT_FACTOR = 2.0
@@ -53,9 +61,16 @@ def worse(kind: Literal["mlp", "autoencoder"], one: Metrics, than: Metrics, tole
 
 
 def decide(
-    kind: Literal["mlp", "autoencoder"], challenger: Metrics, champion: Metrics | None, best: Metrics | None
+    kind: Literal["mlp", "autoencoder"],
+    challenger: Metrics,
+    champion: Metrics | None,
+    best: Metrics | None,
+    chosen: Metrics | None = None,
 ) -> Decision:
     """Compare metrics `at_the_gate` on the same rows; None is a model that there is none of.
+
+    `chosen` are the champion's by which an earlier cycle chose it, of as many banks: if they are those of now, so are
+    the rows.
 
     With fewer than `FEWEST_FRAUDS` an MLP is held against the champion and the best by its log loss, and against the
     champion by its alerts; with none it is not held against anything. Autoencoders need no frauds.
@@ -74,7 +89,26 @@ def decide(
         return Decision(False, why)
     if best is not None and _falls_short(kind, few, challenger, best, BEST_TOLERANCE):
         return Decision(False, f"{said} on {where}, the best of {BEST_DAYS} days has {_said(best, few)}")
+    if kind == "mlp" and not few and chosen is not None and _same_rows(champion, chosen):
+        luck = _chance(champion)
+        if not (challenger.get("auprc") or 0.0) >= (champion.get("auprc") or 0.0) + luck:
+            rows = f"the {where} that chose what serves, which has {_said(champion, few)}"
+            return Decision(False, f"{said} on {rows}: on the same rows again less than {luck:.4f} more is luck")
     return Decision(True, f"{said} on {where}, {_said(champion, few)} before")
+
+
+def _same_rows(now: Metrics, then: Metrics) -> bool:
+    """Whether two measurements of one model were on the same rows: then they are equal."""
+    return all(
+        now.get(name) is not None and then.get(name) is not None and math.isclose(now[name], then[name], rel_tol=SAME)
+        for name in ("auprc", "loss")
+    )
+
+
+def _chance(metrics: Metrics) -> float:
+    """How far two AUPRCs differ by chance, each measured on so many frauds; 0 where nobody says how many."""
+    frauds = metrics.get("frauds") or sum(metrics.get("confusion", ((), ()))[1])
+    return math.sqrt(2 * metrics["auprc"] * (1 - metrics["auprc"]) / frauds) if frauds else 0.0
 
 
 def _falls_short(kind: Literal["mlp", "autoencoder"], few: bool, one: Metrics, than: Metrics, tolerance: float) -> bool:

@@ -190,6 +190,7 @@ class Cycles(Switching):
     def _begin_cycle(self, now: float) -> list[Effect]:
         at, calendar = self.moment, self.manifest.calendar
         self._trained_in_cycle = 0
+        self.gate.sources.clear()
         ends = calendar.begins(at.cycle) + calendar.length
         effects: list[Effect] = [Emit(CycleBegun(at.cycle, calendar.rounds, ends))]
         effects += self.readings.open(at.cycle, now)
@@ -247,6 +248,7 @@ class Cycles(Switching):
         """Merge what the round brought, also while training still goes on: who is slow stays with the others."""
         effects = self._proven()
         merge = self._merge(over.number)
+        self.gate.sources.update(merge.members)
         if merge.members and self.catch_up.stage in (Stage.WITH_THE_OTHERS, Stage.PROVING):
             newest = max(self._updates.age(member) or 0 for member in merge.members)
             self.merged = max(self.merged, min(newest, over.number))

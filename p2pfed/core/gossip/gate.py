@@ -8,6 +8,7 @@ from p2pfed.core.effects import Effect, Emit, KeepModel, KeptModel, StartEvaluat
 from p2pfed.core.events import Metrics, ModelHeld, ModelPromoted
 from p2pfed.core.gossip.champion import BEST_SECONDS, Decision, at_the_gate, decide
 from p2pfed.core.inputs import EvaluationFinished
+from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector
 
 MERGED, CHAMPION, BEST = "gate:merged", "gate:champion", "gate:best"
@@ -30,6 +31,8 @@ class Gate:
         self._challenger: tuple[int, int, Vector] | None = None
         """Cycle, round and weights of the model that waits to be measured."""
         self._measured: dict[str, EvaluationFinished] = {}
+        self.sources: set[NodeId] = set()
+        """Members whose models were merged in this cycle."""
         self.decided = -1
         """The newest cycle whose merged model was measured."""
 
@@ -79,15 +82,19 @@ class Gate:
         self._challenger, self.decided = None, cycle
         merged, champion = self._measured[MERGED], self._validation(CHAMPION)
         best = self._validation(BEST) if BEST in self._measured else champion
-        decision = self._decide(at_the_gate(merged.metrics), champion, best)
+        decision = self._decide(cycle, at_the_gate(merged.metrics), champion, best)
         if not decision.promote:
             return [Emit(ModelHeld(number, cycle, merged.metrics, decision.why))]
-        kept = KeptModel(number, vector, merged.threshold, merged.metrics, wall, cycle, self._model)
+        kept = KeptModel(number, vector, merged.threshold, merged.metrics, wall, cycle, self._model, len(self.sources))
         return self._promote(kept, decision.why, best)
 
-    def _decide(self, merged: Metrics, champion: Metrics | None, best: Metrics | None) -> Decision:
+    def _decide(self, cycle: int, merged: Metrics, champion: Metrics | None, best: Metrics | None) -> Decision:
         if self.champion is None or self._rival is not None:
-            return decide(self._kind, merged, champion, best)
+            serves = self.champion
+            # what a cycle has measured on its way is chosen or not by its end, and who joined brings something new
+            again = serves is not None and serves.cycle < cycle and len(self.sources) <= serves.sources
+            chosen = at_the_gate(serves.metrics) if serves is not None and again else None
+            return decide(self._kind, merged, champion, best, chosen)
         if merged.get("auprc") is None and merged.get("loss") is None:
             return Decision(False, "nothing of the new model can be measured, so the one before it serves on")
         return Decision(True, "the first of a new model, which is not compared with the one that served before")
@@ -96,7 +103,7 @@ class Gate:
         """A model was measured in the middle of a cycle: it serves if nothing better does, and no gate has decided."""
         if self.champion is not None and self.champion.cycle != cycle:
             return []
-        kept = KeptModel(number, vector, done.threshold, done.metrics, wall, cycle, self._model)
+        kept = KeptModel(number, vector, done.threshold, done.metrics, wall, cycle, self._model, len(self.sources))
         mine, its = at_the_gate(kept.metrics), None
         if self.champion is not None:
             its = at_the_gate(self.champion.metrics)

@@ -114,3 +114,42 @@ def test_worse_falls_back_on_the_loss_without_frauds() -> None:
     assert worse("mlp", measured(None, 0.11), measured(None, 0.1), 0.005)
     assert not worse("mlp", measured(None, 0.104), measured(None, 0.1), 0.005)
     assert not worse("mlp", measured(None, None), measured(None, None), 0.005)
+
+
+def on(frauds: int, auprc: float | None, loss: float | None = 0.1) -> dict[str, Any]:
+    """Metrics of validation rows with so many frauds."""
+    return measured(auprc, loss, confusion=[[900, 0], [frauds // 2, frauds - frauds // 2]])
+
+
+@pytest.mark.parametrize(
+    ("auprc", "chosen", "promote"),
+    [
+        (0.5, None, True),  # of this cycle
+        (0.5, on(50, 0.51), True),  # measured on other rows then
+        (0.5, on(50, 0.5, 0.1001), True),
+        (0.5, on(50, 0.5), False),
+        (0.59, on(50, 0.5), False),
+        (0.59, on(50, 0.5 + 1e-9, 0.1 - 1e-9), False),  # by another processor
+        (0.61, on(50, 0.5), True),  # chance makes .1
+        (0.4, on(50, 0.51), False),
+    ],
+)
+def test_rows_that_chose_before_choose_again_only_beyond_chance(
+    auprc: float, chosen: dict[str, Any] | None, promote: bool
+) -> None:
+    assert decide("mlp", on(50, auprc), on(50, 0.5), None, chosen).promote == promote
+
+
+def test_what_is_held_for_luck_says_so() -> None:
+    mine, its = (measured(auprc, frauds=20, borrowed=7, alert_rate=0.01) for auprc in (0.55, 0.5))
+    assert decide("mlp", mine, its, None, its).why == (
+        "AUPRC 0.5500 on the validation rows with 20 frauds, 7 of them trained on that chose what serves, which has "
+        "AUPRC 0.5000: on the same rows again less than 0.1581 more is luck"
+    )
+
+
+def test_chance_is_not_known_without_frauds_or_where_the_loss_decides() -> None:
+    assert decide("mlp", measured(0.5), measured(0.5), None, measured(0.5)).promote
+    assert decide("mlp", few(5, 0.1), few(5, 0.1), None, few(5, 0.1)).promote
+    assert decide("autoencoder", on(50, 0.5), on(50, 0.5), None, on(50, 0.5)).promote
+    assert decide("mlp", on(50, 0.5), measured(None), None, measured(None)).promote
