@@ -39,7 +39,7 @@ def configuration(name: str) -> str:
     return (
         f"version: 1\nnode: {{name: {name}, state_dir: state}}\n"
         "peers: {listen: '127.0.0.1:0', advertise: ['bank.example:7443']}\nadmin: {listen: null}\n"
-        "data:\n  source: {kind: csv, path: payments.csv}\n  label: fraud\n  event_time: when\n"
+        "data:\n  source: {kind: csv, path: payments.csv}\n  label: fraud\n  event_time: when\n  split: time\n"
     )
 
 

@@ -270,7 +270,7 @@ def test_a_change_that_makes_no_sense_is_refused(founded, refused, options, comp
 
 
 def test_a_removed_bank_is_told_so_when_its_node_starts(founded, said, capsys):
-    config = "version: 1\nnode: {name: bank-z, state_dir: z}\nadmin: {listen: null}\n"
+    config = "version: 1\nnode: {name: bank-z, state_dir: z}\npeers: {listen: '127.0.0.1:0'}\nadmin: {listen: null}\n"
     config += "data:\n  source: {kind: csv, path: p.csv}\n  label: fraud\n  split: stratified\n"
     (founded / "z.yaml").write_text(config)
     said("init", "-c", "z.yaml")
@@ -285,7 +285,7 @@ def test_a_removed_bank_is_told_so_when_its_node_starts(founded, said, capsys):
 
 
 def test_check_warns_a_bank_that_is_slower_than_the_calendar(office, said):
-    config = "version: 1\nnode: {name: bank-z, state_dir: z}\nadmin: {listen: null}\n"
+    config = "version: 1\nnode: {name: bank-z, state_dir: z}\npeers: {listen: '127.0.0.1:0'}\nadmin: {listen: null}\n"
     config += "data:\n  source: {kind: csv, path: p.csv}\n  label: fraud\n  split: stratified\n"
     (office / "z.yaml").write_text(config)
     said("init", "-c", "z.yaml")

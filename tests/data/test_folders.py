@@ -44,7 +44,7 @@ def test_all_files_are_read_in_order_of_their_names(tmp_path: Path, ending: str,
 def test_a_folder_gives_what_one_file_gives(tmp_path: Path) -> None:
     alone = load_bank(section(tmp_path, FRAME), CONTRACT, NOW)
     fields = {"source": {"kind": "csv", "path": _spread(tmp_path / "exports", ".csv")}, "label": "fraud"}
-    data = DataSection.model_validate({**fields, "event_time": "when"})
+    data = DataSection.model_validate({**fields, "event_time": "when", "split": "time"})
     several = load_bank(data, CONTRACT, NOW)
     for name in ("train", "validation", "own_test", "gate"):
         np.testing.assert_array_equal(getattr(several.rows, name).features, getattr(alone.rows, name).features)
