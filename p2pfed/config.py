@@ -159,6 +159,8 @@ class DataSection(Section):
     def _time_needs_column(self) -> DataSection:
         if self.split == "time" and self.event_time is None:
             raise ValueError("split: time needs event_time; name the column or write split: stratified")
+        if self.gap_days and self.split != "time":
+            raise ValueError("gap_days lies between the parts of a time split: write split: time, or leave it out")
         if self.validation_share + self.test_share >= 1:
             raise ValueError("validation_share and test_share leave no rows to train on")
         return self

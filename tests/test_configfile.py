@@ -93,6 +93,7 @@ def test_aliases_of_aliases_are_looked_at_once(tmp_path):
         (("path: payments.csv", "pth: payments.csv"), "unknown key 'data.source.pth'; did you mean 'path'?"),
         (("version: 1", "version: 2"), "1:10: version: should be 1, got 2"),
         (("  event_time: when\n", "  split: time\n"), "5:1: data: split: time needs event_time"),
+        (("  event_time: when\n", "  event_time: when\n  gap_days: 7\n"), "5:1: data: gap_days lies between the parts"),
         (("name: bank-a", "name: ../x"), "3:9: node.name: should match pattern"),
     ],
 )
@@ -146,4 +147,4 @@ def test_a_setting_without_a_value_is_a_usage_error(tmp_path):
 
 def test_a_small_number_in_scientific_notation_is_a_number(tmp_path):
     # YAML 1.1 reads 1e-3 as text
-    assert configfile.load(write(tmp_path, GOOD + "  gap_days: 1e-3\n")).data.gap_days == 0.001
+    assert configfile.load(write(tmp_path, GOOD + "  split: time\n  gap_days: 1e-3\n")).data.gap_days == 0.001

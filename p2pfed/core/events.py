@@ -39,7 +39,7 @@ class Listening:
 class ModelAdopted:
     """Who was behind, or joined late, took the coordinate median of its own and `sources` members' models.
 
-    The one step that no clip bounds.
+    No clip bounds that step.
     """
 
     sources: int
@@ -51,9 +51,9 @@ class ModelAdopted:
 
 @dataclass(frozen=True)
 class MovedToOthers:
-    """This node's model was far from `sources` members' models, which agree: it went towards them, as no clip allows.
+    """This node's model was far from `sources` members' models, which agree: it went half the way, and judged nobody.
 
-    It judged nobody by it.
+    With `ModelAdopted` and the rounds of who is behind, the steps that no clip bounds.
     """
 
     round: int

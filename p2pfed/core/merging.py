@@ -25,11 +25,11 @@ from p2pfed.core.types import NodeId
 from p2pfed.core.updates import Updates
 from p2pfed.core.weights import Vector
 
-STRIDE, HALFWAY = 4.0, 0.5
-"""Times as far as a round of training, or half the way where others agree, a round brings who was away back to them.
-
-Who is far has moved little by its own training lately: by `STRIDE` alone it would take dozens of rounds.
-"""
+STRIDE = 4.0
+"""Times as far as a round of training: so far a round brings who is far back to the others, whoever they are."""
+HALFWAY = 0.5
+"""The share of the way that it goes where the others agree: who is far has trained little lately, and by `STRIDE` alone
+it would take dozens of rounds."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +89,16 @@ class Merging:
     def approach(self, own: Vector, slots: Sequence[Slot]) -> tuple[Merge, bool]:
         """Move `own` towards the coordinate median of the models in `slots`; whether it is there.
 
-        For who was away, and judges nobody: to the merge rule many models that agree look like copies of one. One of
-        three cannot move their median far; of fewer, those that are far apart may not lead by more than `STRIDE`.
+        For who is far from them, and so judges nobody: to the merge rule many models that agree look like copies of
+        one. Of three or more models one alone cannot lead; of fewer, those that differ lead by `STRIDE` at most.
         """
         vectors = [slot.update.vector for slot in slots]
         members = tuple(slot.update.statement.sender for slot in slots)
         middle = coordinate_median(vectors)
         apart = middle - own
-        length = max(float(np.linalg.norm(apart)), 1e-12)
+        length = max(_length(apart), 1e-12)
         share = STRIDE * self._reputation.yardstick.unit(own) / length
-        if len(vectors) > 2 or len(vectors) == 2 and float(np.linalg.norm(vectors[0] - middle)) <= length / 4:
+        if len(vectors) > 2 or len(vectors) == 2 and _length(vectors[0] - middle) <= length / 4:
             share = max(share, HALFWAY)
         share = min(share, 1.0)
         self._updates.inbox.postpone([s for s in members if self._updates.fresh(s, self.count)], self.count + 1)
@@ -122,7 +122,7 @@ class Merging:
         if self._judging and judge:
             judged = self._reputation.judge(own, rows, candidates)
             candidates = judged.candidates
-            effects = [*map(Emit, judged.changes), *self._doubt(judged.odd)]
+            effects = [*map(Emit, judged.changes), *self.doubt(judged.odd)]
         elif self._judging:
             candidates = self._reputation.trusted(candidates)
             self._updates.inbox.postpone([c.member for c in candidates if c.waited == 0], self.count + 1)
@@ -133,7 +133,8 @@ class Merging:
         merged = self.rule.merge(own, rows, candidates)
         return Merge(merged.vector, tuple(c.member for c in candidates), merged.displacement, effects)
 
-    def _doubt(self, odd: bool) -> list[Effect]:
+    def doubt(self, odd: bool) -> list[Effect]:
+        """Tell the operator that it may be this node that is `odd`, or that it is not any more."""
         if not odd:
             return self._problems.clear("ODD_ONE_OUT")
         return self._problems.raise_(
@@ -142,3 +143,8 @@ class Merging:
             "more than half of the members' models look bad from here, so it may be this node that differs",
             "compare this bank's data and its mapping to the contract with the other members'",
         )
+
+
+def _length(vector: Vector) -> float:
+    """Euclidean; the squares of what a peer may send overflow float32."""
+    return float(np.linalg.norm(vector.astype(np.float64)))

@@ -159,7 +159,11 @@ class Updates:
 
     def trusted(self) -> list[Slot]:
         """The slots of members against whom nothing speaks."""
-        return [s for s in self.slots() if self._reputation.standing(s.update.statement.sender) == "trusted"]
+        return [s for s in self.slots() if self.trusts(s.update.statement.sender)]
+
+    def trusts(self, member: NodeId) -> bool:
+        """Whether nothing speaks against `member`."""
+        return self._reputation.standing(member) == "trusted"
 
     def expire(self, merges: int) -> list[Effect]:
         """Stop serving what this node merges no more: others would take over models that are too old.

@@ -49,7 +49,7 @@ def kept(bundle: ModelBundle) -> KeptModel:
     said = bundle.lineage
     try:
         number, cycle, since, metrics = int(said["number"]), int(said["cycle"]), float(said["since"]), said["metrics"]
-        model, sources = str(said["model"]), int(said["sources"])
+        model, sources = str(said["model"]), int(said.get("sources", 0))
     except (KeyError, TypeError, ValueError):
         raise StateCorrupt("it does not say of which round it is, and since when it serves") from None
     if not isinstance(metrics, dict) or not all(isinstance(of, dict) for of in metrics.values()):

@@ -47,7 +47,7 @@ def timed(folder: Path) -> NodeConfig:
 def keep(settings: NodeConfig, cycle: int, since: float, vector: np.ndarray = INITIAL) -> Path:
     """Let a version serve from `since` on."""
     kept = KeptModel(10 * cycle + 10, vector, 0.5, {}, since, cycle)
-    said = {"number": kept.round, "cycle": cycle, "round": 10, "since": since, "metrics": {}, "model": "", "sources": 0}
+    said = {"number": kept.round, "cycle": cycle, "round": 10, "since": since, "metrics": {}, "model": ""}
     state = StateDir(settings.node.state_dir).create()
     scaler = Scaler((0.0,) * 3, (1.0,) * 3, (0.0,) * 3)
     bundle = ModelBundle(MANIFEST.model, MANIFEST.contract, scaler, 0.5, vector, said)

@@ -16,6 +16,7 @@ from p2pfed.core.effects import KeptModel
 from p2pfed.core.gossip.calendar import Calendar
 from p2pfed.core.types import DAY
 from p2pfed.learning.bundle import ModelBundle
+from p2pfed.runtime.lineage import kept as kept_of
 from p2pfed.runtime.lineage import lineage, name_of, place
 from p2pfed.runtime.versions import Versions, served_between
 from p2pfed.store.state_dir import StateDir
@@ -160,3 +161,11 @@ def test_a_damaged_version_is_named_and_the_others_are_found(tmp_path: Path) -> 
     found, (damaged,) = served_between(tmp_path / "models", BEGIN, BEGIN + 5 * DAY)
     assert [place(of)[0] for _, of in found] == [1, 3]
     assert damaged.startswith("000002-0040.p2pfed (") and "cut short" in damaged
+
+
+def test_a_bundle_says_how_many_banks_models_are_in_it_and_one_from_before_that_none() -> None:
+    kept = replace(model(3), sources=2)
+    made = bundle(kept)
+    assert kept_of(made).sources == 2
+    before = {name: said for name, said in made.lineage.items() if name != "sources"}
+    assert kept_of(replace(made, lineage=before)).sources == 0

@@ -1,6 +1,6 @@
 """How a node that was away comes back: it is silent, takes the median of the others once, or merges until it is near.
 
-The one declared exception to trusting only one's own model, and the one step that no clip bounds.
+The declared exceptions to trusting only one's own model, and the steps that no clip bounds.
 """
 
 from __future__ import annotations
@@ -91,11 +91,12 @@ class CatchUp:
         return ahead >= self._enough(number)
 
     def _enough(self, number: int) -> int:
-        """So many members must agree; fewer where fewer are there and have published lately.
+        """So many members must agree; fewer where fewer that are trusted are there and have published lately.
 
         Who published earlier only, and is behind itself, must not make others follow models as old as its own.
         """
-        there = [m for m in self._peers.members if self._peers.state(m) is PeerState.ALIVE]
+        alive = (m for m in self._peers.members if self._peers.state(m) is PeerState.ALIVE)
+        there = [m for m in alive if self._updates.trusts(m)]
         publish = sum(number - SILENT_ROUNDS - NEAR_ROUNDS < self._number(m) <= number + 1 for m in there)
         return max(1, min(ENOUGH, publish or len(there)))
 
@@ -157,20 +158,22 @@ class CatchUp:
         """The models that this node moves to although it is not behind: they agree, and `own` is far from them.
 
         Of two groups that trained apart the smaller one so joins the larger one, and two halves meet. Clipped merges
-        take many rounds for that, in which each would take the other for one that poisons.
+        take many rounds for that, in which each would take the other for one that poisons. Far it is by its own unit
+        as well: copies of one model agree, however near all are. As for the evidence of reputation, most of those who
+        publish must be honest.
         """
         if self.stage not in (Stage.WITH_THE_OTHERS, Stage.PROVING) or self._few_there:
             return []
         slots = self.trusted(number)
-        if len(slots) < FEWEST_SOURCES:
+        if len(slots) < FEWEST_SOURCES or self.outdated(number):
             return []
         mine, theirs = self._from_the_middle(own, [s.update.vector for s in slots])
-        return slots if mine > FAR_SPREADS * theirs else []
+        return slots if mine > max(FAR_SPREADS * theirs, self._yardstick.fine[0]) else []
 
     def _from_the_middle(self, own: Vector, vectors: Sequence[Vector]) -> tuple[float, float]:
-        """How far `own` is from the coordinate median of the others' two or more `vectors`, and these usually are.
+        """How far `own` is from the coordinate median of the others' two or more `vectors`, and the near ones of these.
 
-        Some of the others may have been away themselves: those nearest to the middle tell how far apart models are.
+        Some of the others may have been away themselves: the nearest third, of few the second nearest, tells.
         """
         mine, *theirs = self._yardstick.distances(coordinate_median(vectors), [own, *vectors])
         return mine, sorted(theirs)[max(1, (len(theirs) - 1) // 3)]

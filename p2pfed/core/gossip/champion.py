@@ -3,10 +3,10 @@
 Both are measured on the bank's own rows of now, so their difference is quiet exactly when they are equal: a fixed
 tolerance, not one that grows with the noise. Where validation has few frauds, the newest training frauds join it.
 
-Rows that chose the champion choose again only where the challenger is better by more than chance. Sixty models are not
-equal on them: held against each other often enough one of them is lucky, and what served is lost for nothing, for there
-was nothing new to learn. Rows that change, as a window's do every day, are spared that: there it would keep out what
-has learned the newest frauds.
+Rows that chose the champion choose again only where the challenger is better by more than chance. Of sixty models held
+against each other on the same few frauds one is lucky, and what served is lost for it. The price: while a bank's source
+stands still, what others learn serves there only where it is worth as much. Rows that change, as a window's do every
+day, are spared that: there it would keep out what has learned the newest frauds.
 """
 
 from __future__ import annotations

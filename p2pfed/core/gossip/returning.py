@@ -114,11 +114,12 @@ class Returning(OwnModel):
             if there and not self.catch_up.outdated(number):
                 self._begin_proving()
             return merge
-        if sources := self.catch_up.far_from(self.vector, number):
+        judges = self.manifest.gossip.reputation  # without it nobody is taken for one that poisons
+        if judges and (sources := self.catch_up.far_from(self.vector, number)):
             merge, _ = self.merging.approach(self.vector, sources)
             self.vector = merge.vector
-            moved = MovedToOthers(number, len(sources), merge.displacement)
-            return replace(merge, effects=[*merge.effects, Emit(moved)])
+            told = [Emit(MovedToOthers(number, len(sources), merge.displacement)), *self.merging.doubt(odd=True)]
+            return replace(merge, effects=[*merge.effects, *told])
         # rounds that it trained by itself since count for nothing: the others do not know them
         own = min(max(self.round, self.merged), self.merged + 1)
         lost = self.catch_up.stage is Stage.BEHIND

@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from p2pfed.core.aggregation import coordinate_median
 from p2pfed.core.events import CaughtUp, FellBehind, MovedToOthers, StandingChanged, UpdateAccepted
 from p2pfed.core.gossip.calendar import Calendar
 from p2pfed.core.gossip.catch_up import Stage
 from p2pfed.core.merging import HALFWAY, STRIDE
+from p2pfed.core.types import PeerState
 from p2pfed.core.wire import open_update
 from tests.core.gossip.test_cycles import network, told
 
@@ -168,6 +170,57 @@ def test_two_others_show_who_is_far_only_if_they_agree(monkeypatch):
     another = replace(two, update=replace(two.update, vector=2 * node.rounds.vector - far))
     monkeypatch.setattr(catch_up, "trusted", lambda number: [one, another])
     assert not catch_up.far_from(far, number)
+
+
+def test_copies_that_agree_make_nobody_far(monkeypatch):
+    """Two of six others hand on one model: however near all are, it is that much nearer to itself."""
+    net = network(7, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 145)
+    node = net.nodes[net.ids[0]]
+    catch_up, number = node.rounds.catch_up, node.rounds.moment.number
+    slots = catch_up.trusted(number)
+    middle = coordinate_median([slot.update.vector for slot in slots])
+    copies = [replace(slot, update=replace(slot.update, vector=middle)) for slot in slots[:3]]
+    monkeypatch.setattr(catch_up, "trusted", lambda number: [*copies, *slots[3:]])
+    assert not catch_up.far_from(away(node, 2.0), number)
+    assert catch_up.far_from(away(node, 40.0), number)
+
+
+def test_without_reputation_the_rule_alone_merges():
+    net = network(6, calendar=Calendar(ANCHOR, 3600, 100, 10.0), reputation=False)
+    net.run(ANCHOR + 145)
+    node = net.nodes[net.ids[0]]
+    node.rounds.vector = away(node, 40.0)
+    net.run(ANCHOR + 245)
+    assert not any(told(net, i, MovedToOthers) for i in range(6))
+
+
+def test_who_proves_itself_and_is_far_all_the_same_moves_on():
+    net = network(5, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 145)
+    node = net.nodes[net.ids[0]]
+    catch_up, number, far = node.rounds.catch_up, node.rounds.moment.number, away(node, 40.0)
+    for stage, moves in [(Stage.PROVING, True), (Stage.BEHIND, False), (Stage.MEASURING, False)]:
+        catch_up.stage = stage
+        assert bool(catch_up.far_from(far, number)) == moves
+    catch_up.stage, catch_up.reference = Stage.WITH_THE_OTHERS, 0
+    assert catch_up.far_from(far, number)
+    for peer in net.ids[1:4]:  # and while most others are lost it goes on by itself
+        node.peers._heard[peer].state = PeerState.FAILED
+    assert not catch_up.far_from(far, number)
+
+
+def test_a_huge_model_leads_nobody_away():
+    """Its square overflows float32; of two that differ, the way there is a few rounds of training a round."""
+    net = network(3, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 145)
+    node = net.nodes[net.ids[0]]
+    own = node.rounds.vector
+    one, two = node.rounds.catch_up.trusted(node.rounds.moment.number)
+    huge = replace(two, update=replace(two.update, vector=np.full_like(own, 3e38)))
+    merge, _ = node.rounds.merging.approach(own, [one, huge])
+    unit = node.reputation.yardstick.unit(own)
+    assert np.linalg.norm(merge.vector - own) <= STRIDE * unit * 1.01 and np.isfinite(merge.displacement)
 
 
 def test_who_published_long_ago_only_does_not_make_others_follow_models_as_old():
