@@ -34,6 +34,8 @@ FAR_SPREADS = 6.0
 The lower, the sooner groups that were apart meet; with 5 and less a bank with other customers is taken for one of them
 (scripts/bench_year.py, seed 2), with 8 twice as many of the scenarios go wrong (tests/sim/swarm.py, 0 to 300).
 """
+FEW = 3
+"""Of so many others one and its copy are the half."""
 SILENT_ROUNDS = 6
 """Who says nothing newer for so many rounds has published nothing: heartbeats take some rounds to come round."""
 PROVING_ROUNDS = 4
@@ -158,9 +160,9 @@ class CatchUp:
         """The models that this node moves to although it is not behind: they agree, and `own` is far from them.
 
         Of two groups that trained apart the smaller one so joins the larger one, and two halves meet. Clipped merges
-        take many rounds for that, in which each would take the other for one that poisons. Far it is by its own unit
-        as well: copies of one model agree, however near all are. As for the evidence of reputation, most of those who
-        publish must be honest.
+        take many rounds for that, in which each would take the other for one that poisons. Copies of one model agree
+        however near all are: so far it is by what half of the others are apart as well, or where they are few by what
+        training moves it. As for the evidence of reputation, most of those who publish must be honest.
         """
         if self.stage not in (Stage.WITH_THE_OTHERS, Stage.PROVING) or self._few_there:
             return []
@@ -168,15 +170,15 @@ class CatchUp:
         if len(slots) < FEWEST_SOURCES or self.outdated(number):
             return []
         mine, theirs = self._from_the_middle(own, [s.update.vector for s in slots])
-        return slots if mine > max(FAR_SPREADS * theirs, self._yardstick.fine[0]) else []
+        tolerated = self._yardstick.fine[0]
+        if len(theirs) > FEW:
+            tolerated = min(tolerated, FAR_SPREADS * theirs[len(theirs) // 2])
+        return slots if mine > max(tolerated, FAR_SPREADS * _near_ones(theirs)) else []
 
-    def _from_the_middle(self, own: Vector, vectors: Sequence[Vector]) -> tuple[float, float]:
-        """How far `own` is from the coordinate median of the others' two or more `vectors`, and the near ones of these.
-
-        Some of the others may have been away themselves: the nearest third, of few the second nearest, tells.
-        """
+    def _from_the_middle(self, own: Vector, vectors: Sequence[Vector]) -> tuple[float, list[float]]:
+        """How far `own` is from the coordinate median of the others' `vectors`, and these are, nearest first."""
         mine, *theirs = self._yardstick.distances(coordinate_median(vectors), [own, *vectors])
-        return mine, sorted(theirs)[max(1, (len(theirs) - 1) // 3)]
+        return mine, sorted(theirs)
 
     def near(self, own: Vector, slots: Sequence[Slot]) -> bool:
         """Whether `own` is hardly farther from the middle of the models in `slots` than these are.
@@ -193,7 +195,7 @@ class CatchUp:
         if few:
             return trained and far <= self._yardstick.fine[0] / 2
         mine, theirs = self._from_the_middle(own, vectors)
-        return mine <= NEAR_SPREADS * theirs
+        return mine <= NEAR_SPREADS * _near_ones(theirs)
 
     def proven(self, trained: Vector, number: int) -> bool:
         """Whether a model that was just `trained` is as far from the others' as peers tolerate, by half."""
@@ -256,3 +258,11 @@ class CatchUp:
         if self._own_metrics is None or worse(self._kind, metrics, self._own_metrics, TOLERANCE):
             return None
         return found
+
+
+def _near_ones(distances: Sequence[float]) -> float:
+    """The largest of the nearest third of two or more `distances` in order, of few the second: it tells what is usual.
+
+    Some of the others may have been away themselves.
+    """
+    return distances[max(1, (len(distances) - 1) // 3)]
