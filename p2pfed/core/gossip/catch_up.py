@@ -31,8 +31,9 @@ NEAR_SPREADS = 2.0
 FAR_SPREADS = 6.0
 """Times as far, and it is not: from four times on others begin to hold the distance against it.
 
-The lower, the sooner groups that were apart meet; with 5 and less a bank with other customers is taken for one of them
-(scripts/bench_year.py, seed 2), with 8 twice as many of the scenarios go wrong (tests/sim/swarm.py, 0 to 300).
+The lower, the sooner groups that were apart meet; but with 3 and 4 a bank with other customers is quarantined, and with
+5 taken for one that was apart (scripts/bench_year.py, seed 2), and of fourteen scenarios of tests/sim/swarm.py that are
+hard 7 go wrong with 8, 4 with 5 and 3 with 6.
 """
 FEW = 3
 """Of so many others one and its copy are the half."""
