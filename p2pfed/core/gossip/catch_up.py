@@ -36,7 +36,7 @@ The lower, the sooner groups that were apart meet; but with 3 and 4 a bank with 
 hard 7 go wrong with 8, 4 with 5 and 3 with 6.
 """
 FEW = 3
-"""Of so many others one and its copy are the half."""
+"""Of so many others one and its copy are most."""
 SILENT_ROUNDS = 6
 """Who says nothing newer for so many rounds has published nothing: heartbeats take some rounds to come round."""
 PROVING_ROUNDS = 4
@@ -188,22 +188,18 @@ class CatchUp:
         """
         if len(self._peers) < FEWEST_SOURCES:
             return True  # of two banks neither is the one that others agree with, and neither quarantines the other
-        vectors = [s.update.vector for s in slots]
-        trained, few = self._yardstick.scales.moved is not None, len(vectors) < FEWEST_SOURCES
-        far = self._yardstick.distances(own, [coordinate_median(vectors)])[0]
-        if trained and far > self._yardstick.fine[0]:
-            return False
-        if few:
-            return trained and far <= self._yardstick.fine[0] / 2
-        mine, theirs = self._from_the_middle(own, vectors)
-        return mine <= NEAR_SPREADS * _near_ones(theirs)
+        mine, theirs = self._from_the_middle(own, [s.update.vector for s in slots])
+        trained, tolerated = self._yardstick.scales.moved is not None, self._yardstick.fine[0]
+        if len(slots) < FEWEST_SOURCES:
+            return trained and mine <= tolerated / 2
+        return mine <= NEAR_SPREADS * _near_ones(theirs) and (mine <= tolerated or not trained)
 
     def proven(self, trained: Vector, number: int) -> bool:
         """Whether a model that was just `trained` is as far from the others' as peers tolerate, by half."""
         if not (slots := self.trusted(number)) or self.outdated(number):
             return False
-        middle = coordinate_median([s.update.vector for s in slots])
-        return self._yardstick.distances(trained, [middle])[0] <= self._yardstick.fine[0] / 2
+        mine, _ = self._from_the_middle(trained, [s.update.vector for s in slots])
+        return mine <= self._yardstick.fine[0] / 2
 
     def nobody(self, number: int) -> bool:
         """Whether too few members say that they have published lately: there is nobody to be behind of.
