@@ -86,11 +86,12 @@ class Merging:
         vector = self.momentum.push(begun, merged.vector, merged=bool(merged.members))
         return Merge(vector, merged.members, merged.displacement, merged.effects)
 
-    def approach(self, own: Vector, slots: Sequence[Slot]) -> tuple[Merge, bool]:
+    def approach(self, own: Vector, slots: Sequence[Slot], most: float = HALFWAY) -> tuple[Merge, bool]:
         """Move `own` towards the coordinate median of the models in `slots`; whether it is there.
 
         For who is far from them, and so judges nobody: to the merge rule many models that agree look like copies of
         one. Of three or more models one alone cannot lead; of fewer, those that differ lead by `STRIDE` at most.
+        `most` is the share of the way to models that agree.
         """
         vectors = [slot.update.vector for slot in slots]
         members = tuple(slot.update.statement.sender for slot in slots)
@@ -99,7 +100,7 @@ class Merging:
         length = max(_length(apart), 1e-12)
         share = STRIDE * self._reputation.yardstick.unit(own) / length
         if len(vectors) > 2 or len(vectors) == 2 and _length(vectors[0] - middle) <= length / 4:
-            share = max(share, HALFWAY)
+            share = max(share, most)
         share = min(share, 1.0)
         self._updates.inbox.postpone([s for s in members if self._updates.fresh(s, self.count)], self.count + 1)
         self.count += 1

@@ -263,7 +263,7 @@ class GossipNode:
         return [*effects, *self.rounds.pulls_ended(now, self._wall)]
 
     def _pull_ended(self, got: PullEnded, now: float) -> list[Effect]:
-        self.updates.ended(got.peer, got.member)
+        self.updates.ended(got.peer, got.member, empty=True)
         effects: list[Effect] = []
         if got.error:
             effects = self.presence.failed(got.peer, got.error, now)

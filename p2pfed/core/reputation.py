@@ -43,6 +43,7 @@ class Reputation:
     RELEASE = 10  # clean models in a row; twice as many with every strike
     STRIKE_LOOKS = 1000
     LATELY = 8  # merges whose peers tell whether it is they who are odd
+    RETURNED = 16  # models at most of who was apart with many; with 4 and 8 seed 56 of tests/sim/swarm.py goes wrong
 
     def __init__(self, spec: ModelSpec, members: int, seed: int, *, epochs: bool = False) -> None:
         """`members` of the consortium, this node included; `seed` of what nobody else shall know.
@@ -58,6 +59,8 @@ class Reputation:
         """The merge in which a peer was judged last, and whether its model was bad."""
         self._held: set[NodeId] = set()
         """Who is quarantined."""
+        self._apart: dict[NodeId, int] = {}
+        """How many more models of who was apart with many count nothing against it, unless a clean one comes."""
 
     # --- asked by others ----------------------------------------------------------------------------------------------
 
@@ -108,6 +111,17 @@ class Reputation:
             self._held.discard(member)
             self._voices.pop(member, None)
             self._changed.add(member)
+        self._apart = {member: left for member, left in self._apart.items() if member in members}
+
+    def apart(self, members: Iterable[NodeId]) -> None:
+        """`members` were lost, and are so many that they may have trained with each other: that leads them elsewhere.
+
+        Their next models count nothing against them until one is clean, for then those who were apart have met. And
+        so again only once they were clean for long: others could go silent again and again, to lie in between.
+        """
+        for member in members:
+            if member not in self._apart or (self._apart[member] == 0 and self._record(member).clean >= self.RELEASE):
+                self._apart[member] = self.RETURNED
 
     def begin_anew(self, spec: ModelSpec) -> list[StandingChanged]:
         """Another model is trained from now on: what members' models were like before says nothing of it.
@@ -116,6 +130,7 @@ class Reputation:
         """
         self.yardstick = self.yardstick.renewed(spec)
         self._voices.clear()
+        self._apart.clear()
         changes = []
         for member, before in sorted(self.peers.items()):
             if before.proven:
@@ -151,6 +166,7 @@ class Reputation:
         before = self._record(member)
         self._held.discard(member)
         self._voices.pop(member, None)
+        self._apart.pop(member, None)
         self.peers[member] = PeerRecord(strikes=before.strikes, looks=before.looks, drawn=before.drawn)
         if before.standing == "trusted":
             return []
@@ -203,7 +219,9 @@ class Reputation:
         record = self._record(member)
         evidence = record.evidence
         record.faults *= self.FAULTS_KEPT
-        if not (odd and evidence > 0):
+        if apart := self._apart.get(member, 0):
+            self._apart[member] = apart - 1 if evidence > 0 else 0
+        if not ((odd or apart) and evidence > 0):
             gross = 1.0 if evidence >= self.GROSS else -self.GROSS_FORGIVEN
             # beyond the threshold a score says who is worse when not everybody can be quarantined
             record.score = min(max(0.0, record.score + evidence), 2 * self.THRESHOLD)

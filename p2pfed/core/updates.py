@@ -43,6 +43,8 @@ class Updates:
         for update in memory.updates:
             self.inbox.offer(update, 0)
         self._pulling: set[tuple[NodeId, NodeId]] = set()
+        self._empty: set[NodeId] = set()
+        """Whose newest update was asked for last and did not come."""
         self.follow(manifest)
 
     def follow(self, manifest: Manifest) -> None:
@@ -98,9 +100,15 @@ class Updates:
         chosen = self._sampler.choose(self._fanout, self._rng, lambda m: self._peers.dialable(m, now))
         return [Push(m, self._peers.endpoints(m), frame) for m in chosen]
 
-    def ended(self, peer: NodeId, member: NodeId) -> None:
-        """The pull from `peer` for `member` is over."""
+    def ended(self, peer: NodeId, member: NodeId, *, empty: bool = False) -> None:
+        """The pull from `peer` for `member` is over; `empty` if it brought nothing."""
         self._pulling.discard((peer, member))
+        if empty:
+            self._empty.add(member)
+
+    def had_nothing(self, member: NodeId) -> bool:
+        """Whether `member`'s update was asked for and did not come: whatever it says of a newer one may be a lie."""
+        return member in self._empty
 
     def offer(self, got: UpdateReceived, merges: int, now: float) -> list[Effect]:
         """Admit another member's update into its slot, or say why not; a pushed one is made durable first.
@@ -120,6 +128,7 @@ class Updates:
             if reason.verdict is Verdict.REJECT:
                 effects += self.blame(blamed, reason)
         if verdict is Verdict.ACCEPT:
+            self._empty.discard(sender)
             self._reputation.arrived(sender, got.update.vector)
             if got.pushed:
                 mark = (statement.seq, got.update.digest)
@@ -164,6 +173,10 @@ class Updates:
     def trusts(self, member: NodeId) -> bool:
         """Whether nothing speaks against `member`."""
         return self._reputation.standing(member) == "trusted"
+
+    def merges(self, member: NodeId) -> bool:
+        """Whether models of `member` are merged: it is not quarantined."""
+        return not self._reputation.quarantined(member)
 
     def expire(self, merges: int) -> list[Effect]:
         """Stop serving what this node merges no more: others would take over models that are too old.

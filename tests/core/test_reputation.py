@@ -100,6 +100,61 @@ def test_who_attacks_now_and_then_is_found_within_sixty_models(honest_between: i
     raise AssertionError("never found")
 
 
+def test_the_first_models_of_who_was_apart_with_many_count_nothing_against_it() -> None:
+    bank = Bank()
+    bank.round()
+    bank.reputation.apart([BAD])
+    for _ in range(Reputation.RETURNED):
+        bank.round(-OWN)
+        assert bank.reputation.standing(BAD) == "trusted"
+    assert bank.until_quarantined(-OWN) == 4, "from then on it is judged like anybody"
+
+
+def test_a_clean_model_of_who_was_apart_ends_its_grace() -> None:
+    bank = Bank()
+    bank.round()
+    bank.reputation.apart([BAD])
+    bank.round(-OWN)
+    bank.round()
+    bank.reputation.apart([BAD])
+    assert bank.until_quarantined(-OWN) == 4, "and it has none again so soon"
+
+
+def test_who_goes_silent_again_and_again_to_lie_in_between_is_quarantined() -> None:
+    bank = Bank()
+    bank.round()
+    for _ in range(3):
+        bank.reputation.apart([BAD])
+        for _ in range(Reputation.RETURNED):
+            bank.round(-OWN)
+        bank.round()
+    assert bank.reputation.quarantined(BAD)
+
+
+def test_after_many_clean_models_it_may_be_apart_again() -> None:
+    bank = Bank()
+    for _ in range(2):
+        for _ in range(Reputation.RELEASE):
+            bank.round()
+        bank.reputation.apart([BAD])
+        for _ in range(Reputation.RETURNED):
+            bank.round(-OWN)
+    assert bank.changes == []
+
+
+def test_grace_ends_with_membership_a_pardon_or_another_model() -> None:
+    for end in (
+        lambda bank: bank.reputation.follow([*PEERS[1:], NodeId("me")]),
+        lambda bank: bank.reputation.pardon(BAD),
+        lambda bank: bank.reputation.begin_anew(SPEC),
+    ):
+        bank = Bank()
+        bank.round()
+        bank.reputation.apart([BAD])
+        end(bank)
+        assert BAD not in bank.reputation._apart
+
+
 def test_a_single_outlier_quarantines_nobody_and_is_forgotten() -> None:
     bank = Bank()
     bank.round()

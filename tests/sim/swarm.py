@@ -136,7 +136,7 @@ class Swarm(Engine):
                 del self._behind[node]
 
     def _could_be_in_step(self, host: Host) -> bool:
-        if host.node is None or host.stepped or time_off(host) or too_slow(host):
+        if host.node is None or host.node.rounds.finished or host.stepped or time_off(host) or too_slow(host):
             return False
         up = [h for h in self._hosts if h.node is not None and not h.stepped]
         reachable = [h for h in up if h is not host and not self._network.apart(h.index, host.index)]

@@ -8,11 +8,11 @@ from typing import Any
 from p2pfed.core.effects import Checkpoint, Effect, Emit
 from p2pfed.core.events import CaughtUp, FellBehind, ModelAdopted, MovedToOthers
 from p2pfed.core.gossip.calendar import Moment
-from p2pfed.core.gossip.catch_up import PROVING_ROUNDS, CatchUp, Stage
+from p2pfed.core.gossip.catch_up import FEWEST_SOURCES, PROVING_ROUNDS, CatchUp, Stage
 from p2pfed.core.gossip.own import OwnModel
 from p2pfed.core.gossip.readings import Readings
 from p2pfed.core.inputs import EvaluationFinished
-from p2pfed.core.merging import Merge
+from p2pfed.core.merging import HALFWAY, Merge
 from p2pfed.core.phase import Phase
 from p2pfed.core.weights import Vector
 
@@ -61,7 +61,8 @@ class Returning(OwnModel):
                 self.merged = self.moment.number  # all had stopped, or a round was missed: the models are near
                 return []
             return [*self._fall_behind(lost, now), *self._catch_up(now)]
-        return self._catch_up(now)
+        # members that do not answer must not keep it waiting for longer than a round
+        return self._catch_up(now, waited=not self.moment.resting)
 
     def _fall_behind(self, lost: bool, now: float) -> list[Effect]:
         self.catch_up.stage = Stage.BEHIND
@@ -84,8 +85,11 @@ class Returning(OwnModel):
         """Who is behind looks at what has come."""
         return self._catch_up(now) if self._updates.idle and self.catch_up.stage is Stage.BEHIND else []
 
-    def _catch_up(self, now: float) -> list[Effect]:
-        if self.catch_up.stage is not Stage.BEHIND or not self._updates.idle or self.phase is Phase.TRAINING:
+    def _catch_up(self, now: float, waited: bool = False) -> list[Effect]:
+        """Look whom to follow, once what was asked for has come, or a round was `waited` for it."""
+        if self.catch_up.stage is not Stage.BEHIND or self.phase is Phase.TRAINING:
+            return []
+        if not (self._updates.idle or waited):
             return []
         if self.catch_up.lost_most(self.moment.number):
             return []
@@ -97,8 +101,7 @@ class Returning(OwnModel):
         if self.catch_up.near(self.vector, slots):
             return self._prove()
         if self.catch_up.tried_in == self.moment.cycle:
-            # where all were cut off from all, nobody is ahead, and somebody must speak first
-            return self._caught_up() if self.catch_up.nobody(self.moment.number) else []
+            return self._speak_first()
         cycle = next((c for c in (self.moment.cycle, self.moment.cycle + 1) if self.readings.of(c)), None)
         if cycle is None:  # nobody can measure yet
             soon = self.moment.resting and not self.readings.held(self.moment.cycle + 1)
@@ -108,8 +111,11 @@ class Returning(OwnModel):
     def _merge(self, number: int) -> Merge:
         """Merge at the end of round `number`; who is behind, or far from all, moves to the others."""
         begun = self.vector if self._begun is None else self._begun
+        self._reputation.apart(self.catch_up.apart(number))
         if sources := self.catch_up.approached(number):
-            merge, there = self.merging.approach(self.vector, sources)
+            close = len(sources) >= FEWEST_SOURCES and not self.catch_up.far(self.vector, sources)
+            most = 1.0 if close or self.moment.resting else HALFWAY  # in the rest nobody moves on
+            merge, there = self.merging.approach(self.vector, sources, most)
             self.vector = merge.vector
             if there and not self.catch_up.outdated(number):
                 self._begin_proving()
@@ -135,7 +141,11 @@ class Returning(OwnModel):
             "this node was away, and no trusted member has a model to catch up with: it goes on with its own",
             "see `p2pfed members`: whoever is quarantined or does not answer is not asked",
         )
-        return [*effects, *self._caught_up()] if self.catch_up.nobody(self.moment.number) else effects
+        return effects + self._speak_first()
+
+    def _speak_first(self) -> list[Effect]:
+        """Go on, if all are silent: each waits for the others."""
+        return self._caught_up() if self.catch_up.nobody(self.moment.number) else []
 
     def _prove(self) -> list[Effect]:
         self._begin_proving()
@@ -164,6 +174,7 @@ class Returning(OwnModel):
 
     def _caught_up(self) -> list[Effect]:
         self.catch_up.stage, self.merged = Stage.WITH_THE_OTHERS, self.moment.number
+        self._reputation.apart(filter(self._updates.trusts, self._peers.members))  # for all were apart from this node
         effects: list[Effect] = [self._save(), Emit(CaughtUp(self.moment.number))]
         return effects + self._problems.clear("BEHIND")
 

@@ -12,6 +12,7 @@ from p2pfed.core.events import CaughtUp, FellBehind, MovedToOthers, StandingChan
 from p2pfed.core.gossip.calendar import Calendar
 from p2pfed.core.gossip.catch_up import Stage
 from p2pfed.core.merging import HALFWAY, STRIDE
+from p2pfed.core.reputation import Reputation
 from p2pfed.core.types import PeerState
 from p2pfed.core.wire import open_update
 from tests.core.gossip.test_cycles import network, told
@@ -43,6 +44,20 @@ def test_who_comes_back_in_a_rest_catches_up_before_it_publishes():
     net.run(800)
     assert len(told(net, 0, FellBehind)) == len(told(net, 0, CaughtUp)) == 1
     assert accepted_of(net, 0) > before and not quarantined(net)
+
+
+def test_a_member_that_never_answers_keeps_nobody_behind(monkeypatch):
+    """It is dialled in every round, so that there is always a pull that has not ended."""
+    net = network(5, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 145)
+    node = net.nodes[net.ids[0]].rounds
+    monkeypatch.setattr(node.catch_up, "trusted", lambda number: [])
+    monkeypatch.setattr(node.catch_up, "nobody", lambda number: True)
+    node.catch_up.stage = Stage.BEHIND
+    node._updates._pulling.add((net.ids[4], net.ids[4]))
+    assert not node.pulls_ended(net.now, net.now) and node.behind, "it waits for what it has asked for"
+    node._look_behind(net.now)
+    assert not node.behind, "for a round at most"
 
 
 def test_who_is_killed_while_it_proves_itself_is_behind_still():
@@ -114,6 +129,48 @@ def test_two_halves_go_on_each_by_itself_and_find_together():
     assert not quarantined(net) and not any(told(net, i, FellBehind) for i in range(6))
 
 
+@pytest.mark.parametrize(("lost", "together"), [((5,), False), ((4, 5), False), ((3, 4, 5), True)])
+def test_more_than_a_third_that_are_lost_are_apart_together(lost, together):
+    """One alone that goes silent, to lie once it is back, is judged at once."""
+    net = network(6, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 45)
+    net.sides = [set(range(6)) - set(lost), set(lost)]
+    net.run(ANCHOR + 245)
+    rounds = net.nodes[net.ids[0]].rounds
+    apart = set(rounds.catch_up.apart(rounds.moment.number))
+    assert apart == ({net.ids[i] for i in lost} if together else set())
+
+
+def test_whose_models_still_come_is_not_apart_though_its_heartbeat_is_old():
+    """Two of five and a third that is really gone: to be taken for lost costs nothing, and must bring nothing."""
+    net = network(5, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 145)
+    net.crash(4)
+    for i in (2, 3):
+        presence = net.nodes[net.ids[i]].presence
+        presence._seal = lambda *a, row=presence.row, **k: row
+    net.run(ANCHOR + 445)
+    rounds = net.nodes[net.ids[0]].rounds
+    assert len(rounds.catch_up._lost) == 3 and rounds.catch_up.apart(rounds.moment.number) == []
+
+
+def test_who_says_that_it_has_published_and_has_nothing_keeps_nobody_silent():
+    """All were cut off from all; one claims every round and serves nothing."""
+    net = network(5, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 45)
+    net.sides = [{i} for i in range(5)]
+    net.run(ANCHOR + 645)
+    liar = net.nodes[net.ids[4]]
+    seal, rounds = liar.presence._seal, liar.rounds
+    rounds._announce = lambda *a: []
+    liar.presence._seal = lambda seq, published, leaving: seal(
+        max(seq, 1), (rounds.moment.cycle, max(rounds.moment.round, 1)), leaving
+    )
+    net.sides = []
+    net.run(ANCHOR + 990)
+    assert not any(net.nodes[me].rounds.behind for me in net.ids[:4])
+
+
 def test_models_that_were_too_far_for_a_merge_are_new_in_the_next():
     net = network(4)
     net.run(ANCHOR + 48)
@@ -158,6 +215,78 @@ def test_who_is_far_from_others_that_agree_moves_to_them_and_nobody_takes_it_for
         node.reputation.yardstick.distances(node.rounds.vector, [net.nodes[me].rounds.vector]) for me in net.ids[1:]
     ]
     assert max(mine)[0] < 4 and not quarantined(net)
+
+
+def test_old_models_show_nobody_to_be_far():
+    """Whoever hears nothing newer has gone on, and they have not."""
+    net = network(5, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 145)
+    node = net.nodes[net.ids[0]]
+    catch_up, number, far = node.rounds.catch_up, node.rounds.moment.number, away(node, 40.0)
+    assert catch_up.far_from(far, number) and not catch_up.far_from(far, number + 4)
+
+
+def test_nobody_in_quarantine_shows_that_a_node_is_behind():
+    net = network(5, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 145)
+    node = net.nodes[net.ids[0]]
+    catch_up, number = node.rounds.catch_up, node.rounds.moment.number
+    for record in node.reputation.peers.values():
+        record.standing = "suspect"
+    assert catch_up.left_behind(number - 10, number)
+    node.reputation._held.update(node.reputation.peers)
+    assert not catch_up.left_behind(number - 10, number)
+
+
+def test_who_suspects_all_that_it_reaches_catches_up_all_the_same():
+    """Whoever is suspected leads nobody; but who is silent judges nobody, and would suspect them for ever."""
+    net = network(3, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 145)
+    for record in net.nodes[net.ids[0]].reputation.peers.values():
+        record.standing, record.score = "suspect", Reputation.THRESHOLD / 2
+    net.crash(0)
+    net.run(ANCHOR + 285)
+    node = net.start(0)
+    for record in node.reputation.peers.values():
+        record.standing, record.score = "suspect", Reputation.THRESHOLD / 2
+    net.run(ANCHOR + 700)
+    assert not node.rounds.behind and node.rounds.moment.number - node.rounds.merged <= 2
+    assert all(node.reputation.standing(member) == "trusted" for member in net.ids[1:]) and not quarantined(net)
+
+
+@pytest.mark.parametrize(("units", "resting"), [(0.5, False), (40.0, True)])
+def test_who_is_behind_goes_all_the_way_to_others_that_are_close_or_rest(units, resting):
+    """With half the way to others that go on it would stay one round of theirs away for ever."""
+    net = network(5, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 145)
+    node = net.nodes[net.ids[0]].rounds
+    node.catch_up.stage, node.vector = Stage.BEHIND, away(net.nodes[net.ids[0]], units)
+    sources = node.catch_up.approached(number := node.moment.number)
+    if resting:
+        node.moment = replace(node.moment, round=0)
+    merge = node._merge(number)
+    np.testing.assert_allclose(
+        merge.vector, coordinate_median([s.update.vector for s in sources]), rtol=1e-5, atol=1e-6
+    )
+    assert node.catch_up.stage is Stage.PROVING
+
+
+def test_who_was_away_does_not_hold_against_trusted_members_that_they_are_far_at_first():
+    net = network(5, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
+    net.run(ANCHOR + 145)
+    node = net.nodes[net.ids[0]]
+    node.reputation.peers[net.ids[4]].standing = "suspect"
+    node.rounds._caught_up()
+    assert node.reputation._apart == dict.fromkeys(net.ids[1:4], Reputation.RETURNED)
+
+
+@pytest.mark.parametrize(("reached", "now", "nobody"), [(31, 32, False), (24, 30, True), (30, 31, True)])
+def test_that_nobody_has_published_shows_after_some_rounds_or_a_rest(reached, now, nobody):
+    net = network(3, calendar=RESTING)
+    net.run(ANCHOR + 95)
+    catch_up = net.nodes[net.ids[0]].rounds.catch_up
+    catch_up._reached_since = reached
+    assert catch_up.nobody(now) == nobody
 
 
 def test_two_others_show_who_is_far_only_if_they_agree(monkeypatch):
