@@ -105,8 +105,10 @@ def test_the_first_models_of_who_was_apart_with_many_count_nothing_against_it() 
     bank.round()
     bank.reputation.apart([BAD])
     for _ in range(Reputation.RETURNED):
-        bank.round(-OWN)
-        assert bank.reputation.standing(BAD) == "trusted"
+        bank.round(-OWN + bank.step())
+        assert bank.reputation.standing(BAD) == "trusted" and bank.reputation.peers[BAD].nearness < 0.5
+        weighs = bank.reputation.trust(BAD) == 1.0
+        assert weighs == (bank.reputation._apart[BAD] > 0), "else they would hardly meet"
     assert bank.until_quarantined(-OWN) == 4, "from then on it is judged like anybody"
 
 
