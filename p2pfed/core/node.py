@@ -96,7 +96,7 @@ class GossipNode:
         )
         self.reputation.restore(memory.scales, memory.peers)
         self._renewed = self.reputation.begin_anew(manifest.model) if memory.outdated(manifest.model_digest) else []
-        self.reputation.follow(manifest.roster.ids)
+        self._renewed += self.reputation.follow(manifest.roster.ids)
         self.witness = Witness(self.me, manifest, memory.proofs, self.reputation, self.problems)
         self.presence = Presence(signer, manifest, settings, memory.epoch, self.peers, self.problems, self.witness, rng)
         self.updates = Updates(self.me, manifest, memory, self.peers, self.reputation, rng)
@@ -337,8 +337,8 @@ class GossipNode:
         self.manifest, self.members = new, new.by_id
         self.presence.follow(new)
         self.updates.follow(new)
-        self.reputation.follow(new.roster.ids)
-        effects = self.witness.follow(new)
+        released = self.reputation.follow(new.roster.ids)
+        effects = [*map(Emit, released), *self.witness.follow(new)]
         if changes_training(old, new):
             self.rounds, switched = self.rounds.switch(new, now, self._wall)
             effects += switched

@@ -104,8 +104,11 @@ class Reputation:
 
     # --- told by the node ---------------------------------------------------------------------------------------------
 
-    def follow(self, members: Sequence[NodeId]) -> None:
-        """Forget whoever is not among `members` of the consortium, this node included: its place in quarantine too."""
+    def follow(self, members: Sequence[NodeId]) -> list[StandingChanged]:
+        """Forget whoever is not among `members` of the consortium, this node included: its place in quarantine too.
+
+        Of fewer members fewer may be quarantined, of two none.
+        """
         self.members = len(members)
         for member in set(self.peers).difference(members):
             del self.peers[member]
@@ -113,6 +116,10 @@ class Reputation:
             self._voices.pop(member, None)
             self._changed.add(member)
         self._apart = {member: left for member, left in self._apart.items() if member in members}
+        changes: list[StandingChanged] = []
+        while len(self.releasable) > self._most:
+            changes += self._release(self._least(), "so many may not be quarantined of so few members")
+        return changes
 
     def apart(self, members: Iterable[NodeId]) -> None:
         """`members` were lost, and are so many that they may have trained with each other: that leads them elsewhere.
@@ -262,13 +269,16 @@ class Reputation:
 
     def _make_room(self, suspicion: float) -> list[StandingChanged]:
         """Release the least suspected one if the quarantine is full and somebody clearly worse waits."""
-        held = self.releasable
-        if not held or len(held) < self._most:
+        if not self.releasable or len(self.releasable) < self._most:
             return []
-        least = min(held, key=lambda m: (self.peers[m].suspicion, m))
+        least = self._least()
         if self.peers[least].suspicion + 1 > suspicion:
             return []
         return self._release(least, "its place was needed for a worse one")
+
+    def _least(self) -> NodeId:
+        """The least suspected one in quarantine that may mend."""
+        return min(self.releasable, key=lambda m: (self.peers[m].suspicion, m))
 
     def _release(self, member: NodeId, reason: str) -> list[StandingChanged]:
         record = self._record(member)

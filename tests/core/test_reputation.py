@@ -205,6 +205,15 @@ def test_fewer_than_half_are_quarantined_and_a_worse_one_takes_the_place_of_a_be
     assert five.reputation.quarantine == sorted(PEERS[1:3])
 
 
+def test_where_only_two_are_left_nobody_stays_in_quarantine() -> None:
+    bank = Bank(members=3, peers=PEERS[:2])
+    bank.round()
+    assert bank.until_quarantined(-OWN + bank.step()) > 0
+    released = bank.reputation.follow([NodeId("me"), BAD])
+    assert [(c.member, c.before, c.after) for c in released] == [(BAD, "quarantined", "suspect")]
+    assert not bank.reputation.quarantined(BAD)
+
+
 def test_of_two_that_hear_only_each_other_neither_is_quarantined() -> None:
     """Whoever else there is was heard too long ago, or is in quarantine."""
     three = Bank(members=3, peers=PEERS[:2])

@@ -60,6 +60,11 @@ def worse(kind: Literal["mlp", "autoencoder"], one: Metrics, than: Metrics, tole
     return _loss_worse(one, than, tolerance)
 
 
+def leads(kind: Literal["mlp", "autoencoder"], one: Metrics, than: Metrics | None) -> bool:
+    """Whether `one`, measured `at_the_gate`, is at least as good as the other, by what `decide` goes by."""
+    return than is None or not _falls_short(kind, _few(kind, one), one, than, 0.0)
+
+
 def decide(
     kind: Literal["mlp", "autoencoder"],
     challenger: Metrics,
@@ -81,7 +86,7 @@ def decide(
         return Decision(True, said, checked=False)
     if champion is None:
         return Decision(True, "there was no model to serve before")
-    few = frauds is not None and frauds < FEWEST_FRAUDS
+    few = _few(kind, challenger)
     said, where = _said(challenger, few), _where(challenger)
     if _falls_short(kind, few, challenger, champion, TOLERANCE):
         return Decision(False, f"{said} on {where}, what serves has {_said(champion, few)}")
@@ -95,6 +100,12 @@ def decide(
             rows = f"the {where} that chose what serves, which has {_said(champion, few)}"
             return Decision(False, f"{said} on {rows}: on the same rows again less than {luck:.4f} more is luck")
     return Decision(True, f"{said} on {where}, {_said(champion, few)} before")
+
+
+def _few(kind: Literal["mlp", "autoencoder"], metrics: Metrics) -> bool:
+    """Whether too few frauds were there for AUPRC to decide."""
+    frauds = metrics.get("frauds") if kind == "mlp" else None
+    return frauds is not None and frauds < FEWEST_FRAUDS
 
 
 def _same_rows(now: Metrics, then: Metrics) -> bool:

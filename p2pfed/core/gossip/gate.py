@@ -6,7 +6,7 @@ from typing import Literal
 
 from p2pfed.core.effects import Effect, Emit, KeepModel, KeptModel, StartEvaluation
 from p2pfed.core.events import Metrics, ModelHeld, ModelPromoted
-from p2pfed.core.gossip.champion import BEST_SECONDS, Decision, at_the_gate, decide
+from p2pfed.core.gossip.champion import BEST_SECONDS, Decision, at_the_gate, decide, leads
 from p2pfed.core.inputs import EvaluationFinished
 from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector
@@ -101,13 +101,13 @@ class Gate:
 
     def first(self, cycle: int, number: int, vector: Vector, done: EvaluationFinished, wall: float) -> list[Effect]:
         """A model was measured in the middle of a cycle: it serves if nothing better does, and no gate has decided."""
-        if self.champion is not None and self.champion.cycle != cycle:
+        if self.decided >= cycle or (self.champion is not None and self.champion.cycle != cycle):
             return []
         kept = KeptModel(number, vector, done.threshold, done.metrics, wall, cycle, self._model, len(self.sources))
         mine, its = at_the_gate(kept.metrics), None
         if self.champion is not None:
             its = at_the_gate(self.champion.metrics)
-            if (mine.get("auprc") or 0.0) < (its.get("auprc") or 0.0):
+            if not leads(self._kind, mine, its):
                 return []
         return self._promote(kept, "the best model so far; the cycle's end decides", its)
 
@@ -116,11 +116,9 @@ class Gate:
         return at_the_gate(done.metrics) if done else None
 
     def _promote(self, kept: KeptModel, why: str, best: Metrics | None) -> list[Effect]:
-        before = None if best is None else best.get("auprc")
-        mine = at_the_gate(kept.metrics).get("auprc")
-        leads = before is None or mine is None or mine >= before
+        best_yet = leads(self._kind, at_the_gate(kept.metrics), best)
         self.champion = kept
-        if leads:
+        if best_yet:
             self.best = kept
         told = ModelPromoted(kept.round, kept.cycle, kept.metrics, kept.threshold, why)
-        return [KeepModel(kept, best=leads), Emit(told)]
+        return [KeepModel(kept, best=best_yet), Emit(told)]

@@ -51,3 +51,27 @@ def test_where_more_banks_take_part_the_same_rows_may_choose_again() -> None:
     assert not decided(gate, 1, 0.51, 0.5)
     gate.sources.update(["a", "b"])
     assert decided(gate, 1, 0.51, 0.5)
+
+
+def test_once_a_cycle_is_decided_nothing_of_it_takes_the_place_of_what_serves() -> None:
+    """A median that is adopted in the rest was measured on rows of another time than what serves was."""
+    gate = Gate("mlp", None, None)
+    assert decided(gate, 0, 0.5)
+    assert gate.first(0, 10, VECTOR, finished("catch_up:median", 0.9), 0.0) == []
+
+
+def test_the_best_of_autoencoders_has_the_least_loss_whatever_its_auprc() -> None:
+    gate = Gate("autoencoder", None, None)
+    assert decided(gate, 0, 0.9)
+    assert decided(gate, 1, 0.5, 0.9) and gate.best is gate.champion
+    gate.begin(2, 2, VECTOR, 0.0)
+    gate.measured(finished(MERGED, 0.9, loss=0.102), 0.0)
+    gate.measured(finished(CHAMPION, 0.5, loss=0.1), 0.0)
+    assert gate.champion is not None and gate.champion.cycle == 2
+    assert gate.best is not None and gate.best.cycle == 1, "it serves, being hardly worse, and is not the best"
+
+
+def test_on_its_way_a_cycle_compares_autoencoders_by_their_loss() -> None:
+    gate = Gate("autoencoder", None, None)
+    assert gate.first(0, 10, VECTOR, finished("round:10", 0.5, loss=0.5), 0.0)
+    assert gate.first(0, 20, VECTOR, finished("round:20", 0.9, loss=5.0), 0.0) == []
