@@ -318,7 +318,8 @@ def test_score_writes_a_row_for_each_payment(scoring_bank, said, suffix):
     told = json.loads(said("score", "new.csv", "-o", f"scored.{suffix}", "-c", "bank-a/node.yaml",
                            "--keep", "payment_id", "--json"))  # fmt: skip
     scored = pd.read_csv("scored.csv") if suffix == "csv" else pd.read_parquet("scored.parquet")
-    assert list(scored.columns) == ["row", "payment_id", "score", "alert", "model"]
+    assert list(scored.columns) == ["row", "payment_id", "score", "threshold", "alert", "model"]
+    assert set(scored["threshold"]) == {told["threshold"]} == {0.5}
     weights = ModelBundle.from_bytes((scoring_bank / "bank-a/state/model.p2pfed").read_bytes()).weights_sha256
     assert set(scored["model"]) == {told["model"]} == {f"12.3-{weights[:8]}"}
     assert (told["cycle"], told["round"], told["weights_sha256"]) == (12, 3, weights)

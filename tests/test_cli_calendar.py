@@ -131,8 +131,12 @@ def test_without_cycles_each_bank_is_told_how_many_rounds(office, said):
         (("--round-seconds", 12), "bank-x needs 14.2 s a round to train; say --round-seconds 43"),
         (
             ("--local-steps", 400, "--round-seconds", 50),
-            "bank-x needs 56.8 s a round to train; say --round-seconds 171",
+            "bank-x needs 56.8 s a round to train; say --round-seconds 171, or fewer --local-steps",
         ),
+        (("--round-seconds", -5), "--round-seconds -5: a round takes some time; say a number of seconds above 0"),
+        (("--round-seconds", 0), "--round-seconds 0: a round takes some time"),
+        (("--round-seconds", "nan"), "--round-seconds nan: a round takes some time"),
+        (("--round-seconds", "inf"), "--round-seconds inf: a round takes some time"),
     ],
 )
 def test_a_calendar_that_makes_no_sense_is_refused(office, refused, options, complaint):
@@ -140,6 +144,15 @@ def test_a_calendar_that_makes_no_sense_is_refused(office, refused, options, com
     assert code == 2
     assert complaint in error
     assert not (office / "manifest-1.json").exists()
+
+
+@pytest.mark.parametrize("seconds", [-5, -0.1, 0])
+def test_rounds_of_no_length_are_refused_if_no_bank_measured(office, refused, seconds):
+    for name in ("bank-a", "bank-x"):
+        (office / f"{name}.json").write_bytes(request(name, None))
+    code, error = refused(*founding("--round-seconds", seconds))
+    assert code == 2
+    assert f"--round-seconds {seconds:g}: a round takes some time" in error
 
 
 def test_a_cycle_longer_than_its_period_is_refused_with_the_numbers(office, refused):
@@ -160,6 +173,14 @@ def test_a_manifest_is_not_replaced_unless_forced(office, said, refused):
     assert (office / "manifest-1.json").read_bytes() == before
     said(*founding("--first-cycle", "+2h", "--force"))
     assert (office / "manifest-1.json").read_bytes() != before
+
+
+def test_rounds_too_short_for_gossip_are_told(office, capsys):
+    (office / "bank-x.json").write_bytes(request("bank-x", 2.0))
+    assert run([str(a) for a in founding("--round-seconds", 9, "--first-cycle", "+1h")]) == 0
+    assert "--round-seconds 9: heartbeats and pulls have to fit into a round" in capsys.readouterr().err
+    assert run([str(a) for a in founding("--round-seconds", 10, "--first-cycle", "+1h", "--force")]) == 0
+    assert capsys.readouterr().err == ""
 
 
 # --- renew, change ----------------------------------------------------------------------------------------------------
@@ -235,6 +256,55 @@ def test_a_new_calendar_begins_a_period_ahead_and_counts_on(founded, said):
     assert (calendar.anchor, calendar.every, calendar.rounds, calendar.round_seconds) == (begins, 12 * HOUR, 40, 90.0)
     assert calendar.number(cycle, 1) == old.calendar.number(cycle, 1)
     said("consortium", "verify", "manifest-2.json", "--previous", "manifest-1.json")
+
+
+@pytest.fixture
+def rounds_of(founded, capsys):
+    """Changes the length of rounds to some seconds; gives exit code and what was said on standard error."""
+
+    def call(seconds, *requests):
+        asked = [a for name in requests for a in ("--request", f"{name}.json")]
+        arguments = ("consortium", "change", "manifest-1.json", "--round-seconds", seconds, "--force", *asked)
+        capsys.readouterr()
+        return run([str(a) for a in arguments]), capsys.readouterr().err
+
+    return call
+
+
+@pytest.mark.parametrize("seconds", [-5, 0, "nan"])
+def test_rounds_are_not_changed_to_no_length(founded, rounds_of, seconds):
+    code, error = rounds_of(seconds)
+    assert (code, f"--round-seconds {seconds}: a round takes some time" in error) == (2, True)
+    assert not (founded / "manifest-2.json").exists()
+
+
+def test_rounds_are_not_changed_to_fewer_seconds_than_a_bank_measured(founded, rounds_of):
+    code, error = rounds_of(12, "bank-a", "bank-x", "bank-c")
+    assert code == 2
+    assert error.strip().endswith("--round-seconds 12: bank-x needs 14.2 s a round to train; say --round-seconds 43")
+    assert not (founded / "manifest-2.json").exists()
+    assert rounds_of(15, "bank-a", "bank-x", "bank-c") == (0, "")
+    assert manifest(founded, 2).calendar.round_seconds == 15.0
+
+
+def test_what_banks_need_is_measured_by_the_manifest_s_steps(office, said, refused):
+    said(*founding("--first-cycle", "+1h", "--local-steps", 400, "--rounds", 5))
+    code, error = refused("consortium", "change", "manifest-1.json", "--round-seconds", 50, "--request", "bank-x.json")
+    assert (code, "bank-x needs 56.8 s a round to train; say --round-seconds 171" in error) == (2, True)
+
+
+def test_shorter_rounds_are_told_to_be_unchecked_without_requests(rounds_of):
+    for requests in ((), ("bank-c",)):
+        code, error = rounds_of(42, *requests)
+        assert code == 0
+        assert "--round-seconds 42: whether every bank can train in that time is not checked" in error
+    assert rounds_of(44) == (0, "")
+
+
+def test_rounds_changed_to_too_short_for_gossip_are_told(rounds_of):
+    code, error = rounds_of(9, "bank-a")
+    assert code == 0
+    assert "--round-seconds 9: heartbeats and pulls have to fit into a round" in error
 
 
 def test_a_day_is_skipped_and_a_cycle_added(founded, said):

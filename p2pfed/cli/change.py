@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from p2pfed.cli import times
-from p2pfed.cli.founding import agree
+from p2pfed.cli.founding import agree, check_round, needed
 from p2pfed.cli.manifests import (
     Keys,
     ManifestPath,
@@ -30,7 +31,7 @@ from p2pfed.core.types import DAY
 from p2pfed.errors import UsageError
 
 if TYPE_CHECKING:
-    from p2pfed.core.consortium import Admin, Manifest
+    from p2pfed.core.consortium import Admin, JoinRequest, Manifest
     from p2pfed.core.contract import FeatureContract
     from p2pfed.core.gossip.calendar import Calendar
 
@@ -52,7 +53,8 @@ def change(
     seed: Annotated[int | None, typer.Option(help="Begin anew from initial weights drawn from this.")] = None,
     contract: Annotated[Path | None, typer.Option(help="Another feature contract; the model begins anew.")] = None,
     requests: Annotated[
-        list[Path] | None, typer.Option("--request", help="With --contract: the banks' requests, for its scaling.")
+        list[Path] | None,
+        typer.Option("--request", help="A bank's request: for the scaling of --contract, and for --round-seconds."),
     ] = None,
     scaling: Annotated[
         Literal["contract", "local"], typer.Option(help="With --contract: as of `create`.")
@@ -85,11 +87,14 @@ def change(
     cycle = earliest_change(old, same.issued)
     new = _governed(same, add_admins, remove_admins, threshold)
     asked = None if contract is None else read_contract(contract)
-    agreed = agree(asked, [read_request(path) for path in requests or ()], scaling) if asked else None
+    joining = [read_request(path) for path in requests or ()]
+    agreed = agree(asked, joining, scaling) if asked else None
     new = _remodelled(new, agreed, model, hidden, dropout, seed, cycle)
     if rule is not None:
         new = dataclasses.replace(new, gossip=dataclasses.replace(new.gossip, rule=rule))
     if any(option is not None for option in (every, rounds, round_seconds, extra, skip)):
+        if round_seconds is not None and not old.calendar.free:
+            _check_round(round_seconds, old, joining)
         calendar = _rescheduled(old.calendar, cycle, every, rounds, round_seconds)
         begins = old.calendar.begins(cycle)
         new = dataclasses.replace(new, calendar=_excepted(calendar, extra or (), skip or (), begins, now))
@@ -161,6 +166,18 @@ def _remodelled(
         generation=manifest.generation + 1,
         generation_cycle=cycle,
     )
+
+
+def _check_round(said: float, old: Manifest, joining: Sequence[JoinRequest]) -> None:
+    """As of `create`; shorter rounds than the old ones are told to be unchecked if no request says what banks need."""
+    measured = needed(joining, old.training.local_steps)
+    check_round(said, measured)
+    if not measured and said < old.calendar.round_seconds:
+        print(
+            f"--round-seconds {said:g}: whether every bank can train in that time is not checked; give the requests "
+            "of the banks that measured it, with --request",
+            file=sys.stderr,
+        )
 
 
 def _rescheduled(

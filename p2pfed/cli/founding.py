@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -161,11 +162,14 @@ def _calendar(
             "--local-steps 0 trains a whole pass over each bank's rows, and a calendar's rounds need the same work "
             "of all: say a number such as 100, or --every 0 for an experiment"
         )
-    seconds = _settled_round(round_seconds, _needed(joining, local_steps))
+    measured = needed(joining, local_steps)
+    if round_seconds is not None:
+        check_round(round_seconds, measured, ", or fewer --local-steps")
+    seconds = _usual_round(measured) if round_seconds is None else round_seconds
     return Calendar(times.first_cycle(first_cycle, now), period, ROUNDS if rounds is None else rounds, seconds)
 
 
-def _needed(joining: Sequence[JoinRequest], local_steps: int) -> dict[str, float]:
+def needed(joining: Sequence[JoinRequest], local_steps: int) -> dict[str, float]:
     """Seconds that each bank which measured it trains for `local_steps`, by its name."""
     from p2pfed.core.joining import needed_seconds
 
@@ -173,20 +177,34 @@ def _needed(joining: Sequence[JoinRequest], local_steps: int) -> dict[str, float
     return {name: seconds for name, seconds in told.items() if seconds is not None}
 
 
-def _settled_round(said: float | None, measured: dict[str, float]) -> float:
-    """The seconds of a round: those said, if no bank needs longer, or room enough for all. Raises UsageError."""
+def check_round(said: float, measured: dict[str, float], instead: str = "") -> None:
+    """Refuse rounds of no length, or shorter than a bank that `measured` trains; warn of those too short for gossip.
+
+    `instead` tells what else would help than longer rounds. Raises UsageError.
+    """
     from p2pfed.core.gossip.calendar import LEAST_ROUND_SECONDS
 
-    slowest = max(measured, key=measured.__getitem__, default="")
-    usual = max(LEAST_ROUND_SECONDS, math.ceil(ROOM * measured.get(slowest, 0.0)))
-    if said is None:
-        return float(usual)
-    if said < measured.get(slowest, 0.0):
+    if not 0 < said < math.inf:
+        raise UsageError(f"--round-seconds {said:g}: a round takes some time; say a number of seconds above 0")
+    slowest = max(measured, key=measured.__getitem__, default=None)
+    if slowest is not None and said < measured[slowest]:
         raise UsageError(
             f"--round-seconds {said:g}: {slowest} needs {measured[slowest]:.1f} s a round to train; "
-            f"say --round-seconds {usual:g}, or fewer --local-steps"
+            f"say --round-seconds {_usual_round(measured):g}{instead}"
         )
-    return said
+    if said < LEAST_ROUND_SECONDS:
+        print(
+            f"--round-seconds {said:g}: heartbeats and pulls have to fit into a round, and below "
+            f"{LEAST_ROUND_SECONDS:g} s they may not",
+            file=sys.stderr,
+        )
+
+
+def _usual_round(measured: dict[str, float]) -> float:
+    """Seconds of a round with room enough for all."""
+    from p2pfed.core.gossip.calendar import LEAST_ROUND_SECONDS
+
+    return float(max(LEAST_ROUND_SECONDS, math.ceil(ROOM * max(measured.values(), default=0.0))))
 
 
 def _decay(text: str | None, calendar: Calendar) -> tuple[int, ...]:

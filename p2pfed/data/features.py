@@ -16,7 +16,7 @@ from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments, Scaler
 from p2pfed.core.rows import BankRows, Rows
 from p2pfed.core.types import DAY
 from p2pfed.data.leaks import check_leaks
-from p2pfed.data.reading import Reading
+from p2pfed.data.reading import UNSEEN_SHARE, Reading
 from p2pfed.data.split import Index, Parts, by_time, gate_rows, row_keys, stratified
 from p2pfed.data.table import Table, bank_columns, mature_until, read_features, read_table
 from p2pfed.errors import DataError
@@ -244,6 +244,7 @@ def _reading(
     if table.newest is not None:
         # not back behind the last reading, lest a clock that was set back makes payments count twice
         until = max(min(mature_until(data, now), table.newest), -np.inf if since is None else since)
+    unknown = tuple((name, n / len(table)) for name, n in table.unknown_levels.items())
     return Reading(
         rows=table.rows_read,
         rows_in_window=table.rows_in_window,
@@ -254,7 +255,8 @@ def _reading(
         newest=table.newest,
         mature_until=until,
         columns=tuple(dict.fromkeys(own)),
-        unknown=tuple((name, n / len(table)) for name, n in table.unknown_levels.items()),
+        unknown=unknown,
+        unknown_taken=unknown,
         read_at=now,
         seconds=seconds,
     )
@@ -289,7 +291,7 @@ def _notes(table: Table, rows: BankRows) -> list[str]:
     notes = [
         f"column {name!r}: {n} of {len(table)} rows have a level that the contract does not list; check its spelling"
         for name, n in table.unknown_levels.items()
-        if n > len(table) / 2
+        if n > len(table) * UNSEEN_SHARE
     ]
     if not rows.train.frauds:
         notes.append("no training row is fraud: this bank listens, it learns from the others and publishes nothing")

@@ -7,7 +7,7 @@ Data that did not change, or that come weekly, look right.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from p2pfed.core import record
@@ -15,7 +15,7 @@ from p2pfed.core import record
 LEAST_SHARE = 0.5
 """Of the last reading's rows fewer are a problem."""
 UNSEEN_SHARE = 0.01
-"""Share of rows by which levels unknown to the contract may grow from one reading to the next."""
+"""Share of rows by which levels unknown to the contract may be above what they were when they were taken."""
 RATE_FACTOR = 3.0
 """The true fraud rate may be this many times the last one, or that part of it."""
 CHANCE = 1e-3
@@ -46,6 +46,10 @@ class Reading:
     """The bank's columns that were read."""
     unknown: tuple[tuple[str, float], ...]
     """Each categorical column of the contract, and the share of usable rows with a level that it does not list."""
+    unknown_taken: tuple[tuple[str, float], ...]
+    """What the next reading's `unknown` is compared with: that of the first reading, or of the last that the operator
+    took. Readings in a row that stay near each other cannot move it.
+    """
     read_at: float
     seconds: float
     """How long it took."""
@@ -62,8 +66,20 @@ class Reading:
 
     @classmethod
     def from_plain(cls, value: Mapping[str, Any]) -> Reading:
-        """Read what `plain` wrote; raises RecordError (a ValueError) that names the field on anything else."""
-        return record.build(cls, value)
+        """Read what `plain` wrote; raises RecordError (a ValueError) that names the field on anything else.
+
+        Of a reading from before `unknown_taken` was kept, `unknown` counts as taken.
+        """
+        return record.build(cls, {"unknown_taken": value.get("unknown"), **value})
+
+    def after(self, last: Reading | None) -> Reading:
+        """As it is kept if it was taken after `last` without a word of the operator: what `last` was compared with
+        stays, but for columns that the contract did not have then.
+        """
+        if last is None:
+            return self
+        taken = dict(last.unknown_taken)
+        return replace(self, unknown_taken=tuple((name, taken.get(name, share)) for name, share in self.unknown))
 
 
 def reading_problems(new: Reading, last: Reading | None) -> list[str]:
@@ -93,13 +109,13 @@ def _columns(new: Reading, last: Reading) -> list[str]:
 
 
 def _levels(new: Reading, last: Reading) -> list[str]:
-    said, known = [], dict(last.unknown)
+    said, taken = [], dict(last.unknown_taken)
     for name, share in new.unknown:
-        before = known.get(name, 0.0)
+        before = taken.get(name, 0.0)
         if share - before > UNSEEN_SHARE:
             said.append(
                 f"column {name!r}: {share:.1%} of {new.usable:,} rows have a level that the contract does not list, "
-                f"the last time {before:.1%}"
+                f"{before:.1%} in the first reading or the last one that was accepted by hand"
             )
     return said
 

@@ -16,6 +16,9 @@ from p2pfed.errors import StateCorrupt, UsageError
 from p2pfed.learning.bundle import ModelBundle
 from p2pfed.runtime import lineage
 
+OWN_COLUMNS = frozenset(("row", "score", "threshold", "alert", "model"))
+"""Of a scored file; a bank's columns that are kept have other names."""
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -52,8 +55,8 @@ def score_file(
     keep: Sequence[str] = (),
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Scored:
-    """Write `out` (.csv or .parquet): columns `row` (from 0), those of `keep`, `score`, `alert` and `model`, which
-    names the model that gave the score, in input order.
+    """Write `out` (.csv or .parquet), in input order: columns `row` (from 0), those of `keep`, `score`, `threshold`
+    (above it a score is an alert), `alert` and `model`, which names the model that gave the score.
 
     `data` maps the bank's columns to the contract; `payments` needs neither label nor time. A row that lacks a value
     has no score and no alert. `progress` hears the rows done so far. Raises DataError and what reading and writing
@@ -61,7 +64,7 @@ def score_file(
     """
     columns = bundle.contract.columns
     wanted = list(dict.fromkeys([*bank_columns(data, columns), *keep]))
-    if taken := sorted({"row", "score", "alert", "model"} & set(keep)):
+    if taken := sorted(OWN_COLUMNS & set(keep)):
         raise UsageError(f"the output has a column {taken[0]!r} of its own; leave it out of the columns to keep")
     rows = alerts = unscored = 0
     model = lineage.name_of(bundle)
@@ -74,6 +77,7 @@ def score_file(
             result = frame[list(keep)].copy()
             result.insert(0, "row", np.arange(rows, rows + len(frame)))
             result["score"] = np.where(known, scores, np.float32(np.nan))
+            result["threshold"] = float(bundle.threshold)
             result["alert"] = alert.astype(np.int8)
             result["model"] = model
             writer.write(result)

@@ -89,7 +89,7 @@ def _load(fields: dict[str, Any], change: Callable[[Rows], Rows] | None) -> tupl
         "train_frauds": bank.rows.train.frauds,
         "scaler": record.plain(bank.scaler),
         "report": bank.report,
-        "reading": bank.reading.plain(),
+        "reading": (bank.reading if fields["accept"] else bank.reading.after(last)).plain(),
         "served": record.plain(_served(bank, fields)),
     }
     probe = Probe.of(bank.rows)

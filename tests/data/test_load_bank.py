@@ -190,6 +190,14 @@ def test_levels_spelled_otherwise_are_noted(tmp_path: Path) -> None:
     assert "column 'channel': 400 of 400 rows have a level" in bank.report["notes"][0]
 
 
+def test_unknown_levels_are_noted_from_the_share_on_that_is_refused_later(tmp_path: Path) -> None:
+    frame = payments()
+    frame.loc[:3, "channel"] = "telepathy"
+    assert _load(tmp_path, frame).report["notes"] == []
+    frame.loc[4, "channel"] = "telepathy"
+    assert "column 'channel': 5 of 400 rows have a level" in _load(tmp_path, frame).report["notes"][0]
+
+
 def test_a_column_without_any_value(tmp_path: Path) -> None:
     frame = payments().assign(age=np.nan)
     said = _refusal(tmp_path, frame)

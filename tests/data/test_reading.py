@@ -29,6 +29,7 @@ LAST = Reading(
     mature_until=NOW - 4e6,
     columns=("amount", "channel", "age", "fraud", "when"),
     unknown=(("channel", 0.0), ("country", 0.04)),
+    unknown_taken=(("channel", 0.0), ("country", 0.04)),
     read_at=NOW,
     seconds=12.5,
 )
@@ -51,7 +52,7 @@ def test_a_reading_counts_what_was_there(tmp_path: Path) -> None:
     assert reading.fraud_rate == reading.frauds / 352
     assert (reading.oldest, reading.newest) == (NOW - 400 * 3600, NOW - 3600)
     assert reading.columns == ("amount", "channel", "age", "fraud", "when")
-    assert reading.unknown == (("channel", 4 / 352),)
+    assert reading.unknown == reading.unknown_taken == (("channel", 4 / 352),)
     assert reading.read_at == NOW
     assert 0 < reading.seconds < 60
 
@@ -70,6 +71,12 @@ def test_what_is_no_reading_names_the_field(change: dict, said: str) -> None:
         Reading.from_plain({**LAST.plain(), **change})
 
 
+def test_a_reading_from_before_unknown_levels_were_taken_counts_as_taken() -> None:
+    plain = LAST.plain()
+    del plain["unknown_taken"]
+    assert Reading.from_plain(plain) == LAST
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -86,7 +93,7 @@ def test_what_is_no_reading_names_the_field(change: dict, said: str) -> None:
             {"unknown": (("channel", 0.0101),)},
             "column 'channel': 1.0% of 80,000 rows have a level that the contract does",
         ),
-        ({"unknown": (("country", 0.06),)}, "column 'country': 6.0% of 80,000 rows .* the last time 4.0%"),
+        ({"unknown": (("country", 0.06),)}, "column 'country': 6.0% of 80,000 rows .*, 4.0% in the first reading or"),
         (
             {"frauds": 600},
             "600 of 80,000 rows are fraud, the last time 160 of 80,000: even at 3 times the last rate 480 w",
@@ -121,6 +128,39 @@ def test_what_changed_little_or_not_at_all_is_no_problem(changes: dict) -> None:
 
 def test_the_first_reading_has_nothing_to_be_compared_with() -> None:
     assert reading_problems(LAST, None) == []
+
+
+def test_unknown_levels_cannot_creep_in() -> None:
+    last, shares = LAST.after(None), []
+    for step in range(1, 61):
+        share = 0.009 * step
+        new = replace(LAST, unknown=(("channel", share), ("country", 0.04)), unknown_taken=(("channel", share),))
+        if not reading_problems(new, last):
+            last = new.after(last)
+            shares.append(share)
+    assert shares == [0.009]
+
+
+@pytest.mark.parametrize("first", [0.03, 0.4])
+def test_a_first_reading_full_of_unknown_levels_starts_and_is_held_to_them(first: float) -> None:
+    def with_share(share: float) -> Reading:
+        return replace(LAST, unknown=(("channel", share),), unknown_taken=(("channel", share),))
+
+    last = with_share(first).after(None)
+    for share in (first + 0.009, 0.0, first):
+        new = with_share(share)
+        assert reading_problems(new, last) == []
+        last = new.after(last)
+    (problem,) = reading_problems(with_share(first + 0.011), last)
+    assert f"{first:.1%} in the first reading or the last one that was accepted by hand" in problem
+
+
+def test_a_column_new_in_the_contract_is_taken_as_it_is_first_read() -> None:
+    last = replace(LAST, unknown_taken=(("channel", 0.002), ("gone", 0.5)))
+    new = replace(LAST, unknown=(("channel", 0.009), ("kind", 0.008)))
+    assert reading_problems(new, last) == []
+    assert new.after(last).unknown_taken == (("channel", 0.002), ("kind", 0.008))
+    assert reading_problems(replace(LAST, unknown=(("kind", 0.011),)), last)
 
 
 def test_several_problems_are_several_sentences() -> None:

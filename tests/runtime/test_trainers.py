@@ -8,6 +8,7 @@ import os
 import socket
 import sqlite3
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,8 @@ import pytest
 
 from p2pfed import errors
 from p2pfed.config import NodeConfig
+from p2pfed.core.consortium import Manifest
+from p2pfed.core.contract import FeatureColumn
 from p2pfed.core.effects import StartEvaluation, StartTraining
 from p2pfed.core.inputs import (
     EvaluationFinished,
@@ -40,11 +43,11 @@ VECTOR = MANIFEST.model.initial_weights(MANIFEST.seed).vector
 class Watched:
     """Trainers whose Inputs can be awaited."""
 
-    def __init__(self, settings: NodeConfig, **options: Any) -> None:
+    def __init__(self, settings: NodeConfig, agreed: Manifest = MANIFEST, **options: Any) -> None:
         self.inputs: asyncio.Queue[Input] = asyncio.Queue()
         self.found: list[Loaded] = []
         self.trainers = Trainers(
-            settings, MANIFEST, self.inputs.put_nowait, self.found.append, learner="numpy", **options
+            settings, agreed, self.inputs.put_nowait, self.found.append, learner="numpy", **options
         )
 
     async def next(self, kind: type[T]) -> T:
@@ -305,6 +308,35 @@ async def test_a_bank_whose_rows_are_gone_sits_out_until_they_are_accepted(tmp_p
         assert (await bank.next(TrainerReady)).cycle == 2
         bank.trainers.open(3, accept=False)
         assert (await bank.next(TrainerReady)).cycle == 3, "what was accepted is what the next one is compared with"
+
+
+async def test_unknown_levels_creep_no_further_than_what_was_accepted(tmp_path: Path) -> None:
+    kind = FeatureColumn("kind", "categorical", ("x", "y"), "none")
+    contract = replace(MANIFEST.contract, columns=(*MANIFEST.contract.columns, kind))
+    agreed = replace(MANIFEST, contract=contract, model=replace(MANIFEST.model, inputs=contract.width))
+    write_bank(tmp_path)
+    head, *rows = (tmp_path / "bank.csv").read_text().splitlines()
+
+    async with watched(tmp_path, config(tmp_path), agreed=agreed) as bank:
+
+        async def read_with(unknown: int, cycle: int, accept: bool = False) -> Input:
+            kinds = ["z"] * unknown + ["x"] * (ROWS - unknown)
+            lines = [f"{head},kind", *(f"{row},{value}" for row, value in zip(rows, kinds, strict=True)), ""]
+            (tmp_path / "bank.csv").write_text("\n".join(lines))
+            bank.trainers.open(cycle, accept)
+            async with asyncio.timeout(60):
+                told = await bank.inputs.get()
+            bank.trainers.close(cycle)
+            return told
+
+        assert isinstance(await read_with(0, 1), TrainerReady)
+        assert isinstance(await read_with(5, 2), TrainerReady)
+        refused = await read_with(10, 3)
+        assert isinstance(refused, ReadingRefused)
+        assert "column 'kind': 1.7% of 600 rows" in refused.why and "0.0% in the first reading" in refused.why
+        assert isinstance(await read_with(10, 3, accept=True), TrainerReady)
+        assert isinstance(await read_with(15, 4), TrainerReady)
+        assert isinstance(await read_with(20, 5), ReadingRefused)
 
 
 async def test_a_reading_of_another_version_is_compared_with_nothing(tmp_path: Path) -> None:
