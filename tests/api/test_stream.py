@@ -82,6 +82,7 @@ ONE_OF_EACH: list[Event] = [
     CycleEnded(2, 40, 1_800_086_400.0),
     CycleEnded(2, 0, float("inf")),
     PaymentsRead(2, 6022, 38, 14.2),
+    PaymentsRead(2, 6022, 38, 14.2, 1_250, 1_800_000_000.0, 1_800_086_400.0),
     PaymentsServed(0.0, 9.0, (ServedDay("2026-03-01", 900, 8, 9, 6, 0.7, "ab" * 32),)),
     ModelPromoted(80, 1, {"validation": {"auprc": np.float64(0.5)}}, 0.5, "AUPRC 0.5 on validation rows"),
     ChangeComing(3, 12, 1_800_086_400.0, ("the merge rule", "the calendar")),
@@ -109,6 +110,15 @@ def test_every_event_is_json_and_one_printable_line(event):
     line = sentence(event, name_of)
     assert line and "\n" not in line and len(line) < 400
     assert A not in line and B not in line, "people read names, not ids"
+
+
+def test_a_reading_says_what_is_known_of_it_and_no_more():
+    known = PaymentsRead(2, 6022, 38, 14.2, 1_250, 1_800_000_000.0, 1_800_086_400.0)
+    assert sentence(known, name_of) == (
+        "payments for cycle 2 read in 14.2 s: 6,022 training rows with 38 frauds, 1,250 rows immature, the newest "
+        "payment of 2027-01-15 08:00:00 UTC, read next at 2027-01-16 08:00:00 UTC"
+    )
+    assert sentence(PaymentsRead(2, 6022, 38, 14.2), name_of).endswith("6,022 training rows with 38 frauds")
 
 
 async def test_events_are_written_with_what_the_machines_clock_showed_however_it_is_set():

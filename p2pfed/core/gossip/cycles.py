@@ -14,7 +14,6 @@ from p2pfed.core.events import (
     CycleBegun,
     CycleEnded,
     Listening,
-    PaymentsRead,
     RoundCompleted,
     RunFinished,
     TrainingAlone,
@@ -331,9 +330,7 @@ class Cycles(Switching):
         effects = self._problems.clear("TRAINER_LOST") + self._problems.clear("DATA_UNREADABLE")
         effects += self._problems.clear("READING_REFUSED") + self._health.served(got.served)
         if not known:
-            effects.append(
-                Emit(PaymentsRead(got.cycle, got.train_rows, got.train_frauds, self.readings.seconds or 0.0))
-            )
+            effects.append(self.readings.told(got, self.manifest.calendar, self._settings.rounds, wall))
         self._measuring = {}  # whatever was asked of the trainer before is lost
         if self.phase is Phase.TRAINING and got.cycle == self.moment.cycle:
             self.phase = Phase.PAUSED
