@@ -74,7 +74,7 @@ class ServedRow(Reply):
 
 
 class DataStatus(Reply):
-    """What was last read of the bank's payments; null is not known."""
+    """What was last read of the bank's payments, also before the daemon was started anew; null is not known."""
 
     rows: int | None
     """What the source gave."""

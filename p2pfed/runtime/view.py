@@ -216,7 +216,7 @@ class DaemonView:
             last_cycle=summary.last_cycle,
             serves=learning.serving(rounds),
             gain=learning.gain(self._alone.gain),
-            data=learning.data(rounds, loaded, summary.read, self._driver.wall()),
+            data=learning.data(rounds, loaded, summary.read, self._driver.wall(), self._books.reading),
             served_days=learning.served_days(self._books.days),
             seq=rounds.seq,
             train_rows=loaded.train_rows if loaded else None,

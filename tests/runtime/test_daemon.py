@@ -156,6 +156,7 @@ async def test_three_banks_train_two_cycles_rest_and_go_on_from_what_serves(bank
         await asyncio.sleep(1.0)
         said, gate = status(daemon), daemon._node.rounds.gate
         assert said.learning.gain == gains[0]
+        assert said.learning.data.rows == 600 and said.learning.data.read_at is not None, "of the life before"
         assert (said.learning.state, said.self.trainer.state) == ("resting", "stopped")
         bundle = ModelBundle.from_bytes(banks[0].state.model.read_bytes())
         assert gate.champion is not None and np.array_equal(gate.champion.vector, bundle.vector)
