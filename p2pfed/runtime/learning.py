@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from p2pfed.api.progress import CycleRow, DataStatus, Gain, ServedRow, Serving
+from p2pfed.api.progress import CycleRow, DataStatus, Gain, LastCycle, ServedRow, Serving
 from p2pfed.core.events import ChangeComing, GainMeasured, PaymentsRead
 from p2pfed.core.gossip.cycles import Cycles
 from p2pfed.core.gossip.own import OwnModel
@@ -57,6 +57,12 @@ def calendar(rounds: OwnModel, wall: float) -> dict[str, Any]:
         "next_begins": coming[0].begins if coming else None,
         "next_cycles": coming,
     }
+
+
+def last_cycle(rounds: OwnModel) -> LastCycle | None:
+    """The cycle that ended last."""
+    past = rounds.health.last
+    return None if past is None else LastCycle(cycle=past.cycle, trained=past.trained, ended=past.ended)
 
 
 def serving(rounds: OwnModel) -> Serving | None:

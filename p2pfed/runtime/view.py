@@ -213,7 +213,7 @@ class DaemonView:
             round=rounds.round,
             rounds=self._rounds,
             **learning.calendar(rounds, self._driver.wall()),
-            last_cycle=summary.last_cycle,
+            last_cycle=learning.last_cycle(rounds),
             serves=learning.serving(rounds),
             gain=learning.gain(self._alone.gain),
             data=learning.data(rounds, loaded, summary.read, self._driver.wall(), self._books.reading),

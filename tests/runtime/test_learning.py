@@ -122,6 +122,7 @@ def test_without_a_calendar_there_is_nothing_of_it_to_say() -> None:
     rounds.train_frauds = 100
     assert learning.state(rounds, False) == "training"
     assert learning.calendar(rounds, BEGIN)["next_cycles"] == []
+    assert learning.last_cycle(rounds) is None
     assert learning.serving(rounds) is None and learning.data(rounds, None, None, BEGIN).next_reading is None
 
 

@@ -50,7 +50,6 @@ class Cycles(Switching):
         self._listening = not self.frame
         self._due: dict[str, float] = {}
         self._trained: dict[int, None] = {self.round: None}
-        self._trained_in_cycle = 0
         self._done: TrainingFinished | None = None
         self._began_at = 0.0
         self._training = 0
@@ -79,7 +78,7 @@ class Cycles(Switching):
         self.moment = self.manifest.calendar.at(wall)
         self.phase = Phase.RESTING if self.moment.resting else Phase.PAUSED
         self._forget_the_future()
-        effects = [*self.health.started(self.moment.cycle), *self._watch_clock(now, wall)]
+        effects = [*self.health.started(self.moment, self.manifest.calendar), *self._watch_clock(now, wall)]
         if self.finished:
             self.phase = Phase.FINISHED
             effects.append(Emit(RunFinished(self.round)))
@@ -186,7 +185,6 @@ class Cycles(Switching):
 
     def _begin_cycle(self, now: float) -> list[Effect]:
         at, calendar = self.moment, self.manifest.calendar
-        self._trained_in_cycle = 0
         self.health.cycle_begun(at.cycle)
         self.gate.sources.clear()
         ends = calendar.begins(at.cycle) + calendar.length
@@ -234,7 +232,7 @@ class Cycles(Switching):
         self._trained[self.round] = None
         if len(self._trained) > TRAINED_KEPT:
             del self._trained[next(iter(self._trained))]
-        self._trained_in_cycle += 1
+        self.health.trained += 1
         silent = self.listener or self.mute or self.catch_up.behind or self.clock_off
         update = None if silent else self._seal_update()
         effects: list[Effect] = [self._save(), *self._problems.clear("TRAINING_DIVERGED"), *self._warn_slow()]
@@ -285,8 +283,8 @@ class Cycles(Switching):
         if self.phase is Phase.TRAINING:  # too late: nobody is in that cycle any more
             self.phase = Phase.PAUSED
             self._note_duration(now - self._began_at)
-        ended = CycleEnded(before.cycle, self._trained_in_cycle, calendar.begins(before.cycle + 1))
-        problems = self.health.cycle_ended(before.cycle, len(self._peers))
+        ended = CycleEnded(before.cycle, self.health.trained, calendar.begins(before.cycle + 1))
+        problems = self.health.cycle_ended(before.cycle, len(self._peers), wall)
         effects: list[Effect] = [self._save(), Emit(ended), *problems]
         if self._undecided(before.cycle) and self.readings.opened(before.cycle):
             asked = self.gate.begin(before.cycle, before.number, self.vector, wall)

@@ -14,6 +14,7 @@ from itertools import pairwise
 from p2pfed.core import record
 from p2pfed.core.effects import Effect, Emit
 from p2pfed.core.events import ModelHeld, ModelPromoted, PaymentsServed, ProblemRaised, StandingChanged
+from p2pfed.core.gossip.calendar import Calendar, Moment
 from p2pfed.core.gossip.champion import FEWEST_FRAUDS, TOLERANCE
 from p2pfed.core.problems import Problems
 from p2pfed.core.served import Served, together
@@ -33,10 +34,23 @@ CODES = ("MANY_QUARANTINED", "NOBODY_PUBLISHES", "QUALITY_FALLS", "CURVE_INCOMPL
 
 
 @dataclass(frozen=True)
+class PastCycle:
+    """A cycle that is over."""
+
+    cycle: int
+    trained: int
+    """Rounds of it that this node trained."""
+    ended: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True)
 class _Kept:
     """What a restart goes on with."""
 
     cycle: int = -1
+    trained: int = 0
+    last: PastCycle | None = None
     quarantined: tuple[str, ...] = ()
     heard: bool = False
     merged: tuple[tuple[float, float], ...] = ()
@@ -50,6 +64,10 @@ class Health:
     def __init__(self, problems: Problems) -> None:
         self._problems = problems
         self._cycle = -1
+        self.trained = 0
+        """Rounds of this cycle that this node trained."""
+        self.last: PastCycle | None = None
+        """The newest cycle that is over, of those that this node was up in."""
         self._quarantined: set[NodeId] = set()
         self._heard = False
         self._qualities: dict[str, deque[tuple[float, float]]] = {
@@ -66,7 +84,8 @@ class Health:
         """
         merged, served = (tuple(told) for told in self._qualities.values())
         quarantined = tuple(sorted(self._quarantined))
-        kept = _Kept(self._cycle, quarantined, self._heard, merged, served, self._problems.open(CODES))
+        problems = self._problems.open(CODES)
+        kept = _Kept(self._cycle, self.trained, self.last, quarantined, self._heard, merged, served, problems)
         return b"" if kept == _Kept() else record.canonical(kept)
 
     def restore(self, state: bytes) -> None:
@@ -78,25 +97,30 @@ class Health:
         except record.RecordError:
             return
         self._cycle, self._heard = kept.cycle, kept.heard
+        self.trained, self.last = kept.trained, kept.last
         self._quarantined = {NodeId(member) for member in kept.quarantined}
         self._qualities[MERGED].extend(kept.merged)
         self._qualities[SERVED].extend(kept.served)
         self._open_before = kept.problems
 
-    def started(self, cycle: int) -> list[Effect]:
-        """Tell again, in `cycle`, what was open before the start."""
-        if cycle != self._cycle:
-            self.cycle_begun(cycle)
+    def started(self, at: Moment, calendar: Calendar) -> list[Effect]:
+        """Tell again, `at` what the calendar says of now, what was open before the start."""
+        over = self._cycle < at.cycle or (self._cycle == at.cycle and at.resting)
+        if over and self._cycle >= calendar.first and (self.last is None or self.last.cycle < self._cycle):
+            # it ended while this node was down
+            self.last = PastCycle(self._cycle, self.trained, calendar.begins(self._cycle) + calendar.length)
+        if at.cycle != self._cycle:
+            self.cycle_begun(at.cycle)
         told = self._open_before
         return [e for p in told for e in self._problems.raise_(p.code, p.severity, p.message, p.hint, p.subject)]
 
     def cycle_begun(self, cycle: int) -> None:
         """Count anew."""
-        self._cycle, self._quarantined, self._heard = cycle, set(), False
+        self._cycle, self.trained, self._quarantined, self._heard = cycle, 0, set(), False
 
     def count_on(self, before: Health) -> None:
-        """Count no payments that `before` has counted, whose model was another."""
-        self._counted_until = before._counted_until
+        """Go on with what `before`, whose model was another, has counted that is not of a model."""
+        self._counted_until, self.last = before._counted_until, before.last
 
     def merged(self, effects: Iterable[Effect], members: int, others: int) -> list[Effect]:
         """A merge took the models of `members`, and told `effects`; `others` are all other members."""
@@ -114,8 +138,9 @@ class Health:
             "so many attackers are unlikely: see `p2pfed peer show`, and compare this bank's data with the others'",
         )
 
-    def cycle_ended(self, cycle: int, others: int) -> list[Effect]:
-        """The rounds of a cycle are over."""
+    def cycle_ended(self, cycle: int, others: int, wall: float) -> list[Effect]:
+        """The rounds of a cycle are over, at `wall` (Unix seconds)."""
+        self.last = PastCycle(cycle, self.trained, wall)
         effects: list[Effect] = []
         if not self._quarantined:
             effects += self._problems.clear("MANY_QUARANTINED")
