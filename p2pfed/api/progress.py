@@ -16,7 +16,7 @@ class CycleRow(Reply):
 
 
 class LastCycle(Reply):
-    """The cycle that ended last while this process ran."""
+    """The cycle that ended last, of those that this node was up in; a restart remembers it."""
 
     cycle: int
     trained: int
@@ -74,7 +74,7 @@ class ServedRow(Reply):
 
 
 class DataStatus(Reply):
-    """What was last read of the bank's payments; null is not known."""
+    """What was last read of the bank's payments, also before the daemon was started anew; null is not known."""
 
     rows: int | None
     """What the source gave."""
@@ -113,6 +113,7 @@ class LearningStatus(Reply):
     next_cycles: list[CycleRow]
     """The next three; none without a calendar."""
     last_cycle: LastCycle | None
+    """Null before the first one's end, and without a calendar."""
     serves: Serving | None
     """Null before the first model, and without a calendar, where the newest one serves."""
     gain: Gain | None

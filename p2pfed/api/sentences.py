@@ -100,10 +100,17 @@ def _cycle_ended(event: CycleEnded, name_of: NameOf) -> str:
 
 
 def _payments(event: PaymentsRead, name_of: NameOf) -> str:
-    return (
+    said = [
         f"payments for cycle {event.cycle} read in {event.seconds:.1f} s: {event.train_rows:,} training rows "
         f"with {event.train_frauds:,} frauds"
-    )
+    ]
+    if event.immature is not None:
+        said.append(f"{event.immature:,} rows immature")
+    if event.newest is not None:
+        said.append(f"the newest payment of {utc(event.newest)}")
+    if event.next_reading is not None:
+        said.append(f"read next at {utc(event.next_reading)}")
+    return ", ".join(said)
 
 
 def _served(event: PaymentsServed, name_of: NameOf) -> str:

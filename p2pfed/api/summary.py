@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from p2pfed.api.progress import LastCycle
 from p2pfed.api.schemas import Problem, UpdateRow
 from p2pfed.core.events import (
-    CycleEnded,
     Event,
     Metrics,
     ModelEvaluated,
@@ -53,7 +51,6 @@ class Summary:
         self._wall = wall
         self.round: RoundCompleted | None = None
         self.evaluated: ModelEvaluated | None = None
-        self.last_cycle: LastCycle | None = None
         self.read: tuple[float, PaymentsRead] | None = None
         """When the payments were read last, Unix seconds, and what of them."""
         self.finished = False
@@ -68,8 +65,6 @@ class Summary:
             self.merged += len(event.merged)
         elif isinstance(event, ModelEvaluated):
             self.evaluated = event
-        elif isinstance(event, CycleEnded):
-            self.last_cycle = LastCycle(cycle=event.cycle, trained=event.trained, ended=self._wall())
         elif isinstance(event, PaymentsRead):
             self.read = self._wall(), event
         elif isinstance(event, RunFinished):

@@ -38,6 +38,8 @@ class Checkpoint:
     """The newest cycle at whose end was decided what serves; free-running nodes decide nothing."""
     momentum: bytes = b""
     """`Momentum.state()`: a node that restarted without its movement would drag the others back for some rounds."""
+    health: bytes = b""
+    """`Health.state()`: what is wrong is seen over cycles, and a restart must not hide it."""
 
 
 @dataclass(frozen=True)

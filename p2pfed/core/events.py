@@ -108,6 +108,12 @@ class PaymentsRead:
     train_rows: int
     train_frauds: int
     seconds: float
+    immature: int | None = None
+    """Rows too young for their label to be trusted; None is not known, as below."""
+    newest: float | None = None
+    """When the newest payment happened, Unix seconds."""
+    next_reading: float | None = None
+    """Unix seconds; None where none is planned."""
 
 
 @dataclass(frozen=True)

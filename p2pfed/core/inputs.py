@@ -30,6 +30,10 @@ class TrainerReady:
     """The cycle that `OpenTrainer` named."""
     served: Served | None = None
     """How what served did on the payments whose labels have matured meanwhile; None where there are none."""
+    immature: int | None = None
+    """Rows too young for their label to be trusted; None is not known, as below."""
+    newest: float | None = None
+    """When the newest payment happened, Unix seconds."""
 
 
 @dataclass(frozen=True)

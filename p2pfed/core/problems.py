@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from p2pfed.core.effects import Effect, Emit
 from p2pfed.core.events import ProblemCleared, ProblemRaised
 
@@ -26,6 +28,10 @@ class Problems:
         for key in closed:
             del self._open[key]
         return [Emit(ProblemCleared(*key)) for key in closed]
+
+    def open(self, codes: Collection[str]) -> tuple[ProblemRaised, ...]:
+        """Those of `codes` that are open, in the order in which they were raised."""
+        return tuple(problem for (code, _), problem in self._open.items() if code in codes)
 
     def __contains__(self, code: str) -> bool:
         return any(c == code for c, _ in self._open)

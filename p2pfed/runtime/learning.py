@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from p2pfed.api.progress import CycleRow, DataStatus, Gain, ServedRow, Serving
+from p2pfed.api.progress import CycleRow, DataStatus, Gain, LastCycle, ServedRow, Serving
 from p2pfed.core.events import ChangeComing, GainMeasured, PaymentsRead
 from p2pfed.core.gossip.cycles import Cycles
 from p2pfed.core.gossip.own import OwnModel
 from p2pfed.core.phase import Phase
+from p2pfed.core.record import RecordError
 from p2pfed.core.served import ServedDay
 from p2pfed.core.succession import InForce, what_changes
+from p2pfed.data.reading import Reading
 from p2pfed.runtime.trainer import Loaded
 
 SHOWN_DAYS = 30
@@ -55,6 +57,12 @@ def calendar(rounds: OwnModel, wall: float) -> dict[str, Any]:
         "next_begins": coming[0].begins if coming else None,
         "next_cycles": coming,
     }
+
+
+def last_cycle(rounds: OwnModel) -> LastCycle | None:
+    """The cycle that ended last."""
+    past = rounds.health.last
+    return None if past is None else LastCycle(cycle=past.cycle, trained=past.trained, ended=past.ended)
 
 
 def serving(rounds: OwnModel) -> Serving | None:
@@ -110,9 +118,18 @@ def gain(measured: GainMeasured | None) -> Gain | None:
     )
 
 
-def data(rounds: OwnModel, loaded: Loaded | None, read: tuple[float, PaymentsRead] | None, wall: float) -> DataStatus:
-    """What was read of the payments last, and when they are read next; `read` is when they were, and the event."""
-    found = (loaded.reading or {}) if loaded else {}
+def data(
+    rounds: OwnModel,
+    loaded: Loaded | None,
+    read: tuple[float, PaymentsRead] | None,
+    wall: float,
+    kept: dict[str, Any] | None = None,
+) -> DataStatus:
+    """What was read of the payments last, and when they are read next; `read` is when they were, and the event.
+
+    Before the first reading of this process it is what was `kept` of the last one before.
+    """
+    found = (loaded.reading or {}) if loaded else _of_before(kept)
     report = loaded.report if loaded else {}
     frauds = None if loaded is None else sum(n for part, n in report.items() if part.endswith("_frauds"))
     return DataStatus(
@@ -124,6 +141,16 @@ def data(rounds: OwnModel, loaded: Loaded | None, read: tuple[float, PaymentsRea
         read_seconds=found.get("seconds", read[1].seconds if read else None),
         next_reading=_next_reading(rounds, wall),
     )
+
+
+def _of_before(kept: dict[str, Any] | None) -> dict[str, Any]:
+    """A kept reading, unless another version of p2pfed wrote it otherwise."""
+    if kept is None:
+        return {}
+    try:
+        return Reading.from_plain(kept).plain()
+    except RecordError:
+        return {}
 
 
 def _next_reading(rounds: OwnModel, wall: float) -> float | None:

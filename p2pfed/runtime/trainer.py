@@ -257,7 +257,7 @@ class Trainer:
                     self._jobs.clear()
                     probe = Probe(*(np.frombuffer(rows, "<f4") for rows in message.blobs))
                     served = told.get("served") and record.build(Served, told["served"])
-                    self._on_input(TrainerReady(loaded.train_rows, loaded.train_frauds, probe, self.cycle, served))
+                    self._on_input(self._trainer_ready(loaded, probe, served))
                 self._ready.set()
             elif message.kind == "refused":
                 raise _Refused(message.fields["why"])
@@ -270,6 +270,13 @@ class Trainer:
             elif message.kind == "failed":
                 raise self._fault(message.fields)
         raise _Gone("the trainer process ended unexpectedly; the system's log tells if memory ran out")
+
+    def _trainer_ready(self, loaded: Loaded, probe: Probe, served: Served | None) -> TrainerReady:
+        found = loaded.reading or {}
+        return TrainerReady(
+            loaded.train_rows, loaded.train_frauds, probe, self.cycle, served, found.get("immature"),
+            found.get("newest"),
+        )  # fmt: skip
 
     async def _feed(self, child: TrainerProcess, load: TrainerMessage) -> None:
         """Hand the child its `load`, then one job after the other; returns when it must be replaced."""

@@ -9,6 +9,7 @@ KINDS = ", ".join(f"'{kind}'" for kind in ROUND_KINDS)
 
 _BEFORE_MERGED = "round, seq, statement_digest, vector, optimiser, aggregation, published, threshold, model"
 _BEFORE_DECIDED = f"{_BEFORE_MERGED}, merged"
+_BEFORE_HEALTH = f"{_BEFORE_DECIDED}, decided, momentum"
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -46,6 +47,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE checkpoint ADD COLUMN momentum BLOB NOT NULL DEFAULT x''",
         f"UPDATE checkpoint SET sha256 = content_hash({_BEFORE_DECIDED}, -1, x'')"
         f" WHERE sha256 = content_hash({_BEFORE_DECIDED})",
+    ),
+    (
+        "ALTER TABLE checkpoint ADD COLUMN health BLOB NOT NULL DEFAULT x''",
+        f"UPDATE checkpoint SET sha256 = content_hash({_BEFORE_HEALTH}, x'')"
+        f" WHERE sha256 = content_hash({_BEFORE_HEALTH})",
     ),
 )
 """Statements that take the file from schema version i to i + 1 (`PRAGMA user_version`); only ever appended to.

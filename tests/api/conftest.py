@@ -11,7 +11,7 @@ import pytest
 
 from p2pfed.api.app import AdminServer
 from p2pfed.api.metrics import NodeMetrics
-from p2pfed.api.progress import CycleRow, DataStatus, Gain, LearningStatus, ServedRow, Serving
+from p2pfed.api.progress import CycleRow, DataStatus, Gain, LastCycle, LearningStatus, ServedRow, Serving
 from p2pfed.api.schemas import (
     Change,
     ConsortiumStatus,
@@ -55,6 +55,7 @@ class FakeNode:
             "rounds_of_cycle": 40,
             "next_begins": 1_800_000_000.0,
             "next_cycles": [CycleRow(cycle=5 + i, begins=1_800_000_000.0 + 86_400 * i) for i in range(3)],
+            "last_cycle": LastCycle(cycle=4, trained=39, ended=1_799_914_000.0),
             "serves": Serving(cycle=3, round=40, auprc=0.75, since=1_799_000_000.0),
         }
         self.data = DataStatus(
@@ -96,7 +97,6 @@ class FakeNode:
             ),
             learning=LearningStatus(
                 **self.calendar,
-                last_cycle=s.last_cycle,
                 gain=self.gain,
                 data=self.data,
                 served_days=self.served_days,

@@ -82,6 +82,7 @@ ONE_OF_EACH: list[Event] = [
     CycleEnded(2, 40, 1_800_086_400.0),
     CycleEnded(2, 0, float("inf")),
     PaymentsRead(2, 6022, 38, 14.2),
+    PaymentsRead(2, 6022, 38, 14.2, 1_250, 1_800_000_000.0, 1_800_086_400.0),
     PaymentsServed(0.0, 9.0, (ServedDay("2026-03-01", 900, 8, 9, 6, 0.7, "ab" * 32),)),
     ModelPromoted(80, 1, {"validation": {"auprc": np.float64(0.5)}}, 0.5, "AUPRC 0.5 on validation rows"),
     ChangeComing(3, 12, 1_800_086_400.0, ("the merge rule", "the calendar")),
@@ -111,6 +112,15 @@ def test_every_event_is_json_and_one_printable_line(event):
     assert A not in line and B not in line, "people read names, not ids"
 
 
+def test_a_reading_says_what_is_known_of_it_and_no_more():
+    known = PaymentsRead(2, 6022, 38, 14.2, 1_250, 1_800_000_000.0, 1_800_086_400.0)
+    assert sentence(known, name_of) == (
+        "payments for cycle 2 read in 14.2 s: 6,022 training rows with 38 frauds, 1,250 rows immature, the newest "
+        "payment of 2027-01-15 08:00:00 UTC, read next at 2027-01-16 08:00:00 UTC"
+    )
+    assert sentence(PaymentsRead(2, 6022, 38, 14.2), name_of).endswith("6,022 training rows with 38 frauds")
+
+
 async def test_events_are_written_with_what_the_machines_clock_showed_however_it_is_set():
     store, wall, steady, heard = MemoryStore(), [5000.0], [1000.0], []
     summary = Summary(wall=lambda: wall[0])
@@ -125,7 +135,7 @@ async def test_events_are_written_with_what_the_machines_clock_showed_however_it
     await written.flush()
     assert [event.time for event in await store.events(0, 10)] == [5000.0, 5000.0, 120.0, 120.0, 120.0]
     assert heard == [1000.0, 1000.0, 1003.0, 1003.0, 1003.0], "how long things take is measured without it"
-    assert summary.last_cycle.ended == summary.read[0] == 120.0
+    assert summary.read[0] == 120.0
     assert summary.updates([A], name_of, steady[0])[0].seconds_ago == 3.0
     problems = [(problem.code, problem.since) for problem in summary.problems(name_of)]
     assert problems == [("ALONE", "1970-01-01T01:23:20Z"), ("CLOCK_OFF", "1970-01-01T00:02:00Z")], "in order"

@@ -40,7 +40,8 @@ def open_store(request, tmp_path) -> Open:
 
 def checkpoint(seq: int, digest: str = "d") -> Checkpoint:
     vector = np.arange(5, dtype=np.float32) + seq
-    return Checkpoint(seq + 1, seq, f"{digest}{seq}", vector, b"adam", b'{"m":1}', b"frame", 0.25, "model", seq + 3, 7)
+    newer = seq + 3, 7, b"moved", b"{}"
+    return Checkpoint(seq + 1, seq, f"{digest}{seq}", vector, b"adam", b'{"m":1}', b"frame", 0.25, "model", *newer)
 
 
 def event(number: int, kind: str = "node_started", json: str = "{}") -> StoredEvent:

@@ -134,7 +134,7 @@ async def test_three_banks_train_two_cycles_rest_and_go_on_from_what_serves(bank
         assert [status(d).learning.state for d in daemons] == ["waiting"] * 3
         await until(lambda: all(status(d).learning.state == "resting" for d in daemons), 60)
         await until(lambda: all(status(d).self.trainer.state == "stopped" for d in daemons), 30)
-        gains = []
+        gains, last = [], status(daemons[0]).learning.last_cycle
         for bank, daemon in zip(banks, daemons, strict=True):
             said = status(daemon)
             assert said.health == "ok" and said.consortium.quarantined == 0
@@ -156,6 +156,8 @@ async def test_three_banks_train_two_cycles_rest_and_go_on_from_what_serves(bank
         await asyncio.sleep(1.0)
         said, gate = status(daemon), daemon._node.rounds.gate
         assert said.learning.gain == gains[0]
+        assert said.learning.data.rows == 600 and said.learning.data.read_at is not None, "of the life before"
+        assert said.learning.last_cycle == last
         assert (said.learning.state, said.self.trainer.state) == ("resting", "stopped")
         bundle = ModelBundle.from_bytes(banks[0].state.model.read_bytes())
         assert gate.champion is not None and np.array_equal(gate.champion.vector, bundle.vector)

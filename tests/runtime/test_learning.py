@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from p2pfed.core.phase import Phase
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.succession import InForce
 from p2pfed.core.types import DAY
+from p2pfed.data.reading import Reading
 from p2pfed.runtime import learning
 from p2pfed.runtime.trainer import Loaded
 from tests.consortia import consortium, next_version
@@ -100,6 +102,19 @@ def test_what_was_read_is_the_readings_own_word_where_there_is_one() -> None:
     assert (data.read_at, data.read_seconds) == (6.0, 1.5)
 
 
+def test_before_the_first_reading_after_a_start_the_kept_one_is_told_with_when_it_was() -> None:
+    rounds = node(RESTING, SECOND + 1000).rounds
+    kept = Reading(110, 108, 7, 100, 10, 1.0, 4.0, 3.0, ("amount",), (("country", 0.25),), SECOND - 5, 1.5).plain()
+    data = learning.data(rounds, None, None, SECOND + 1000, json.loads(json.dumps(kept)))
+    assert (data.rows, data.frauds, data.immature, data.newest_payment) == (110, 10, 7, 4.0)
+    assert (data.read_at, data.read_seconds) == (SECOND - 5, 1.5)
+    now = Loaded(60, 6, Scaler((0.0,), (1.0,), (0.0,)), {"rows_read": 100}, kept | {"rows": 120})
+    assert learning.data(rounds, now, None, SECOND + 1000, kept).rows == 120
+    assert learning.data(rounds, replace(now, reading=None), None, SECOND + 1000, kept).rows == 100, "not compared"
+    for other in ({"rows": 110}, {"rows": "many"}, kept | {"newest": "today"}, None):
+        assert learning.data(rounds, None, None, SECOND + 1000, other).rows is None
+
+
 def test_without_a_calendar_there_is_nothing_of_it_to_say() -> None:
     rounds = node(Calendar(0, 0, 0, 0.0), BEGIN).rounds
     assert learning.state(rounds, False) == "waiting"
@@ -107,6 +122,7 @@ def test_without_a_calendar_there_is_nothing_of_it_to_say() -> None:
     rounds.train_frauds = 100
     assert learning.state(rounds, False) == "training"
     assert learning.calendar(rounds, BEGIN)["next_cycles"] == []
+    assert learning.last_cycle(rounds) is None
     assert learning.serving(rounds) is None and learning.data(rounds, None, None, BEGIN).next_reading is None
 
 

@@ -283,11 +283,12 @@ async def test_a_reading_that_looks_wrong_is_told_and_compared_with_the_last_one
         bank.trainers.open(1, accept=True)
         told = await child.loads()
         assert (told["last_reading"], told["accept"]) == ({"rows": 1000}, True)
-        child.ready({"rows": 400})
-        assert (await bank.next(TrainerReady)).train_rows == 90
-        assert bank.found[-1].reading == {"rows": 400}
+        child.ready({"rows": 400, "immature": 7, "newest": 1_800_000_000.0})
+        ready = await bank.next(TrainerReady)
+        assert (ready.train_rows, ready.immature, ready.newest) == (90, 7, 1_800_000_000.0)
+        assert bank.found[-1].reading == {"rows": 400, "immature": 7, "newest": 1_800_000_000.0}
         bank.trainers.open(2, accept=False)
-        assert (await child.loads())["last_reading"] == {"rows": 400}
+        assert (await child.loads())["last_reading"] == bank.found[-1].reading
     for writer in child.writers:
         writer.transport.abort()
     await asyncio.sleep(0)

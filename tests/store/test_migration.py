@@ -66,8 +66,40 @@ async def test_a_state_of_before_the_calendar_goes_on_and_its_quarantines_are_ta
     store.close()
     store = SqliteStore(state)
     assert store.restore().pardoned == (), "it is told once"
-    assert (store.restore().checkpoint.merged, store.restore().checkpoint.decided) == (70, -1)
+    checkpoint = store.restore().checkpoint
+    assert (checkpoint.merged, checkpoint.decided, checkpoint.momentum, checkpoint.health) == (70, -1, b"", b"")
     store.close()
+
+
+def test_a_state_of_before_health_was_kept_loads_with_none(state):
+    with sqlite3.connect(state.database) as db:
+        for statement in itertools.chain(*MIGRATIONS[:5]):
+            if "content_hash" not in statement:  # there is nothing yet to mend
+                db.execute(statement)
+        db.execute("PRAGMA user_version = 5")
+        content = [
+            70,
+            64,
+            "d64",
+            np.full(9, 0.5, "<f4").tobytes(),
+            b"adam",
+            b"{}",
+            b"frame",
+            0.25,
+            "m",
+            69,
+            3,
+            b"moved",
+        ]
+        stored = sqlite._content_hash(content)
+        columns = f"one, {BEFORE_MERGED}, merged, decided, momentum, sha256"
+        db.execute(f"INSERT INTO checkpoint ({columns}) VALUES (1{', ?' * 13})", (*content, stored))
+    db.close()
+    for _ in range(2):
+        store = SqliteStore(state)
+        found = store.restore().checkpoint
+        assert (found.round, found.merged, found.decided, found.momentum, found.health) == (70, 69, 3, b"moved", b"")
+        store.close()
 
 
 def test_a_damaged_checkpoint_of_before_the_calendar_stays_damaged(state):

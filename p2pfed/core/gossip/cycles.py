@@ -14,14 +14,12 @@ from p2pfed.core.events import (
     CycleBegun,
     CycleEnded,
     Listening,
-    PaymentsRead,
     RoundCompleted,
     RunFinished,
     TrainingAlone,
 )
 from p2pfed.core.gossip.calendar import Moment
 from p2pfed.core.gossip.catch_up import Stage
-from p2pfed.core.gossip.health import Health
 from p2pfed.core.gossip.switching import Switching
 from p2pfed.core.inputs import (
     EvaluationFinished,
@@ -52,7 +50,6 @@ class Cycles(Switching):
         self._listening = not self.frame
         self._due: dict[str, float] = {}
         self._trained: dict[int, None] = {self.round: None}
-        self._trained_in_cycle = 0
         self._done: TrainingFinished | None = None
         self._began_at = 0.0
         self._training = 0
@@ -60,7 +57,6 @@ class Cycles(Switching):
         self._trained_from = self.vector
         """The model that its training began with."""
         self._measuring: dict[str, tuple[int, Vector]] = {}
-        self._health = Health(self._problems)
 
     # --- what others ask ----------------------------------------------------------------------------------------------
 
@@ -82,7 +78,7 @@ class Cycles(Switching):
         self.moment = self.manifest.calendar.at(wall)
         self.phase = Phase.RESTING if self.moment.resting else Phase.PAUSED
         self._forget_the_future()
-        effects = self._watch_clock(now, wall)
+        effects = [*self.health.started(self.moment, self.manifest.calendar), *self._watch_clock(now, wall)]
         if self.finished:
             self.phase = Phase.FINISHED
             effects.append(Emit(RunFinished(self.round)))
@@ -189,7 +185,7 @@ class Cycles(Switching):
 
     def _begin_cycle(self, now: float) -> list[Effect]:
         at, calendar = self.moment, self.manifest.calendar
-        self._trained_in_cycle = 0
+        self.health.cycle_begun(at.cycle)
         self.gate.sources.clear()
         ends = calendar.begins(at.cycle) + calendar.length
         effects: list[Effect] = [Emit(CycleBegun(at.cycle, calendar.rounds, ends))]
@@ -236,7 +232,7 @@ class Cycles(Switching):
         self._trained[self.round] = None
         if len(self._trained) > TRAINED_KEPT:
             del self._trained[next(iter(self._trained))]
-        self._trained_in_cycle += 1
+        self.health.trained += 1
         silent = self.listener or self.mute or self.catch_up.behind or self.clock_off
         update = None if silent else self._seal_update()
         effects: list[Effect] = [self._save(), *self._problems.clear("TRAINING_DIVERGED"), *self._warn_slow()]
@@ -253,9 +249,10 @@ class Cycles(Switching):
             newest = max(self._updates.age(member) or 0 for member in merge.members)
             self.merged = max(self.merged, min(newest, over.number))
             effects += self._problems.clear("NO_SOURCES")
+        problems = self.health.merged(merge.effects, len(merge.members), len(self._peers))
         if merge.members or merge.effects:
             effects += [self._save(), *merge.effects]
-        effects += self._health.merged(merge.effects, len(merge.members), len(self._peers))
+        effects += problems
         done, self._done, self._begun = self._done, None, None
         if done is not None:
             seconds = now - self._began_at
@@ -286,8 +283,9 @@ class Cycles(Switching):
         if self.phase is Phase.TRAINING:  # too late: nobody is in that cycle any more
             self.phase = Phase.PAUSED
             self._note_duration(now - self._began_at)
-        ended = CycleEnded(before.cycle, self._trained_in_cycle, calendar.begins(before.cycle + 1))
-        effects: list[Effect] = [Emit(ended), *self._health.cycle_ended(before.cycle, len(self._peers))]
+        ended = CycleEnded(before.cycle, self.health.trained, calendar.begins(before.cycle + 1))
+        problems = self.health.cycle_ended(before.cycle, len(self._peers), wall)
+        effects: list[Effect] = [self._save(), Emit(ended), *problems]
         if self._undecided(before.cycle) and self.readings.opened(before.cycle):
             asked = self.gate.begin(before.cycle, before.number, self.vector, wall)
             # a trainer that is not ready yet is asked once it is
@@ -310,7 +308,7 @@ class Cycles(Switching):
             effects = self.gate.measured(done, wall)
             if cycle is None or self.gate.deciding is not None:
                 return effects
-            effects += self._health.decided(effects)
+            effects += self.health.decided(effects)
             if any(isinstance(effect, KeepModel) for effect in effects):
                 self.threshold = done.threshold
             return [*effects, self._save(), *self._close(cycle)]
@@ -329,11 +327,10 @@ class Cycles(Switching):
         if not self.readings.ready(got, now):
             return [CloseTrainer(got.cycle)]
         effects = self._problems.clear("TRAINER_LOST") + self._problems.clear("DATA_UNREADABLE")
-        effects += self._problems.clear("READING_REFUSED") + self._health.served(got.served)
+        effects += self._problems.clear("READING_REFUSED") + self.health.served(got.served)
+        effects += [self._save()] if got.served else []
         if not known:
-            effects.append(
-                Emit(PaymentsRead(got.cycle, got.train_rows, got.train_frauds, self.readings.seconds or 0.0))
-            )
+            effects.append(self.readings.told(got, self.manifest.calendar, self._settings.rounds, wall))
         self._measuring = {}  # whatever was asked of the trainer before is lost
         if self.phase is Phase.TRAINING and got.cycle == self.moment.cycle:
             self.phase = Phase.PAUSED

@@ -1,14 +1,20 @@
-"""What an operator should worry about at a cycle's end: mass quarantines, silence of the others, quality that falls."""
+"""What an operator should worry about at a cycle's end: mass quarantines, silence of the others, quality that falls.
+
+A restart goes on where it was: cycles are a day long, and a daemon may be restarted in each.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import pairwise
 
+from p2pfed.core import record
 from p2pfed.core.effects import Effect, Emit
-from p2pfed.core.events import ModelHeld, ModelPromoted, PaymentsServed, StandingChanged
+from p2pfed.core.events import ModelHeld, ModelPromoted, PaymentsServed, ProblemRaised, StandingChanged
+from p2pfed.core.gossip.calendar import Calendar, Moment
 from p2pfed.core.gossip.champion import FEWEST_FRAUDS, TOLERANCE
 from p2pfed.core.problems import Problems
 from p2pfed.core.served import Served, together
@@ -23,6 +29,33 @@ MERGED, SERVED = (
     "of what served, on payments whose labels have matured since,",
 )
 """Whose AUPRC may fall."""
+CODES = ("MANY_QUARANTINED", "NOBODY_PUBLISHES", "QUALITY_FALLS", "CURVE_INCOMPLETE")
+"""The problems that are told here."""
+
+
+@dataclass(frozen=True)
+class PastCycle:
+    """A cycle that is over."""
+
+    cycle: int
+    trained: int
+    """Rounds of it that this node trained."""
+    ended: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a restart goes on with."""
+
+    cycle: int = -1
+    trained: int = 0
+    last: PastCycle | None = None
+    quarantined: tuple[str, ...] = ()
+    heard: bool = False
+    merged: tuple[tuple[float, float], ...] = ()
+    served: tuple[tuple[float, float], ...] = ()
+    problems: tuple[ProblemRaised, ...] = ()
 
 
 class Health:
@@ -30,6 +63,11 @@ class Health:
 
     def __init__(self, problems: Problems) -> None:
         self._problems = problems
+        self._cycle = -1
+        self.trained = 0
+        """Rounds of this cycle that this node trained."""
+        self.last: PastCycle | None = None
+        """The newest cycle that is over, of those that this node was up in."""
         self._quarantined: set[NodeId] = set()
         self._heard = False
         self._qualities: dict[str, deque[tuple[float, float]]] = {
@@ -37,10 +75,52 @@ class Health:
         }
         """The newest AUPRCs, and by how much each must be below the one before to be a fall."""
         self._counted_until = -math.inf
+        self._open_before: tuple[ProblemRaised, ...] = ()
+
+    def state(self) -> bytes:
+        """What a restart goes on with, as JSON; empty before anything happened.
+
+        Not how far payments were counted: what the books did not come to write down is counted again.
+        """
+        merged, served = (tuple(told) for told in self._qualities.values())
+        quarantined = tuple(sorted(self._quarantined))
+        problems = self._problems.open(CODES)
+        kept = _Kept(self._cycle, self.trained, self.last, quarantined, self._heard, merged, served, problems)
+        return b"" if kept == _Kept() else record.canonical(kept)
+
+    def restore(self, state: bytes) -> None:
+        """Go on from `state()` of an earlier process; one of another version says nothing."""
+        if not state:
+            return
+        try:
+            kept = record.parse(_Kept, state)
+        except record.RecordError:
+            return
+        self._cycle, self._heard = kept.cycle, kept.heard
+        self.trained, self.last = kept.trained, kept.last
+        self._quarantined = {NodeId(member) for member in kept.quarantined}
+        self._qualities[MERGED].extend(kept.merged)
+        self._qualities[SERVED].extend(kept.served)
+        self._open_before = kept.problems
+
+    def started(self, at: Moment, calendar: Calendar) -> list[Effect]:
+        """Tell again, `at` what the calendar says of now, what was open before the start."""
+        over = self._cycle < at.cycle or (self._cycle == at.cycle and at.resting)
+        if over and self._cycle >= calendar.first and (self.last is None or self.last.cycle < self._cycle):
+            # it ended while this node was down
+            self.last = PastCycle(self._cycle, self.trained, calendar.begins(self._cycle) + calendar.length)
+        if at.cycle != self._cycle:
+            self.cycle_begun(at.cycle)
+        told = self._open_before
+        return [e for p in told for e in self._problems.raise_(p.code, p.severity, p.message, p.hint, p.subject)]
+
+    def cycle_begun(self, cycle: int) -> None:
+        """Count anew."""
+        self._cycle, self.trained, self._quarantined, self._heard = cycle, 0, set(), False
 
     def count_on(self, before: Health) -> None:
-        """Count no payments that `before` has counted, whose model was another."""
-        self._counted_until = before._counted_until
+        """Go on with what `before`, whose model was another, has counted that is not of a model."""
+        self._counted_until, self.last = before._counted_until, before.last
 
     def merged(self, effects: Iterable[Effect], members: int, others: int) -> list[Effect]:
         """A merge took the models of `members`, and told `effects`; `others` are all other members."""
@@ -58,8 +138,9 @@ class Health:
             "so many attackers are unlikely: see `p2pfed peer show`, and compare this bank's data with the others'",
         )
 
-    def cycle_ended(self, cycle: int, others: int) -> list[Effect]:
-        """The rounds of a cycle are over."""
+    def cycle_ended(self, cycle: int, others: int, wall: float) -> list[Effect]:
+        """The rounds of a cycle are over, at `wall` (Unix seconds)."""
+        self.last = PastCycle(cycle, self.trained, wall)
         effects: list[Effect] = []
         if not self._quarantined:
             effects += self._problems.clear("MANY_QUARANTINED")
@@ -72,7 +153,6 @@ class Health:
                 f"no member's model was merged in cycle {cycle}: this bank learns alone",
                 "see `p2pfed members`: are the others up, reachable, with enough frauds, and their clocks right?",
             )
-        self._quarantined, self._heard = set(), False
         return effects
 
     def decided(self, effects: Iterable[Effect]) -> list[Effect]:
@@ -107,7 +187,7 @@ class Health:
 
     def _note(self, which: str, quality: float, tolerance: float) -> list[Effect]:
         """Tell, or tell no more, that one quality or both fall."""
-        self._qualities[which].append((quality, tolerance))
+        self._qualities[which].append((float(quality), float(tolerance)))
         said = []
         for what, told in self._qualities.items():
             falls = [sooner - later > tolerance for (sooner, _), (later, tolerance) in pairwise(told)]

@@ -11,6 +11,7 @@ from p2pfed.core.consortium import Manifest
 from p2pfed.core.effects import Checkpoint, Effect, Emit, Publish, Save
 from p2pfed.core.events import ModelEvaluated
 from p2pfed.core.gossip.gate import Gate
+from p2pfed.core.gossip.health import Health
 from p2pfed.core.identity import Signer, node_id
 from p2pfed.core.inputs import (
     EvaluationFinished,
@@ -66,6 +67,7 @@ class OwnModel(ABC):
         self._hand_over = False
         """Whether the next training is given the optimiser's state: the trainer has none of its own."""
         self.gate = Gate(manifest.model.kind, memory.champion, memory.best, manifest.model_digest)
+        self.health = Health(problems)
         self._recall(memory.checkpoint)
 
     def _recall(self, checkpoint: Checkpoint | None) -> None:
@@ -95,6 +97,7 @@ class OwnModel(ABC):
         self.gate.decided = checkpoint.decided
         self.merging.rule.restore(checkpoint.aggregation)
         self.merging.momentum.restore(checkpoint.momentum)
+        self.health.restore(checkpoint.health)
         self._hand_over = True
 
     def _successor(self, manifest: Manifest) -> Self:
@@ -259,6 +262,7 @@ class OwnModel(ABC):
             model=self.manifest.model_digest,
             decided=self.gate.decided,
             momentum=self.merging.momentum.state(),
+            health=self.health.state(),
         )
 
     # --- training -----------------------------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from p2pfed.core.effects import CloseTrainer, Effect, OpenTrainer
-from p2pfed.core.gossip.calendar import Moment
+from p2pfed.core.effects import CloseTrainer, Effect, Emit, OpenTrainer
+from p2pfed.core.events import PaymentsRead
+from p2pfed.core.gossip.calendar import Calendar, Moment
 from p2pfed.core.inputs import TrainerReady
 
 LEAD = 1.5
@@ -77,6 +78,14 @@ class Readings:
             self.seconds = now - self._opened[got.cycle]
         self._ready[got.cycle], self._since[got.cycle] = got, now
         return True
+
+    def told(self, got: TrainerReady, calendar: Calendar, rounds: int, wall: float) -> Emit:
+        """What the operator is told of a reading; after `rounds` of all cycles nothing is read (0: always)."""
+        following = got.cycle + 1
+        over = 0 < rounds <= calendar.number(following, 0)
+        due = None if over else max(calendar.begins(following) - self.lead(), wall)
+        seconds = self.seconds or 0.0
+        return Emit(PaymentsRead(got.cycle, got.train_rows, got.train_frauds, seconds, got.immature, got.newest, due))
 
     def lost(self, cycle: int, now: float) -> None:
         """A trainer died; another one takes its place."""

@@ -8,7 +8,6 @@ from typing import Self
 from p2pfed.core.consortium import Manifest
 from p2pfed.core.effects import Effect, Emit, Withdraw
 from p2pfed.core.gossip.calendar import MOST_CYCLES, Moment
-from p2pfed.core.gossip.health import Health
 from p2pfed.core.gossip.returning import Returning
 from p2pfed.core.phase import Phase
 
@@ -21,7 +20,6 @@ class Switching(Returning):
 
     _listening: bool
     _trained: dict[int, None]
-    _health: Health
 
     @property
     @abstractmethod
@@ -79,10 +77,10 @@ class Switching(Returning):
         self.train_rows, self.train_frauds = old.train_rows, old.train_frauds
         self._listening, self.merging.count = old._listening, old.merging.count
         if anew:
-            self._health.count_on(old._health)
+            self.health.count_on(old.health)
         else:
             self.gate, self._trained, self._usual_seconds = old.gate, old._trained, old._usual_seconds
-            self._health = old._health
+            self.health = old.health
         at, calendar = self.manifest.calendar.at(wall), self.manifest.calendar
         # as if it had rested before: the round that is under way is begun
         begins = at.begins if at.resting else calendar.begins(at.cycle)

@@ -102,11 +102,11 @@ def test_payments_counted_under_the_model_before_are_not_counted_again() -> None
     everybody_learns(net, other_model(net.manifest))
     net.run(BEGINS - 0.5)
     before = net.nodes[net.ids[0]].rounds
-    assert counted(before._health.served(served(3, 0.5)))
+    assert counted(before.health.served(served(3, 0.5)))
     net.run(BEGINS + 2.5)
     now = net.nodes[net.ids[0]].rounds
-    assert now is not before and not now._health.served(served(3, 0.5)), "what a trainer reads that began before"
-    assert counted(now._health.served(served(4, 0.5)))
+    assert now is not before and not now.health.served(served(3, 0.5)), "what a trainer reads that began before"
+    assert counted(now.health.served(served(4, 0.5)))
 
 
 def test_who_learns_late_ignores_the_others_and_is_ignored_and_nobody_is_punished() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from p2pfed.core.effects import Effect, Emit, OpenTrainer
-from p2pfed.core.events import ProblemRaised
+from p2pfed.core.events import PaymentsRead, ProblemRaised
 from p2pfed.core.gossip.calendar import Calendar
 from p2pfed.core.inputs import ReadingFailed, ReadingRefused, RefreshAsked, Started, TimerFired, TrainerReady
 from p2pfed.core.node import GossipNode
@@ -21,10 +21,10 @@ REST = 100.0 + 1000 + 200
 class Node:
     """A node that starts while the others rest; it has nothing to serve, so it reads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, rounds: int = 0) -> None:
         manifest = replace(make_manifest(3), calendar=CALENDAR)
         rng = np.random.default_rng(0)
-        self.node = GossipNode(identity(0), manifest, NodeSettings(), Memory(1, "00" * 16), rng)
+        self.node = GossipNode(identity(0), manifest, NodeSettings(rounds), Memory(1, "00" * 16), rng)
         self.done: list[Effect] = []
         self.give(Started(), REST)
 
@@ -81,3 +81,12 @@ def test_how_long_a_source_was_away_is_not_how_long_reading_takes() -> None:
         node.give(ReadingFailed(first.cycle, "the database is down"), at)
     node.give(TrainerReady(1000, 50, cycle=first.cycle), REST + 312)
     assert node.node.rounds.readings.seconds == 12  # type: ignore[attr-defined]
+
+
+def test_a_reading_is_told_with_how_fresh_the_payments_are_and_when_they_are_read_next() -> None:
+    for rounds, due in ((0, CALENDAR.begins(7) - 30), (7 * 20 + 1, CALENDAR.begins(7) - 30), (7 * 20, None)):
+        node = Node(rounds)
+        [first] = node.opened
+        node.give(TrainerReady(1000, 50, cycle=first.cycle, immature=70, newest=REST - 60), REST + 20)
+        told = [e.event for e in node.done if isinstance(e, Emit) and isinstance(e.event, PaymentsRead)]
+        assert told == [PaymentsRead(6, 1000, 50, 20.0, immature=70, newest=REST - 60, next_reading=due)]
