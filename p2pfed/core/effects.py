@@ -40,6 +40,8 @@ class Checkpoint:
     """`Momentum.state()`: a node that restarted without its movement would drag the others back for some rounds."""
     health: bytes = b""
     """`Health.state()`: what is wrong is seen over cycles, and a restart must not hide it."""
+    trained: bytes = b""
+    """`TrainedRounds.state()`: a clock that is set back before a restart must not have rounds trained twice."""
 
 
 @dataclass(frozen=True)

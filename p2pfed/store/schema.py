@@ -50,7 +50,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "ALTER TABLE checkpoint ADD COLUMN health BLOB NOT NULL DEFAULT x''",
-        f"UPDATE checkpoint SET sha256 = content_hash({_BEFORE_HEALTH}, x'')"
+        "ALTER TABLE checkpoint ADD COLUMN trained BLOB NOT NULL DEFAULT x''",
+        f"UPDATE checkpoint SET sha256 = content_hash({_BEFORE_HEALTH}, x'', x'')"
         f" WHERE sha256 = content_hash({_BEFORE_HEALTH})",
     ),
 )

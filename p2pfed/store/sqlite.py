@@ -42,7 +42,7 @@ Reputed = tuple[dict[NodeId, PeerRecord], Scales | None]
 
 _CHECKPOINT = (
     "round, seq, statement_digest, vector, optimiser, aggregation, published, threshold, model, merged, decided, "
-    "momentum, health"
+    "momentum, health, trained"
 )
 _ROUNDS = f"""
     SELECT id, time, kind, json FROM events WHERE kind IN ({KINDS}) AND json_extract(json, '$.round') IN
@@ -229,11 +229,11 @@ class SqliteStore:
         vector = np.ascontiguousarray(new.vector, "<f4").tobytes()
         blobs = (vector, new.optimiser, new.aggregation, new.published)
         threshold = None if new.threshold is None else float(new.threshold)
-        cycles = (new.merged, new.decided, new.momentum, new.health)
+        cycles = (new.merged, new.decided, new.momentum, new.health, new.trained)
         content = (new.round, new.seq, new.statement_digest, *blobs, threshold, new.model, *cycles)
         self._db.execute(
             f"INSERT OR REPLACE INTO checkpoint (one, {_CHECKPOINT}, sha256)"
-            " VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*content, _content_hash(content)),
         )
 

@@ -40,7 +40,7 @@ def open_store(request, tmp_path) -> Open:
 
 def checkpoint(seq: int, digest: str = "d") -> Checkpoint:
     vector = np.arange(5, dtype=np.float32) + seq
-    newer = seq + 3, 7, b"moved", b"{}"
+    newer = seq + 3, 7, b"moved", b"{}", b"{2}"
     return Checkpoint(seq + 1, seq, f"{digest}{seq}", vector, b"adam", b'{"m":1}', b"frame", 0.25, "model", *newer)
 
 

@@ -68,6 +68,7 @@ async def test_a_state_of_before_the_calendar_goes_on_and_its_quarantines_are_ta
     assert store.restore().pardoned == (), "it is told once"
     checkpoint = store.restore().checkpoint
     assert (checkpoint.merged, checkpoint.decided, checkpoint.momentum, checkpoint.health) == (70, -1, b"", b"")
+    assert checkpoint.trained == b""
     store.close()
 
 

@@ -37,8 +37,6 @@ PULL_AT = 0.7
 """Share of a round after which others' models are asked for: by then those are trained that will be, and can arrive."""
 KEEP_PUBLISHING = 3
 """Frauds that a bank which publishes needs at a cycle's beginning to go on; who does not, `publish_min_frauds`."""
-TRAINED_KEPT = 4096
-"""Rounds remembered, so that none is trained twice when the clock is set back."""
 
 
 class Cycles(Switching):
@@ -49,7 +47,6 @@ class Cycles(Switching):
         self.phase = Phase.RESTING
         self._listening = not self.frame
         self._due: dict[str, float] = {}
-        self._trained: dict[int, None] = {self.round: None}
         self._done: TrainingFinished | None = None
         self._began_at = 0.0
         self._training = 0
@@ -229,9 +226,7 @@ class Cycles(Switching):
             self.vector = done.vector
         else:  # slower than a round: what was merged meanwhile stays
             self.vector = self.vector + (done.vector - self._trained_from)
-        self._trained[self.round] = None
-        if len(self._trained) > TRAINED_KEPT:
-            del self._trained[next(iter(self._trained))]
+        self._trained.add(self.round)
         self.health.trained += 1
         silent = self.listener or self.mute or self.catch_up.behind or self.clock_off
         update = None if silent else self._seal_update()

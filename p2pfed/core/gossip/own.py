@@ -12,6 +12,7 @@ from p2pfed.core.effects import Checkpoint, Effect, Emit, Publish, Save
 from p2pfed.core.events import ModelEvaluated
 from p2pfed.core.gossip.gate import Gate
 from p2pfed.core.gossip.health import Health
+from p2pfed.core.gossip.trained import TrainedRounds
 from p2pfed.core.identity import Signer, node_id
 from p2pfed.core.inputs import (
     EvaluationFinished,
@@ -68,6 +69,7 @@ class OwnModel(ABC):
         """Whether the next training is given the optimiser's state: the trainer has none of its own."""
         self.gate = Gate(manifest.model.kind, memory.champion, memory.best, manifest.model_digest)
         self.health = Health(problems)
+        self._trained = TrainedRounds()
         self._recall(memory.checkpoint)
 
     def _recall(self, checkpoint: Checkpoint | None) -> None:
@@ -98,6 +100,7 @@ class OwnModel(ABC):
         self.merging.rule.restore(checkpoint.aggregation)
         self.merging.momentum.restore(checkpoint.momentum)
         self.health.restore(checkpoint.health)
+        self._trained.restore(checkpoint.trained)
         self._hand_over = True
 
     def _successor(self, manifest: Manifest) -> Self:
@@ -263,6 +266,7 @@ class OwnModel(ABC):
             decided=self.gate.decided,
             momentum=self.merging.momentum.state(),
             health=self.health.state(),
+            trained=self._trained.state(),
         )
 
     # --- training -----------------------------------------------------------------------------------------------------

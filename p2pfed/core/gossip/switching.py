@@ -19,7 +19,6 @@ class Switching(Returning):
     """The part of training by the calendar that hands over to itself under another manifest."""
 
     _listening: bool
-    _trained: dict[int, None]
 
     @property
     @abstractmethod

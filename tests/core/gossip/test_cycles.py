@@ -305,6 +305,16 @@ def test_a_clock_that_is_set_wrong_quarantines_nobody_and_is_told(step: float) -
     assert rounds(net, 0)[-1] == rounds(net, 1)[-1]
 
 
+def test_no_round_is_trained_twice_where_the_clock_was_set_back_before_a_restart() -> None:
+    """Of three clocks none is known to be right, so nothing else keeps this node from it."""
+    net = network(3, until=ANCHOR + 333)
+    net.crash(0)
+    net.clock[net.ids[0]] -= 200
+    net.start(0)
+    net.run(FIRST_REST + 1200)
+    assert len(set(rounds(net, 0))) == len(rounds(net, 0)) > 20
+
+
 def test_of_three_clocks_none_is_known_to_be_right_and_nobody_is_quarantined() -> None:
     net = network(3, until=ANCHOR + 333)
     net.crash(0)
