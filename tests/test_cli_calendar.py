@@ -133,7 +133,7 @@ def test_without_cycles_each_bank_is_told_how_many_rounds(office, said):
             ("--local-steps", 400, "--round-seconds", 50),
             "bank-x needs 56.8 s a round to train; say --round-seconds 171, or fewer --local-steps",
         ),
-        (("--round-seconds", -5), "--round-seconds -5: a round takes some time; say a number of seconds above 0"),
+        (("--round-seconds", -5), "--round-seconds -5: a round takes some time; say a number of seconds, at least 0.1"),
         (("--round-seconds", 0), "--round-seconds 0: a round takes some time"),
         (("--round-seconds", "nan"), "--round-seconds nan: a round takes some time"),
         (("--round-seconds", "inf"), "--round-seconds inf: a round takes some time"),

@@ -184,12 +184,12 @@ def check_round(said: float, measured: dict[str, float], instead: str = "") -> N
     """
     from p2pfed.core.gossip.calendar import LEAST_ROUND_SECONDS
 
-    if not 0 < said < math.inf:
-        raise UsageError(f"--round-seconds {said:g}: a round takes some time; say a number of seconds above 0")
+    if not 0.1 <= said < math.inf:
+        raise UsageError(f"--round-seconds {said:g}: a round takes some time; say a number of seconds, at least 0.1")
     slowest = max(measured, key=measured.__getitem__, default=None)
     if slowest is not None and said < measured[slowest]:
         raise UsageError(
-            f"--round-seconds {said:g}: {slowest} needs {measured[slowest]:.1f} s a round to train; "
+            f"--round-seconds {said:g}: {slowest} needs {measured[slowest]:.3g} s a round to train; "
             f"say --round-seconds {_usual_round(measured):g}{instead}"
         )
     if said < LEAST_ROUND_SECONDS:

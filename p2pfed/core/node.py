@@ -338,7 +338,10 @@ class GossipNode:
         self.presence.follow(new)
         self.updates.follow(new)
         released = self.reputation.follow(new.roster.ids)
-        effects = [*map(Emit, released), *self.witness.follow(new)]
+        effects: list[Effect] = (
+            [Save(peers=self.reputation.changed_records()), *map(Emit, released)] if released else []
+        )
+        effects += self.witness.follow(new)
         if changes_training(old, new):
             self.rounds, switched = self.rounds.switch(new, now, self._wall)
             effects += switched

@@ -73,13 +73,16 @@ class Reading:
         return record.build(cls, {"unknown_taken": value.get("unknown"), **value})
 
     def after(self, last: Reading | None) -> Reading:
-        """As it is kept if it was taken after `last` without a word of the operator: what `last` was compared with
-        stays, but for columns that the contract did not have then.
+        """As it is kept if it was taken after `last` without a word of the operator.
+
+        What `last` was compared with stays, but for columns that the contract did not have then, and is less once
+        fewer rows have such levels: what was taken once is no licence for ever.
         """
         if last is None:
             return self
         taken = dict(last.unknown_taken)
-        return replace(self, unknown_taken=tuple((name, taken.get(name, share)) for name, share in self.unknown))
+        kept = ((name, min(taken.get(name, share), share + UNSEEN_SHARE)) for name, share in self.unknown)
+        return replace(self, unknown_taken=tuple(kept))
 
 
 def reading_problems(new: Reading, last: Reading | None) -> list[str]:
@@ -115,7 +118,7 @@ def _levels(new: Reading, last: Reading) -> list[str]:
         if share - before > UNSEEN_SHARE:
             said.append(
                 f"column {name!r}: {share:.1%} of {new.usable:,} rows have a level that the contract does not list, "
-                f"{before:.1%} in the first reading or the last one that was accepted by hand"
+                f"{before:.1%} were taken before"
             )
     return said
 

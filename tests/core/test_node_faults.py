@@ -320,3 +320,18 @@ def test_a_newer_manifest_ends_what_was_wrong_with_the_one_before() -> None:
     assert effects == [Emit(ProblemCleared("MANIFEST_REFUSED", m)) for m in network.ids[1:]], "for each who offered it"
     node.handle(TimerFired("heartbeat"), network.now)
     assert "MANIFEST_EXPIRED" not in node.problems and "MANIFEST_REFUSED" not in node.problems
+
+
+def test_whom_a_smaller_consortium_releases_is_released_on_disk_before_it_is_told() -> None:
+    network = started(3, rounds=0)
+    network.run(5.5)
+    me, bad, gone = network.ids
+    node = network.nodes[me]
+    node.reputation._record(bad).score = 6.0
+    node.reputation._settle(bad, "its models")
+    members = [m for m in node.manifest.members if m != node.manifest.by_id[gone]]
+    smaller = dataclasses.replace(node.manifest, version=node.manifest.version + 1, members=tuple(members))
+    effects = node.handle(ManifestChanged(smaller), network.now)
+    told = next(i for i, x in enumerate(effects) if isinstance(x, Emit) and isinstance(x.event, StandingChanged))
+    saved = [x for x in effects[:told] if isinstance(x, Save)]
+    assert saved and saved[-1].peers[bad].standing == "suspect"

@@ -42,6 +42,14 @@ class Gate:
         return self.champion if self.champion is not None and self.champion.model == self._model else None
 
     @property
+    def _other_best(self) -> bool:
+        """Whether the best is another version than what serves. A restart, or a replay, makes two of one."""
+        if self.best is None or self.champion is None:
+            return self.best is not None
+        of_best, of_champion = ((kept.cycle, kept.round, kept.since) for kept in (self.best, self.champion))
+        return of_best != of_champion
+
+    @property
     def deciding(self) -> int | None:
         """The cycle whose merged model is being measured."""
         return self._challenger[0] if self._challenger else None
@@ -62,7 +70,7 @@ class Gate:
         asked = [StartEvaluation(MERGED, vector, cycle)]
         if self._rival is not None:
             asked.append(StartEvaluation(CHAMPION, self._rival.vector, cycle))
-        if self.best is not None and self.best is not self.champion:
+        if self.best is not None and self._other_best:
             asked.append(StartEvaluation(BEST, self.best.vector, cycle))
         return [*asked]
 
@@ -75,7 +83,7 @@ class Gate:
         if self._challenger is None:
             return []
         self._measured[done.purpose] = done
-        needed = 1 + (self._rival is not None) + (self.best is not None and self.best is not self.champion)
+        needed = 1 + (self._rival is not None) + self._other_best
         if len(self._measured) < needed:
             return []
         cycle, number, vector = self._challenger

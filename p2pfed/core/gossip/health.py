@@ -29,8 +29,8 @@ MERGED, SERVED = (
     "of what served, on payments whose labels have matured since,",
 )
 """Whose AUPRC may fall."""
-CODES = ("MANY_QUARANTINED", "NOBODY_PUBLISHES", "QUALITY_FALLS", "CURVE_INCOMPLETE")
-"""The problems that are told here."""
+KEPT = ("MANY_QUARANTINED", "NOBODY_PUBLISHES", "QUALITY_FALLS")
+"""The problems that a restart does not end. An incomplete curve is looked at anew with every reading."""
 
 
 @dataclass(frozen=True)
@@ -84,20 +84,25 @@ class Health:
         """
         merged, served = (tuple(told) for told in self._qualities.values())
         quarantined = tuple(sorted(self._quarantined))
-        problems = self._problems.open(CODES)
+        problems = self._problems.open(KEPT)
         kept = _Kept(self._cycle, self.trained, self.last, quarantined, self._heard, merged, served, problems)
         return b"" if kept == _Kept() else record.canonical(kept)
 
-    def restore(self, state: bytes) -> None:
-        """Go on from `state()` of an earlier process; one of another version says nothing."""
+    def restore(self, state: bytes, of_model: bool = True) -> None:
+        """Go on from `state()` of an earlier process; one of another version says nothing.
+
+        It was `of_model`, or of another model, whose quality says nothing of this one's.
+        """
         if not state:
             return
         try:
             kept = record.parse(_Kept, state)
         except record.RecordError:
             return
-        self._cycle, self._heard = kept.cycle, kept.heard
-        self.trained, self.last = kept.trained, kept.last
+        self.last = kept.last
+        if not of_model:
+            return
+        self._cycle, self._heard, self.trained = kept.cycle, kept.heard, kept.trained
         self._quarantined = {NodeId(member) for member in kept.quarantined}
         self._qualities[MERGED].extend(kept.merged)
         self._qualities[SERVED].extend(kept.served)
@@ -110,7 +115,7 @@ class Health:
             # it ended while this node was down
             self.last = PastCycle(self._cycle, self.trained, calendar.begins(self._cycle) + calendar.length)
         if at.cycle != self._cycle:
-            self.cycle_begun(at.cycle)
+            self.cycle_begun(-1 if at.resting else at.cycle)  # of a cycle that is over nothing was counted
         told = self._open_before
         return [e for p in told for e in self._problems.raise_(p.code, p.severity, p.message, p.hint, p.subject)]
 

@@ -69,7 +69,7 @@ class OwnModel(ABC):
         """Whether the next training is given the optimiser's state: the trainer has none of its own."""
         self.gate = Gate(manifest.model.kind, memory.champion, memory.best, manifest.model_digest)
         self.health = Health(problems)
-        self._trained = TrainedRounds()
+        self._trained = TrainedRounds(manifest.calendar)
         self._recall(memory.checkpoint)
 
     def _recall(self, checkpoint: Checkpoint | None) -> None:
@@ -88,6 +88,7 @@ class OwnModel(ABC):
             return
         # whatever is trained now, a sequence number stays used
         self.seq, self.statement_digest = checkpoint.seq, checkpoint.statement_digest
+        self.health.restore(checkpoint.health, of_model=self.remembers)
         if not self.remembers:
             return
         self.round, self.merged = checkpoint.round, checkpoint.merged
@@ -99,7 +100,6 @@ class OwnModel(ABC):
         self.gate.decided = checkpoint.decided
         self.merging.rule.restore(checkpoint.aggregation)
         self.merging.momentum.restore(checkpoint.momentum)
-        self.health.restore(checkpoint.health)
         self._trained.restore(checkpoint.trained)
         self._hand_over = True
 

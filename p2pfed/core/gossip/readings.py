@@ -80,9 +80,12 @@ class Readings:
         return True
 
     def told(self, got: TrainerReady, calendar: Calendar, rounds: int, wall: float) -> Emit:
-        """What the operator is told of a reading; after `rounds` of all cycles nothing is read (0: always)."""
+        """What the operator is told of a reading, and when the next one is, unless one is under way or none comes.
+
+        After `rounds` of all cycles nothing is read (0: always).
+        """
         following = got.cycle + 1
-        over = 0 < rounds <= calendar.number(following, 0)
+        over = 0 < rounds <= calendar.number(following, 0) or self.opened(following)
         due = None if over else max(calendar.begins(following) - self.lead(), wall)
         seconds = self.seconds or 0.0
         return Emit(PaymentsRead(got.cycle, got.train_rows, got.train_frauds, seconds, got.immature, got.newest, due))

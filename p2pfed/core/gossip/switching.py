@@ -78,7 +78,7 @@ class Switching(Returning):
         if anew:
             self.health.count_on(old.health)
         else:
-            self.gate, self._trained, self._usual_seconds = old.gate, old._trained, old._usual_seconds
+            self.gate, self._usual_seconds = old.gate, old._usual_seconds
             self.health = old.health
         at, calendar = self.manifest.calendar.at(wall), self.manifest.calendar
         # as if it had rested before: the round that is under way is begun

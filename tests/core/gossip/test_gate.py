@@ -75,3 +75,12 @@ def test_on_its_way_a_cycle_compares_autoencoders_by_their_loss() -> None:
     gate = Gate("autoencoder", None, None)
     assert gate.first(0, 10, VECTOR, finished("round:10", 0.5, loss=0.5), 0.0)
     assert gate.first(0, 20, VECTOR, finished("round:20", 0.9, loss=5.0), 0.0) == []
+
+
+def test_without_any_fraud_the_newest_model_serves_on_its_way() -> None:
+    """Nothing tells good from bad: the loss on legitimate rows alone is least for one that never says fraud."""
+    gate = Gate("mlp", None, None)
+    for number, loss in enumerate((0.01, 0.05, 0.04), start=1):
+        done = EvaluationFinished("round", {"validation": {"loss": loss, "frauds": 0}}, 0.5)
+        assert gate.first(0, number, VECTOR, done, 0.0)
+    assert gate.champion is not None and gate.champion.round == 3
