@@ -334,7 +334,7 @@ async def test_unknown_levels_creep_no_further_than_what_was_accepted(tmp_path: 
         assert isinstance(await read_with(5, 2), TrainerReady)
         refused = await read_with(10, 3)
         assert isinstance(refused, ReadingRefused)
-        assert "column 'kind': 1.7% of 600 rows" in refused.why and "0.0% in the first reading" in refused.why
+        assert "column 'kind': 1.7% of 600 rows" in refused.why and "0.0% were taken before" in refused.why
         assert isinstance(await read_with(10, 3, accept=True), TrainerReady)
         assert isinstance(await read_with(15, 4), TrainerReady)
         assert isinstance(await read_with(20, 5), ReadingRefused)
