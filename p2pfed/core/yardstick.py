@@ -39,8 +39,10 @@ class Yardstick:
     DISTANCE_OFFSET, OPINION_OFFSET, RECOGNITION_OFFSET = 1.0, 1.75, 1.5
     FEW_ROWS_OFFSET = 2.0
     # Least and most share of a distance that counts: a model with its hidden units in another order predicts the same
-    # from far away, as no honest one does
-    FELT = (0.25, 1.0)
+    # from far away, as no honest one does. All of it counts where predictions differ by two rounds of own training.
+    # Were it one, banks with shifted columns would quarantine each other after some months (bench_year.py, seed 1), and
+    # gross attacks on weights would be caught a little more often
+    FELT, FELT_AT = (0.25, 1.0), 2.0
     RECOGNITION_FLOOR = 0.05  # added to fraud probabilities before they are compared
     EVIDENCE = (-0.5, 1.0)  # limits of one model's evidence
     NEAR = 0.3  # own scales within which a model is taken for this node's own
@@ -158,15 +160,15 @@ class Yardstick:
     def _weigh(self, record: PeerRecord, other: float, known: float) -> None:
         """Its evidence is the worst of three, in doublings beyond what is fine.
 
-        How far it is counts less if it changes predictions by less than a round of own training does: honest models
-        that have learned apart for some rounds are far apart in weights long before their predictions are.
+        How far it is counts less if it changes predictions by less than `FELT_AT` rounds of own training do: honest
+        models that have learned apart for some rounds are far apart in weights long before their predictions are.
         """
         missed = (known + self.RECOGNITION_FLOOR) / (record.recognition + self.RECOGNITION_FLOOR)
         # imagined frauds tell who knows none; how much others know of real ones they tell too roughly for weights
         record.agreement = min(1.0, 1 / missed) ** 2 if not len(self.probe.imagined) else 1.0
         disagreement = max(record.disagreement, 1e-9)
         # without rows to look at nothing is known of predictions
-        share = within(disagreement, self.FELT) if len(self.probe.held_out) else 1.0
+        share = within(disagreement / self.FELT_AT, self.FELT) if len(self.probe.held_out) else 1.0
         far = math.log2(max(record.distance * share, 1e-9) / record.distance_fine)
         worst = max(
             far,
