@@ -43,7 +43,7 @@ class Reputation:
     RELEASE = 10  # clean models in a row; twice as many with every strike
     STRIKE_LOOKS = 1000
     LATELY = 8  # merges whose peers tell whether it is they who are odd
-    RETURNED = 8  # models at most; 4 and 16 do as well in seven scenarios of tests/sim/swarm.py that go wrong without
+    RETURNED = 8  # models `apart` spares; 4 and 16 do as well in seven scenarios of tests/sim/swarm.py that need it
 
     def __init__(self, spec: ModelSpec, members: int, seed: int, *, epochs: bool = False) -> None:
         """`members` of the consortium, this node included; `seed` of what nobody else shall know.
@@ -122,11 +122,12 @@ class Reputation:
         return changes
 
     def apart(self, members: Iterable[NodeId]) -> None:
-        """`members` were lost, and are so many that they may have trained with each other: that leads them elsewhere.
+        """`members` and this node did not hear each other: many of them were lost at once, or it was away itself.
 
-        Their next models count nothing against them, and weigh as if they were near, until one is clean: then those who
-        were apart have met. And so again only once they were clean for long, for others could go silent again and
-        again, to lie in between.
+        Who trains apart is led elsewhere, and is far for some rounds without having done anything bad. Their next
+        models count nothing against them, and weigh as if they were near, until one is clean: then those who were apart
+        have met. And so again only once they were clean for long, for others could go silent again and again, to lie in
+        between.
         """
         for member in members:
             if member not in self._apart or (self._apart[member] == 0 and self._record(member).clean >= self.RELEASE):

@@ -38,9 +38,10 @@ hard 7 go wrong with 8, 4 with 5 and 3 with 6.
 FEW = 3
 """Of so many others one and its copy are most."""
 MANY = 3
-"""More than the consortium's size over this, lost at once, may train together elsewhere: fewer attackers feign less.
+"""If more than one in so many members are lost at once, they may train together elsewhere.
 
-Where only more than half of the others count, two of four hard large scenarios of tests/sim/swarm.py go wrong.
+Were more of them required, attackers could feign it less easily; but where only more than half of the others count, two
+of four hard large scenarios of tests/sim/swarm.py go wrong.
 """
 SILENT_ROUNDS = 6
 """Who says nothing newer for so many rounds has published nothing: heartbeats take some rounds to come round."""
