@@ -211,13 +211,13 @@ class Bank:
             case StartTraining() | StartEvaluation():
                 self._waits += 1
                 self.trainers.submit(effect)
-            case KeepModel(model, best):
+            case KeepModel(model):
                 scaler = self.trainers.scaler(model.cycle)
                 assert scaler is not None
                 manifest = self.node.manifest
                 made = lineage(model, manifest, self.node.me)
                 bundle = ModelBundle(manifest.model, manifest.contract, scaler, model.threshold, model.vector, made)
-                self._versions.keep(bundle, model, best)
+                self._versions.keep(bundle, effect)
             case SetTimer(name, at):
                 self._due[name] = order = next(self._order)
                 # alone it has nobody to say anything to, and would every second

@@ -126,6 +126,7 @@ class LearningStatus(Reply):
     train_frauds: int | None
     loss: float | None
     threshold: float | None
+    """Of what serves."""
     metrics: dict[str, dict[str, Any]]
     """Of the newest evaluated model, by row set: `validation`, `own_test`, `test` (pooled)."""
     last_update_seconds_ago: float | None

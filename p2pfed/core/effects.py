@@ -196,8 +196,8 @@ class KeepModel:
     """Score with `model` from now on, and keep it: it has just been evaluated."""
 
     model: KeptModel
-    best: bool = True
-    """Whether it is the best version of the last 90 days as well."""
+    leaders: tuple[KeptModel, ...] = ()
+    """What served in the last 90 days and was better than it, and than each other that came later; oldest first."""
 
 
 @dataclass(frozen=True)

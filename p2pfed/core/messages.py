@@ -140,12 +140,15 @@ class SignedHeartbeat:
 
 @dataclass(frozen=True)
 class HeartbeatTable:
-    """The rows a node knows, its own among them: whole up to 200 members, a random 200 above; and what it witnessed."""
+    """What one member tells another: what it holds of it, the rows that it knows, and what it witnessed."""
 
     rows: tuple[SignedHeartbeat, ...]
+    """Its own among them: whole up to 200 members, a random 200 above."""
     heads: tuple[SignedStatement, ...] = ()
     """The newest statement that it was given of some members, one of each."""
     proofs: tuple[Equivocation, ...] = ()
+    your_newest_seq: int = 0
+    """As in a Hello."""
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,8 @@ from p2pfed.core.types import NodeId, Reason, Verdict, short
 from p2pfed.core.updates import Updates
 from p2pfed.core.witness import Witness
 
-HELLO_JUMP = 2**32
-"""By so much one hello may raise the sequence number: a member may lie, and sequence numbers must never run out."""
+SEQ_JUMP = 2**32
+"""By so much one claim may raise the sequence number: a member may lie, and sequence numbers must never run out."""
 
 CLOCK_PERIODS = 6
 """Heartbeats between two looks at a member's clock."""
@@ -98,8 +98,11 @@ class GossipNode:
         self._renewed = self.reputation.begin_anew(manifest.model) if memory.outdated(manifest.model_digest) else []
         self._renewed += self.reputation.follow(manifest.roster.ids)
         self.witness = Witness(self.me, manifest, memory.proofs, self.reputation, self.problems)
-        self.presence = Presence(signer, manifest, settings, memory.epoch, self.peers, self.problems, self.witness, rng)
         self.updates = Updates(self.me, manifest, memory, self.peers, self.reputation, rng)
+        self.presence = Presence(
+            signer, manifest, settings, memory.epoch, self.peers, self.problems, self.witness,
+            self.updates.inbox.newest_seq, rng,
+        )  # fmt: skip
         learns = Rounds if manifest.calendar.free else Cycles
         self.rounds: OwnModel = learns(
             signer, manifest, settings, memory, self.peers, self.updates, self.reputation, self.problems
@@ -120,14 +123,14 @@ class GossipNode:
         """Questions stand in no journal, so they must not move the generator that decisions are drawn from."""
         return self._rng.spawn(1)[0]
 
-    def heartbeats(self) -> HeartbeatTable:
-        """The table to answer an exchange with."""
+    def heartbeats(self, asking: NodeId) -> HeartbeatTable:
+        """The table to answer `asking`'s exchange with."""
         self._answered += 1
-        return self.presence.testify(self._answers_rng, self._answered)
+        return self.presence.testify(asking, self._answers_rng, self._answered)
 
     def hello(self, asking: NodeId, wall: float) -> Hello:
         """The answer to `asking`'s hello; `wall` is what this node's clock shows."""
-        return self.presence.hello(self.updates.inbox.newest_seq(asking), wall)
+        return self.presence.hello(asking, wall)
 
     def serve(self, asking: NodeId, member: NodeId, frame: bytes) -> bytes:
         """The answer to `asking`'s pull for an update of `member`, whose newest frame is `frame`: just that."""
@@ -191,8 +194,8 @@ class GossipNode:
         """Begin to publish, once others have said what they hold of this node."""
         if not self.rounds.mute:
             return []
-        askable = (m for m in self.manifest.roster.ids if self.peers.welcome(m) and self.peers.endpoints(m))
-        return [] if self.restoring.waiting(askable, now) else self.rounds.speak()
+        others = filter(self.peers.welcome, self.manifest.roster.ids)
+        return [] if self.restoring.waiting(others, now) else self.rounds.speak()
 
     def _beat(self, now: float) -> list[Effect]:
         if self.presence.absent(now):
@@ -216,21 +219,29 @@ class GossipNode:
         for head in got.table.heads:
             if head.statement.sender == self.me:
                 effects += self._own_update(head.statement.seq, got.via)
+        # hellos ask all others; once each, for a liar could use up the numbers
+        if got.via not in self.restoring.answerers and not self.peers.dialable(got.via, now):
+            effects += self._told_seq(got.via, got.table.your_newest_seq, now)
         return [*effects, *self.rounds.met(now, self._wall)] if got.answered else effects
 
     def _hello_received(self, got: HelloReceived, now: float) -> list[Effect]:
-        witness, seq = got.hello.member, got.hello.your_newest_seq
-        if seq > self.rounds.seq + HELLO_JUMP:
-            return self._offended(Offended(witness, Reason.MALFORMED, f"it claims to hold update {seq} of us"), now)
+        witness = got.hello.member
         self.peers.succeeded(witness, now)
         self.clocks.read(witness, got.hello.wall, got.round_trip, now, self._wall)
-        self.restoring.answered(witness, now)
+        return self._told_seq(witness, got.hello.your_newest_seq, now)
+
+    def _told_seq(self, witness: NodeId, seq: int, now: float) -> list[Effect]:
+        """`witness` says that `seq` is the newest update of this node that it holds."""
         newest = self.rounds.seq
+        if seq > newest + SEQ_JUMP:
+            return self._offended(Offended(witness, Reason.MALFORMED, f"it claims to hold update {seq} of us"), now)
+        self.restoring.answered(witness, now)
         effects: list[Effect] = []
         if seq > newest:
             # a mere claim costs numbers, of which there are enough; whether it is true our own signature must say
             self._skip_to(seq)
-            effects = [Pull(witness, self.peers.endpoints(witness), self.me, newest)]
+            if self.peers.dialable(witness, now):
+                effects = [Pull(witness, self.peers.endpoints(witness), self.me, newest)]
         return [*effects, *self._restored(now)]
 
     def _skip_to(self, seq: int) -> None:
@@ -245,8 +256,7 @@ class GossipNode:
         newest = self._skipped.shown(seq, "STATE_ROLLED_BACK" in self.problems)
         if newest is None:
             return []
-        known = f"the newest here is {newest}"
-        return self.presence.forgotten_past(f"update {seq} (shown by {short(witness)}), {known}")
+        return self.presence.forgotten_past(f"update {seq} (shown by {short(witness)}), the newest here is {newest}")
 
     def _update_received(self, got: UpdateReceived, now: float) -> list[Effect]:
         statement = got.update.statement
@@ -264,12 +274,10 @@ class GossipNode:
 
     def _pull_ended(self, got: PullEnded, now: float) -> list[Effect]:
         self.updates.ended(got.peer, got.member, empty=True)
-        effects: list[Effect] = []
-        if got.error:
-            effects = self.presence.failed(got.peer, got.error, now)
-        else:
+        if not got.error:
             self.peers.succeeded(got.peer, now)
-        return [*effects, *self.rounds.pulls_ended(now, self._wall)]
+        benched = self.presence.failed(got.peer, got.error, now) if got.error else []
+        return [*benched, *self.rounds.pulls_ended(now, self._wall)]
 
     def _exchange_failed(self, got: ExchangeFailed, now: float) -> list[Effect]:
         return self.presence.failed(got.peer, got.error, now)
@@ -338,10 +346,8 @@ class GossipNode:
         self.presence.follow(new)
         self.updates.follow(new)
         released = self.reputation.follow(new.roster.ids)
-        effects: list[Effect] = (
-            [Save(peers=self.reputation.changed_records()), *map(Emit, released)] if released else []
-        )
-        effects += self.witness.follow(new)
+        saved = [Save(peers=self.reputation.changed_records())] if released else []
+        effects: list[Effect] = [*saved, *map(Emit, released), *self.witness.follow(new)]
         if changes_training(old, new):
             self.rounds, switched = self.rounds.switch(new, now, self._wall)
             effects += switched

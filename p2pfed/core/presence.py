@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -55,12 +55,14 @@ class Presence:
         peers: PeerTable,
         problems: Problems,
         witness: Witness,
+        holds: Callable[[NodeId], int],
         rng: np.random.Generator,
     ) -> None:
+        """`holds` says the newest sequence number that this node holds of a member."""
         self.me = node_id(signer.public_key)
         self.epoch = epoch
         self._signer, self._peers, self._problems, self._rng = signer, peers, problems, rng
-        self._settings, self._witness = settings, witness
+        self._settings, self._witness, self._holds = settings, witness, holds
         self._counter = 1
         self._ticks = 0
         self._answered = False
@@ -98,14 +100,13 @@ class Presence:
             ),
         )
 
-    def table(self) -> HeartbeatTable:
-        """What we tell a peer now: our own row and the others', and what we witnessed."""
-        return self.testify(self._rng, self._ticks)
-
-    def testify(self, rng: np.random.Generator, turn: int) -> HeartbeatTable:
-        """The table of exchange number `turn`."""
+    def testify(self, to: NodeId, rng: np.random.Generator, turn: int) -> HeartbeatTable:
+        """The table of exchange number `turn`: what is held of `to`, all rows, and what we witnessed."""
         rows = self._peers.rows(self.row, rng).rows
-        return HeartbeatTable(rows, *self._witness.told(turn))
+        return HeartbeatTable(rows, *self._witness.told(turn), self._holds(to))
+
+    def _swap(self, peer: NodeId) -> ExchangeHeartbeats:
+        return ExchangeHeartbeats(peer, self._peers.endpoints(peer), self.testify(peer, self._rng, self._ticks))
 
     def beat(self, seq: int, published: tuple[int, int], now: float, wall: float) -> list[Effect]:
         """Age the table, renew the own row, exchange with a partner, set the next timer.
@@ -195,8 +196,7 @@ class Presence:
             partner = self._peers.exchange_partner(now, self._rng, self._ticks + i)
             if partner is not None:
                 partners.add(partner)
-        table = self.table()
-        return [ExchangeHeartbeats(p, self._peers.endpoints(p), table) for p in sorted(partners)]
+        return [self._swap(partner) for partner in sorted(partners)]
 
     def failed(self, peer: NodeId, error: str, now: float) -> list[Effect]:
         """An exchange of any kind with `peer` failed: bench it, unless it is benched already."""
@@ -209,7 +209,7 @@ class Presence:
         self._peers.add_endpoint(member, endpoint)
         if self._answered or endpoint.address in known or not self._peers.dialable(member, now):
             return []
-        return [ExchangeHeartbeats(member, self._peers.endpoints(member), self.table())]
+        return [self._swap(member)]
 
     def greet(self, known: Collection[NodeId], now: float) -> list[Effect]:
         """Say hello to a few members, who answer what they hold of us; not to those who did, and are `known`."""
@@ -228,15 +228,14 @@ class Presence:
         """Tell a few members that we stop on purpose."""
         self._counter += 1
         self.row = self._seal(seq, published, leaving=True)
-        told = self._some(FIRST_PARTNERS, now)
-        return [ExchangeHeartbeats(m, self._peers.endpoints(m), self.table()) for m in told]
+        return [self._swap(member) for member in self._some(FIRST_PARTNERS, now)]
 
     def _some(self, count: int, now: float) -> list[NodeId]:
         """Random members that can be dialled."""
         ids = self.manifest.roster.ids
         return sorted(draw(ids, count, self._rng, lambda m: self._peers.dialable(m, now)))
 
-    def hello(self, asking_newest_seq: int, wall: float) -> Hello:
+    def hello(self, asking: NodeId, wall: float) -> Hello:
         """The answer to a member's hello."""
         return Hello(
             consortium=self.manifest.consortium,
@@ -246,7 +245,7 @@ class Presence:
             manifest_version=self.manifest.version,
             model=self.manifest.model_digest,
             software=self._settings.software,
-            your_newest_seq=asking_newest_seq,
+            your_newest_seq=self._holds(asking),
             wall=wall,
         )
 

@@ -21,7 +21,7 @@ from p2pfed.core.effects import (
     StartEvaluation,
     StartTraining,
 )
-from p2pfed.core.events import Listening, ModelAdopted, RoundCompleted, RunFinished, TrainingAlone
+from p2pfed.core.events import Listening, ModelAdopted, ModelEvaluated, RoundCompleted, RunFinished, TrainingAlone
 from p2pfed.core.gossip.own import OwnModel
 from p2pfed.core.inbox import SLOT_EXPIRY
 from p2pfed.core.inputs import EvaluationFinished, RefreshAsked, TrainerLost, TrainerReady, TrainingFinished
@@ -254,7 +254,8 @@ class Rounds(OwnModel):
             return []
         number, vector = found
         kept = KeepModel(KeptModel(number, vector, done.threshold, done.metrics, wall))
-        effects: list[Effect] = [kept, self._measured(number, done)]
+        self.threshold = done.threshold
+        effects: list[Effect] = [kept, Emit(ModelEvaluated(number, done.metrics, done.threshold))]
         if self.phase is Phase.FINISHED and not self._evaluating and not self._announced:
             self._announced = True
             effects += [self._save(), Emit(RunFinished(self.round))]

@@ -42,8 +42,8 @@ class Memory:
     """Every `Save.proofs`."""
     champion: KeptModel | None = None
     """The newest `KeepModel`."""
-    best: KeptModel | None = None
-    """The newest `KeepModel` that was the best."""
+    leaders: tuple[KeptModel, ...] = ()
+    """The leaders of the newest `KeepModel`."""
     pardoned: tuple[NodeId, ...] = ()
     """Whose quarantine was forgotten with this start: it came from before there was a calendar."""
 

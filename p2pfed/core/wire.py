@@ -7,9 +7,10 @@ A frame carries one model update:
 The header is the canonical JSON of a `Statement`; the signature covers UPDATE_DOMAIN and the header, the header the
 payload's length and SHA-256. The payload is raw little-endian tensors in schema order; the zeros let a float32 payload
 be used where it lies, without a copy. A signed heartbeat is a signature over HEARTBEAT_DOMAIN and the canonical JSON of
-a `Heartbeat`, then that JSON; a table is its signed rows, each after its uint16 LE length. A length of 0 ends the rows:
-then come the signed statements that its sender was given of others, and after another 0 its proofs (see `evidence`).
-A table ends with what it has: nothing follows the rows where nothing was witnessed.
+a `Heartbeat`, then that JSON; a table is the newest sequence number that its sender holds of who is told (uint64 LE)
+and its signed rows, each after its uint16 LE length. A length of 0 ends the rows: then come the signed statements that
+its sender was given of others, and after another 0 its proofs (see `evidence`). A table ends with what it has: nothing
+follows the rows where nothing was witnessed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from p2pfed.core.checks import MAX_DETAIL as MAX_DETAIL
 from p2pfed.core.checks import check_signature, parsed
 from p2pfed.core.consortium import MAX_PARAMETERS, Manifest
 from p2pfed.core.evidence import Held, nothing_held
-from p2pfed.core.fields import heartbeat_problem, hello_problem, statement_problem
+from p2pfed.core.fields import MAX_NUMBER, heartbeat_problem, hello_problem, statement_problem
 from p2pfed.core.identity import HEARTBEAT_DOMAIN, SIGNATURE_BYTES, UPDATE_DOMAIN, Signer, node_id
 from p2pfed.core.messages import (
     Equivocation,
@@ -54,7 +55,7 @@ MAX_TABLE = 280 * 1024
 MAX_HEARTBEAT = 1280
 """A signed heartbeat, in bytes: 200 of them fit a table, with all else that it may have."""
 MAX_HELLO = 4096
-_ROW_LENGTH = struct.Struct("<H")
+_TABLE_SEQ, _ROW_LENGTH = struct.Struct("<Q"), struct.Struct("<H")
 
 
 # --- Updates ----------------------------------------------------------------------------------------------------------
@@ -247,7 +248,8 @@ def encode_table(table: HeartbeatTable) -> bytes:
         parts += [b"", *(head.signed for head in table.heads)]
     if table.proofs:
         parts += [b"", *map(evidence.encode_proof, table.proofs)]
-    return b"".join(_ROW_LENGTH.pack(len(part)) + part for part in parts)
+    listed = b"".join(_ROW_LENGTH.pack(len(part)) + part for part in parts)
+    return _TABLE_SEQ.pack(table.your_newest_seq) + listed
 
 
 def decode_table(data: bytes, trust: Trust, known: dict[NodeId, bytes], held: Held = nothing_held) -> HeartbeatTable:
@@ -258,9 +260,14 @@ def decode_table(data: bytes, trust: Trust, known: dict[NodeId, bytes], held: He
     """
     if len(data) > MAX_TABLE:
         raise RemoteFault(Reason.OVERSIZE, f"a table of {len(data)} bytes, the limit is {MAX_TABLE}")
-    rows, heads, proofs = _split_table(data)
+    if len(data) < _TABLE_SEQ.size:
+        raise RemoteFault(Reason.MALFORMED, f"the table ends in its first {_TABLE_SEQ.size} bytes")
+    (seq,) = _TABLE_SEQ.unpack_from(data)
+    if seq > MAX_NUMBER:
+        raise RemoteFault(Reason.MALFORMED, f"your_newest_seq is {seq}, the limit is {MAX_NUMBER}")
+    rows, heads, proofs = _split_table(data[_TABLE_SEQ.size :])
     return HeartbeatTable(
-        _decode_rows(rows, trust, known), _decode_heads(heads, trust, held), _decode_proofs(proofs, trust, held)
+        _decode_rows(rows, trust, known), _decode_heads(heads, trust, held), _decode_proofs(proofs, trust, held), seq
     )
 
 

@@ -118,7 +118,7 @@ class Daemon:
         versions, restored, wall = [s.manifest for s in self._chain], store.restore(), time.time()
         force = in_force(versions, wall, restored.checkpoint.model if restored.checkpoint else "")
         # of free-running nodes the newest model serves, and nothing is compared with it
-        kept = (None, None) if manifest.calendar.free else self._versions.recall(force.manifest.model_digest)
+        kept = (None, ()) if manifest.calendar.free else self._versions.recall()
         memory = recall(restored, self._chain, *kept, force)
         chain = tuple(self._chain[last_trained(versions) :])
         birth = Birth(chain, settings, memory, secrets.randbits(128), wall)
@@ -287,7 +287,7 @@ class Daemon:
         if node.manifest.calendar.free:
             await asyncio.to_thread(write_atomically, self._state.model, bundle.to_bytes())
         else:
-            await asyncio.to_thread(self._versions.keep, bundle, model, keep.best)
+            await asyncio.to_thread(self._versions.keep, bundle, keep)
 
     # --- stopping and reloading ---------------------------------------------------------------------------------------
 

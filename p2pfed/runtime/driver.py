@@ -370,7 +370,7 @@ class Driver:
         self._check_backlog()
         received = wire.decode_table(table, self._trust, self.node.peers.known(), self.node.witness.holds)
         self.put(HeartbeatsReceived(received, asking, answered=False))
-        return wire.encode_table(self.node.heartbeats())
+        return wire.encode_table(self.node.heartbeats(asking))
 
     def manifest(self, version: int) -> bytes | None:
         """The signed manifest of that version, if we have it."""

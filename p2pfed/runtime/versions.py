@@ -1,21 +1,23 @@
-"""The models that serve or served: the bundle that `p2pfed score` uses, every version of it, and which was the best.
+"""The models that serve or served: the bundle that `p2pfed score` uses, every version of it, and which led it.
 
 model.p2pfed                      what serves
-models/000012-0040.p2pfed         the version of cycle 12, round 40
-models/index.json                 {"serves": name, "before": name, "best": name}
+models/000012-0520.p2pfed         the version of cycle 12, by the number of its round in the calendar
+models/index.json                 {"serves": name, "before": name, "leaders": [name, ...]}
 
 Free-running nodes have model.p2pfed alone, which is their newest model.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
+from typing import Annotated
 
-from p2pfed.core.effects import KeptModel
+from pydantic import BaseModel, StringConstraints
+
+from p2pfed.core.effects import KeepModel, KeptModel
 from p2pfed.core.types import DAY
 from p2pfed.errors import StateCorrupt
 from p2pfed.learning.bundle import ModelBundle
@@ -26,6 +28,16 @@ from p2pfed.store.state_dir import StateDir, disk_faults, write_atomically
 LEAST_DAYS = 90.0
 """Versions are kept so long at least after they served: the best of them is a champion's measure."""
 _NAME = re.compile(r"[0-9]{6,}-[0-9]{4,}\.p2pfed")
+_Name = Annotated[str, StringConstraints(pattern=f"^{_NAME.pattern}$")]
+
+
+class _Index(BaseModel):
+    """Which versions are used."""
+
+    serves: _Name | None = None
+    before: _Name | None = None
+    """What served before that."""
+    leaders: tuple[_Name, ...] = ()
 
 
 class Versions:
@@ -36,36 +48,27 @@ class Versions:
         self._state, self._log = state, log
         self._seconds = max(days, LEAST_DAYS) * DAY
 
-    def recall(self, model_digest: str) -> tuple[KeptModel | None, KeptModel | None]:
-        """What serves and the best version, the same object if they are one; None for one that is of no use any more.
+    def recall(self) -> tuple[KeptModel | None, tuple[KeptModel, ...]]:
+        """What serves, and what led it, oldest first. A damaged file is left out, and told in the log."""
+        leaders = (self._read(self._state.models / name) for name in self._index().leaders)
+        return self._read(self._state.model), tuple(kept for kept in leaders if kept is not None)
 
-        What serves may be of another generation than `model_digest`, the best may not. A damaged file is told in the
-        log.
-        """
-        (champion, name), best = self._read(self._state.model), self._index().get("best")
-        if best is None:
-            return champion, None
-        leads = champion if best == name else self._read(self._state.models / best)[0]
-        return champion, leads if leads is not None and leads.model == model_digest else None
-
-    def keep(self, bundle: ModelBundle, model: KeptModel, best: bool) -> None:
-        """Let `model`, of which `bundle` is, serve; keep it as a version, and remove old ones. Raises DiskFault."""
-        folder, name = self._state.models, _file_name(bundle)
+    def keep(self, bundle: ModelBundle, kept: KeepModel) -> None:
+        """Let the model of `kept`, of which `bundle` is, serve, and remove old versions. Raises DiskFault."""
+        folder, name, since = self._state.models, _file_name(kept.model), kept.model.since
         with disk_faults(folder):
             folder.mkdir(mode=0o700, exist_ok=True)
-            newest = max((path.stat().st_mtime for path in _files(folder)), default=model.since)
+            newest = max((path.stat().st_mtime for path in _files(folder)), default=since)
         data, index = bundle.to_bytes(), self._index()
+        before = index.before if index.serves == name else index.serves
+        leaders = tuple(map(_file_name, kept.leaders))
         write_atomically(folder / name, data)
         write_atomically(self._state.model, data)
-        if index.get("serves") != name:
-            index["before"] = index.get("serves", name)
-        index["serves"] = name
-        if best:
-            index["best"] = name
-        write_atomically(folder / "index.json", json.dumps(index).encode())
-        self._prune(model.since, newest, set(index.values()))
+        index = _Index(serves=name, before=before, leaders=leaders)
+        write_atomically(folder / "index.json", index.model_dump_json().encode())
+        self._prune(since, newest, {name, before, *leaders})
 
-    def _prune(self, now: float, newest: float, used: set[str]) -> None:
+    def _prune(self, now: float, newest: float, used: set[str | None]) -> None:
         """Remove versions in whose place others came too long ago, but for those used.
 
         `now` is Unix seconds by this computer's clock, which may be wrong: too long ago is also before `newest`, when
@@ -79,27 +82,24 @@ class Versions:
                 if ended < min(now, newest) - self._seconds and path.name not in used:
                     path.unlink()
 
-    def _index(self) -> dict[str, str]:
+    def _index(self) -> _Index:
         path = self._state.models / "index.json"
         try:
-            found = json.loads(path.read_bytes())
-            return {k: v for k, v in found.items() if k in ("serves", "before", "best") and _NAME.fullmatch(v)}
+            return _Index.model_validate_json(path.read_bytes())
         except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, AttributeError, TypeError) as error:
+            return _Index()
+        except (OSError, ValueError) as error:
             self._log.warning("%s cannot be read and is made anew: %s", path, error)
-            return {}
+            return _Index()
 
-    def _read(self, path: Path) -> tuple[KeptModel | None, str]:
-        """The model in a file, and the name of its version."""
+    def _read(self, path: Path) -> KeptModel | None:
         try:
-            bundle = ModelBundle.from_bytes(path.read_bytes())
-            return lineage.kept(bundle), _file_name(bundle)
+            return lineage.kept(ModelBundle.from_bytes(path.read_bytes()))
         except FileNotFoundError:
-            return None, ""
+            return None
         except (OSError, StateCorrupt) as error:
             self._log.warning("the model in %s is not gone on from: %s", path, error)
-            return None, ""
+            return None
 
 
 def served_between(folder: Path, since: float, until: float) -> tuple[list[tuple[float, ModelBundle]], list[str]]:
@@ -129,6 +129,5 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
 
 
-def _file_name(bundle: ModelBundle) -> str:
-    cycle, number = lineage.place(bundle)
-    return f"{cycle or 0:06d}-{number or 0:04d}.p2pfed"
+def _file_name(kept: KeptModel) -> str:
+    return f"{kept.cycle:06d}-{kept.round:04d}.p2pfed"

@@ -31,8 +31,8 @@ from p2pfed.net.limits import CONNECT_SECONDS
 from p2pfed.sim.host import Host
 from p2pfed.sim.network import Network
 
-ROW_LENGTH_BYTES = 2
-"""In front of each part of a table on the wire."""
+TABLE_SEQ_BYTES, ROW_LENGTH_BYTES = 8, 2
+"""In front of a table, and of each of its parts, on the wire."""
 NO_ANSWER, REFUSED = "no answer", "connection refused"
 
 Request = Pull | Push | ExchangeHeartbeats | SayHello | FetchManifest
@@ -159,7 +159,7 @@ class Exchanges:
 
     def _exchange(self, peer: Host, asker: NodeId, request: ExchangeHeartbeats) -> tuple[Input, int]:
         assert peer.node is not None
-        table = peer.node.heartbeats()
+        table = peer.node.heartbeats(asker)
         self._hand(peer, HeartbeatsReceived(request.table, asker, answered=False))
         return HeartbeatsReceived(table, peer.id, answered=True), _length(table)
 
@@ -206,4 +206,4 @@ def _length(table: HeartbeatTable) -> int:
         sizes += [0, *[len(head.signed) for head in table.heads]]
     if table.proofs:
         sizes += [0, *[len(encode_proof(proof)) for proof in table.proofs]]
-    return sum(sizes) + ROW_LENGTH_BYTES * len(sizes)
+    return TABLE_SEQ_BYTES + sum(sizes) + ROW_LENGTH_BYTES * len(sizes)

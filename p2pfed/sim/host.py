@@ -39,7 +39,7 @@ class Disk:
     scales: Scales | None = None
     proofs: dict[str, KeptProof] = field(default_factory=dict)
     champion: KeptModel | None = None
-    best: KeptModel | None = None
+    leaders: tuple[KeptModel, ...] = ()
     versions: tuple[Manifest, ...] = ()
     """Of the manifest, those after the first."""
 
@@ -51,9 +51,7 @@ class Disk:
 
     def keep(self, kept: KeepModel) -> None:
         """Score with a model from now on."""
-        self.champion = kept.model
-        if kept.best:
-            self.best = kept.model
+        self.champion, self.leaders = kept.model, kept.leaders
 
     def save(self, saved: Save) -> None:
         """Make `saved` durable."""

@@ -127,7 +127,7 @@ class Disk:
     scales: Scales | None = None
     proofs: dict[str, KeptProof] = field(default_factory=dict)
     champion: KeptModel | None = None
-    best: KeptModel | None = None
+    leaders: tuple[KeptModel, ...] = ()
     versions: list[Manifest] = field(default_factory=list)
     """The manifests it knows, each following the one before."""
 
@@ -171,7 +171,7 @@ class Network:
         updates = tuple(u for f in disk.frames.values() if isinstance(u := opened(f, trust_in(force)), ModelUpdate))
         memory = Memory(
             disk.epoch, f"{i:032x}", disk.checkpoint, dict(disk.marks), updates, dict(disk.peers), disk.scales,
-            dict(disk.proofs), disk.champion, disk.best,
+            dict(disk.proofs), disk.champion, disk.leaders,
         )  # fmt: skip
         endpoints = self.manifest.members[i].endpoints
         settings = NodeSettings(self.rounds, 1, endpoints, "test")
@@ -251,7 +251,7 @@ class Network:
                     self.push(peer, delay, self.received(peer, frame, me, pushed=True))
             case ExchangeHeartbeats(peer, _, table):
                 if self.reachable(me, peer):
-                    self.push(me, delay, HeartbeatsReceived(self.nodes[peer].heartbeats(), peer, answered=True))
+                    self.push(me, delay, HeartbeatsReceived(self.nodes[peer].heartbeats(me), peer, answered=True))
                     self.push(peer, delay, HeartbeatsReceived(table, me, answered=False))
                 else:
                     self.push(me, 5.0, ExchangeFailed(peer, "no answer"))
@@ -266,9 +266,8 @@ class Network:
                 ready = TrainerReady(1000, self.frauds[self.ids.index(me)], None, cycle)
                 refused = (me, cycle) in self.refuse and not accept
                 self.push(me, 1.0, ReadingRefused(cycle, "half of the rows are gone") if refused else ready)
-            case KeepModel(model, best):
-                disk = self.disks[me]
-                disk.champion, disk.best = model, model if best else disk.best
+            case KeepModel(model, leaders):
+                self.disks[me].champion, self.disks[me].leaders = model, leaders
             case StartTraining(number, vector):
                 i = self.ids.index(me)
                 target = np.resize(self.optimum(i), vector.size)
@@ -282,7 +281,7 @@ class Network:
             case StartEvaluation(purpose, vector):
                 distance = float(np.linalg.norm(vector - np.resize(self.optimum(0), vector.size)))
                 metrics = {"validation": {"auprc": 1 / (1 + distance), "loss": distance}}
-                self.push(me, 0.1, EvaluationFinished(purpose, metrics, 0.5))
+                self.push(me, 0.1, EvaluationFinished(purpose, metrics, 1 / (2 + distance)))
             case SetTimer(name, at):
                 due = self.timers[(me, name)] = max(at, self.now)
                 heapq.heappush(self.heap, (due, next(self.order), me, self.disks[me].epoch, TimerFired(name)))

@@ -181,7 +181,7 @@ def test_nobody_can_be_slandered() -> None:
 
 
 def table_refusal(table: HeartbeatTable | bytes) -> Reason:
-    data = table if isinstance(table, bytes) else wire.encode_table(table)
+    data = bytes(8) + table if isinstance(table, bytes) else wire.encode_table(table)
     with pytest.raises(RemoteFault) as caught:
         wire.decode_table(data, TRUST, {})
     assert caught.value.signer is None
@@ -192,7 +192,7 @@ def test_a_table_carries_statements_and_proofs_and_is_unchanged_without() -> Non
     heads = (update(1).head, update(1, signer=OTHER).head)
     for told in (HeartbeatTable((), heads), HeartbeatTable((), (), (PROOF,)), HeartbeatTable((), heads, (PROOF,))):
         assert wire.decode_table(wire.encode_table(told), TRUST, {}) == told
-    assert wire.encode_table(HeartbeatTable(())) == b""
+    assert wire.encode_table(HeartbeatTable(())) == bytes(8)
 
 
 def test_a_table_is_refused_for_what_is_wrong_in_it() -> None:

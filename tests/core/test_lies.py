@@ -26,7 +26,7 @@ from p2pfed.core.inputs import (
     UpdateReceived,
 )
 from p2pfed.core.messages import Heartbeat, HeartbeatTable, Hello, ModelUpdate
-from p2pfed.core.node import HELLO_JUMP, GossipNode
+from p2pfed.core.node import SEQ_JUMP, GossipNode
 from p2pfed.core.phase import Phase
 from p2pfed.core.presence import MANIFEST_PERIODS
 from p2pfed.core.succession import verify_succession
@@ -74,7 +74,7 @@ def seal(network: Network, seq: int) -> ModelUpdate:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("claim", [MAX_NUMBER, 2**62, HELLO_JUMP + 1_000])
+@pytest.mark.parametrize("claim", [MAX_NUMBER, 2**62, SEQ_JUMP + 1_000])
 def test_a_hello_cannot_use_up_the_sequence_numbers(claim: int) -> None:
     network, node = learning()
     before = node.rounds.seq
@@ -86,13 +86,27 @@ def test_a_hello_cannot_use_up_the_sequence_numbers(claim: int) -> None:
 
 
 def test_hellos_at_every_start_for_a_thousand_years_leave_sequence_numbers() -> None:
-    assert 1_000 * 366 * 24 * HELLO_JUMP < MAX_NUMBER // 100, "five hellos at a start, a start an hour"
+    assert 1_000 * 366 * 24 * SEQ_JUMP < MAX_NUMBER // 100, "five hellos at a start, a start an hour"
     network, node = learning()
-    claimed = node.rounds.seq + HELLO_JUMP
+    claimed = node.rounds.seq + SEQ_JUMP
     [asked] = node.handle(hello(network, claimed), network.now)
-    assert asked == Pull(network.ids[LIAR], node.peers.endpoints(network.ids[LIAR]), node.me, claimed - HELLO_JUMP)
+    assert asked == Pull(network.ids[LIAR], node.peers.endpoints(network.ids[LIAR]), node.me, claimed - SEQ_JUMP)
     assert any(isinstance(x, Publish) for x in trained(node, network.now))
     assert not any(isinstance(x, SayHello) for x in node.handle(hello(network, 0), network.now))
+
+
+def test_a_heartbeat_says_once_a_start_what_its_sender_holds_and_only_where_hellos_cannot_ask() -> None:
+    network, node = learning()
+    before = node.rounds.seq
+    told = HeartbeatTable((), your_newest_seq=before + SEQ_JUMP)
+    node.handle(HeartbeatsReceived(told, network.ids[LIAR], answered=False), network.now)
+    assert node.rounds.seq == before, "it can be dialled"
+    network = Network(make_manifest(4, dial_out=frozenset({LIAR})))
+    node = network.start(0)
+    for claim in (SEQ_JUMP, 2 * SEQ_JUMP):
+        told = HeartbeatTable((), your_newest_seq=claim)
+        node.handle(HeartbeatsReceived(told, network.ids[LIAR], answered=False), network.now)
+        assert node.rounds.seq == SEQ_JUMP
 
 
 def test_only_what_this_node_has_signed_tells_that_its_state_was_rolled_back() -> None:
@@ -149,7 +163,7 @@ def test_a_lying_epoch_and_sequence_of_its_own_row_harm_nobody_else() -> None:
     network.crash(LIAR)  # the honest code under its name would believe its own words
     network.run(20)
     assert node.presence.epoch == epoch and node.rounds.phase is Phase.TRAINING
-    assert wire.decode_table(wire.encode_table(node.heartbeats()), network.trust, {})
+    assert wire.decode_table(wire.encode_table(node.heartbeats(node.me)), network.trust, {})
 
 
 def test_a_manifest_that_never_comes_is_not_asked_for_at_every_word_of_it() -> None:

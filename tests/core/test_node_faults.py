@@ -60,7 +60,7 @@ def test_a_lost_trainer_is_a_problem_and_the_node_goes_on_answering() -> None:
     node.handle(TrainerLost("killed by signal 9"), network.now)
     assert "TRAINER_LOST" in node.problems and node.rounds.phase is Phase.LOADING
     network.run(9)
-    assert len(node.heartbeats().rows) == 3
+    assert len(node.heartbeats(node.me).rows) == 3
     effects = node.handle(TrainerReady(1000, 50), network.now)
     [training] = [x for x in effects if isinstance(x, StartTraining)]
     assert training.optimiser == b"adam", "the fresh trainer is handed the optimiser's state"

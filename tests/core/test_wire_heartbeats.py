@@ -53,7 +53,7 @@ def signed_beat(**changes: Any) -> bytes:
 
 
 def table(*signed: bytes) -> bytes:
-    return b"".join(len(s).to_bytes(2, "little") + s for s in signed)
+    return bytes(8) + b"".join(len(s).to_bytes(2, "little") + s for s in signed)
 
 
 def refusal(decode: Any, *args: Any) -> Reason:
@@ -147,9 +147,10 @@ def test_a_table_of_the_longest_rows_is_within_the_limit():
 
 
 def test_a_table_comes_back_as_it_went():
-    rows = HeartbeatTable(tuple(row_of(signer) for signer in HOUSE.members))
-    assert wire.decode_table(wire.encode_table(rows), TRUST, {}) == rows
-    assert wire.decode_table(b"", TRUST, {}) == HeartbeatTable(())
+    for seq in (0, 1, 2**63 - 1):
+        told = HeartbeatTable(tuple(row_of(signer) for signer in HOUSE.members), your_newest_seq=seq)
+        assert wire.decode_table(wire.encode_table(told), TRUST, {}) == told
+    assert wire.decode_table(bytes(8), TRUST, {}) == HeartbeatTable(())
 
 
 def test_rows_already_known_are_not_verified_again(monkeypatch):
@@ -183,8 +184,11 @@ def test_one_forged_row_costs_the_table():
         (table(ROW.signed, ROW.signed), Reason.MALFORMED),
         (table(ROW.signed)[:-1], Reason.MALFORMED),
         (table(ROW.signed) + b"\1", Reason.MALFORMED),
-        (b"\0\0", Reason.MALFORMED),
-        (b"\xff\xff" + bytes(65535), Reason.OVERSIZE),
+        (b"", Reason.MALFORMED),
+        (bytes(7), Reason.MALFORMED),
+        (bytes(7) + b"\x80", Reason.MALFORMED),
+        (table(b""), Reason.MALFORMED),
+        (bytes(8) + b"\xff\xff" + bytes(65535), Reason.OVERSIZE),
         (bytes(wire.MAX_TABLE + 1), Reason.OVERSIZE),
         (table(*[row_of(Identity.from_seed(i.to_bytes(32, "big"))).signed for i in range(300, 501)]), Reason.OVERSIZE),
     ],

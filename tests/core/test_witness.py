@@ -182,7 +182,7 @@ def test_the_second_statement_convicts_whichever_way_it_comes(way: str) -> None:
     )
     assert node.reputation.proven(liar) and not node.reputation.proven(other)
     assert all(s.update.statement.sender != liar for s in node.updates.slots())
-    assert node.heartbeats().proofs == (lie(network, 50),)
+    assert node.heartbeats(node.me).proofs == (lie(network, 50),)
     again = node.handle(given, network.now)
     assert not emitted(again, EquivocationProven) and not [e for e in again if isinstance(e, Save) and e.proofs]
 
@@ -206,7 +206,7 @@ def test_a_flood_of_proofs_fills_nothing() -> None:
         effects = node.handle(heard(lie(network, seq), via=network.ids[2]), network.now)
         saved += sum(len(e.proofs) for e in effects if isinstance(e, Save))
     assert saved == len(node.witness.proofs) == MOST_PROOFS
-    assert node.heartbeats().proofs == (lie(network, 100),)
+    assert node.heartbeats(node.me).proofs == (lie(network, 100),)
 
 
 def test_what_is_kept_of_statements_is_bounded_and_only_their_signer_can_push_them_out() -> None:
@@ -268,7 +268,7 @@ def test_a_conviction_survives_a_restart_even_without_the_reputation_and_is_told
     problems = [e for e in network.events[again.me] if isinstance(e, ProblemRaised) and e.code == "EQUIVOCATION"]
     assert [p.subject for p in problems] == [network.ids[LIAR]] * 2
     proven_events = [e for e in network.events[again.me] if isinstance(e, EquivocationProven)]
-    assert len(proven_events) == 1 and again.heartbeats().proofs == (lie(network, 50),)
+    assert len(proven_events) == 1 and again.heartbeats(node.me).proofs == (lie(network, 50),)
 
 
 def test_a_cleared_proof_convicts_no_more_but_a_new_lie_does() -> None:
@@ -280,7 +280,7 @@ def test_a_cleared_proof_convicts_no_more_but_a_new_lie_does() -> None:
     for effect in cleared:
         network.carry_out(node.me, effect)
     assert [e.subject for e in emitted(cleared, ProblemCleared)] == [liar]  # type: ignore[attr-defined]
-    assert not node.reputation.quarantined(liar) and node.heartbeats().proofs == ()
+    assert not node.reputation.quarantined(liar) and node.heartbeats(node.me).proofs == ()
     network.crash(HONEST)
     node = network.start(HONEST)
     assert not node.reputation.proven(liar)
@@ -304,7 +304,7 @@ def test_a_node_that_is_shown_a_proof_against_itself_says_so_and_goes_on() -> No
     effects = node.handle(heard(lie(network, 3, by=HONEST), via=network.ids[2]), network.now)
     [problem] = emitted(effects, ProblemRaised)
     assert problem.severity == "error" and "second daemon" in problem.hint  # type: ignore[attr-defined]
-    assert node.me not in node.reputation.peers and node.heartbeats().proofs == (lie(network, 3, by=HONEST),)
+    assert node.me not in node.reputation.peers and node.heartbeats(node.me).proofs == (lie(network, 3, by=HONEST),)
 
 
 def test_a_remembered_proof_must_be_one_unless_its_member_was_expelled() -> None:

@@ -27,6 +27,7 @@ from p2pfed.core.inputs import (
     TrainerReady,
     TrainingFinished,
 )
+from p2pfed.core.messages import HeartbeatTable
 from p2pfed.core.node import GossipNode
 from p2pfed.core.phase import Phase
 from p2pfed.core.settings import Memory, NodeSettings
@@ -239,7 +240,7 @@ async def test_a_forged_push_raises_and_an_overfull_queue_sends_peers_away() -> 
     for _ in range(BACKLOG + 1):
         bank.driver.put(LoopLagged(0.0))
     with pytest.raises(Unavailable):
-        await bank.driver.heartbeats(members.members[1].node_id, b"")
+        await bank.driver.heartbeats(members.members[1].node_id, wire.encode_table(HeartbeatTable(())))
 
 
 async def test_an_unexpected_error_in_a_request_ends_the_driver_instead_of_vanishing() -> None:

@@ -82,6 +82,8 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
         return SPECIAL[hint]
     if get_origin(hint) in (Union, types.UnionType):
         return st.one_of(*map(values_of, get_args(hint)))
+    if get_origin(hint) is tuple and get_args(hint)[-1] is Ellipsis:
+        return st.lists(values_of(get_args(hint)[0]), max_size=2).map(tuple)
     if dataclasses.is_dataclass(hint):
         return st.builds(hint, **{name: values_of(of) for name, of in get_type_hints(hint).items()})
     return st.from_type(hint)

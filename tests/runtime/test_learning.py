@@ -76,7 +76,7 @@ def test_in_a_cycle_it_waits_for_the_payments_then_trains_or_listens() -> None:
 def test_between_two_cycles_it_rests_and_says_when_it_reads_next() -> None:
     wall = SECOND + 1000
     champion = KeptModel(80, np.zeros(3, np.float32), 0.5, {"validation": {"auprc": 0.75}}, BEGIN, 1)
-    rounds = node(RESTING, wall, champion=champion, best=champion).rounds
+    rounds = node(RESTING, wall, champion=champion).rounds
     assert learning.state(rounds, False) == "resting"
     said = learning.calendar(rounds, wall)
     assert (said["round_of_cycle"], said["next_begins"]) == (0, SECOND + DAY)

@@ -58,7 +58,7 @@ def recorded(folder: Path, questions: int = 0, rounds: int = 5) -> tuple[Path, N
     for second in range(1, 20):
         network.run(second)
         for _ in range(questions):
-            node.heartbeats()
+            node.heartbeats(node.me)
             node.hello(network.ids[1], network.now)
     node.handle(StopRequested(), 20.0)
     asyncio.run(recording.close(node))

@@ -15,7 +15,7 @@ import pytest
 from p2pfed import logs
 from p2pfed.config import NodeConfig
 from p2pfed.core.contract import Scaler
-from p2pfed.core.effects import KeptModel, StartTraining
+from p2pfed.core.effects import KeepModel, KeptModel, StartTraining
 from p2pfed.core.inputs import Input, TrainerReady, TrainingFinished
 from p2pfed.core.served import Served, together
 from p2pfed.core.types import DAY
@@ -51,8 +51,8 @@ def keep(settings: NodeConfig, cycle: int, since: float, vector: np.ndarray = IN
     state = StateDir(settings.node.state_dir).create()
     scaler = Scaler((0.0,) * 3, (1.0,) * 3, (0.0,) * 3)
     bundle = ModelBundle(MANIFEST.model, MANIFEST.contract, scaler, 0.5, vector, said)
-    Versions(state, logs.for_node("bank-a"), 30.0).keep(bundle, kept, best=True)
-    return state.models / f"{cycle:06d}-0010.p2pfed"
+    Versions(state, logs.for_node("bank-a"), 30.0).keep(bundle, KeepModel(kept))
+    return state.models / f"{cycle:06d}-{kept.round:04d}.p2pfed"
 
 
 @contextlib.asynccontextmanager
@@ -101,7 +101,7 @@ async def test_a_damaged_version_is_named_and_its_payments_count_as_those_of_the
     keep(settings, 1, NOW - 30 * DAY)
     keep(settings, 2, NOW - 5 * DAY).write_bytes(b"P2FB....")
     async with read(settings, NOW - 6 * DAY) as (served, _, _):
-        assert served is not None and "000002-0010.p2pfed" in served.error
+        assert served is not None and "000002-0030.p2pfed" in served.error
         assert abs(together(served.days).rows - 4 * ROWS / 10) < 3
         assert len({day.model for day in served.days}) == 1
 

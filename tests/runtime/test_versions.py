@@ -12,7 +12,7 @@ import pytest
 
 from p2pfed import logs
 from p2pfed.core.contract import Scaler
-from p2pfed.core.effects import KeptModel
+from p2pfed.core.effects import KeepModel, KeptModel
 from p2pfed.core.gossip.calendar import Calendar
 from p2pfed.core.types import DAY
 from p2pfed.learning.bundle import ModelBundle
@@ -48,12 +48,17 @@ def versions(folder: Path, days: float = 0.0) -> Versions:
     return Versions(StateDir(folder), logs.for_node("bank-0"), days)
 
 
-def keep(folder: Path, cycle: int, best: bool = True, days: float = 0.0, number: int = 40, ahead: float = 0.0) -> None:
-    """Keep the model of a cycle on its day, by a clock that is so many days ahead."""
+def file_name(cycle: int, number: int = 40) -> str:
+    return f"{cycle:06d}-{model(cycle, number).round:04d}.p2pfed"
+
+
+def keep(
+    folder: Path, cycle: int, led: tuple[int, ...] = (), days: float = 0.0, number: int = 40, ahead: float = 0.0
+) -> None:
+    """Keep the model of a cycle on its day, by a clock that is so many days ahead; those of `led` are better."""
     kept = replace(model(cycle, number), since=BEGIN + (cycle + ahead) * DAY)
-    versions(folder, days).keep(bundle(kept), kept, best)
-    path = folder / "models" / f"{cycle:06d}-{number:04d}.p2pfed"
-    os.utime(path, (kept.since, kept.since))
+    versions(folder, days).keep(bundle(kept), KeepModel(kept, tuple(map(model, led))))
+    os.utime(folder / "models" / file_name(cycle, number), (kept.since, kept.since))
 
 
 def names(folder: Path) -> list[str]:
@@ -72,54 +77,51 @@ def test_what_serves_names_its_cycle_round_and_hash(tmp_path: Path) -> None:
     found = ModelBundle.from_bytes((tmp_path / "model.p2pfed").read_bytes())
     assert place(found) == (12, 7) and found.lineage["number"] == 12 * 40 + 7
     assert name_of(found) == f"12.7-{found.weights_sha256[:8]}"
-    assert names(tmp_path) == ["000012-0007.p2pfed"]
+    assert names(tmp_path) == ["000012-0487.p2pfed"]
 
 
-def test_a_start_goes_on_with_champion_and_best(tmp_path: Path) -> None:
-    assert versions(tmp_path).recall(MANIFEST.model_digest) == (None, None)
+def test_a_start_goes_on_with_what_serves_and_what_led_it(tmp_path: Path) -> None:
+    assert versions(tmp_path).recall() == (None, ())
     keep(tmp_path, 1)
-    champion, best = versions(tmp_path).recall(MANIFEST.model_digest)
-    assert same(champion, model(1)) and best is champion, "the gate measures one model once"
-    keep(tmp_path, 2, best=False)
-    champion, best = versions(tmp_path).recall(MANIFEST.model_digest)
-    assert same(champion, model(2)) and same(best, model(1))
+    champion, leaders = versions(tmp_path).recall()
+    assert same(champion, model(1)) and not leaders
+    keep(tmp_path, 2, led=(1,))
+    keep(tmp_path, 3, led=(1, 2))
+    champion, leaders = versions(tmp_path).recall()
+    assert same(champion, model(3)) and all(map(same, leaders, map(model, (1, 2)))) and len(leaders) == 2
 
 
-def test_of_another_generation_only_what_serves_is_gone_on_with_and_damaged_files_are_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damaged_files_are_told_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     keep(tmp_path, 1)
-    keep(tmp_path, 2, best=False)
-    champion, best = versions(tmp_path).recall(replace(MANIFEST, generation=2).model_digest)
-    assert same(champion, model(2)) and champion.model == MANIFEST.model_digest and best is None
-    (tmp_path / "models" / "000001-0040.p2pfed").write_bytes(b"P2FB....")
-    champion, best = versions(tmp_path).recall(MANIFEST.model_digest)
-    assert same(champion, model(2)) and best is None
-    assert "000001-0040.p2pfed" in caplog.text
-    for junk in (b"{", b"[]", b'{"best": 3}', b'{"best": "../../etc/passwd"}'):
+    keep(tmp_path, 2, led=(1,))
+    keep(tmp_path, 3, led=(1, 2))
+    (tmp_path / "models" / file_name(1)).write_bytes(b"P2FB....")
+    champion, leaders = versions(tmp_path).recall()
+    assert same(champion, model(3)) and [kept.cycle for kept in leaders] == [2]
+    assert file_name(1) in caplog.text
+    for junk in (b"{", b"[]", b'{"leaders": 3}', b'{"leaders": ["../../etc/passwd"]}', b"\xff"):
         (tmp_path / "models" / "index.json").write_bytes(junk)
-        assert versions(tmp_path).recall(MANIFEST.model_digest)[1] is None
+        assert versions(tmp_path).recall()[1] == ()
     (tmp_path / "model.p2pfed").write_bytes(bundle(model(2)).to_bytes()[:-4])
-    assert versions(tmp_path).recall(MANIFEST.model_digest) == (None, None)
+    assert versions(tmp_path).recall() == (None, ())
 
 
 def test_a_bundle_of_before_the_calendar_is_no_champion(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     old = replace(bundle(model(1)), lineage={"round": 3, "metrics": {}, "model": MANIFEST.model_digest})
     (tmp_path / "model.p2pfed").write_bytes(old.to_bytes())
-    assert versions(tmp_path).recall(MANIFEST.model_digest) == (None, None)
+    assert versions(tmp_path).recall() == (None, ())
     assert "does not say of which round" in caplog.text
     assert place(old) == (None, None) and name_of(old) == old.weights_sha256[:8]
 
 
 def test_old_versions_go_but_for_those_that_are_used(tmp_path: Path) -> None:
-    keep(tmp_path, 0)  # the best ever
-    for cycle in (1, 2, 50, 99, 100):
-        keep(tmp_path, cycle, best=False)
-    assert names(tmp_path) == [f"{cycle:06d}-0040.p2pfed" for cycle in (0, 2, 50, 99, 100)], "90 days after it served"
-    keep(tmp_path, 300, best=False)
-    keep(tmp_path, 301, best=False)
-    assert names(tmp_path) == [f"{cycle:06d}-0040.p2pfed" for cycle in (0, 100, 300, 301)], "it served until day 300"
+    for cycle in (0, 1, 2, 50, 99, 100):
+        keep(tmp_path, cycle, led=(0,) if cycle else ())
+    assert names(tmp_path) == [file_name(cycle) for cycle in (0, 2, 50, 99, 100)], "90 days after it served"
+    keep(tmp_path, 300, led=(0,))
+    keep(tmp_path, 301, led=(0,))
+    assert names(tmp_path) == [file_name(cycle) for cycle in (0, 100, 300, 301)], "it served until day 300"
 
 
 def test_a_clock_that_is_ahead_once_removes_nothing(tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def test_versions_are_kept_for_label_maturity_and_window(tmp_path: Path) -> None
     os.utime(tmp_path / "models" / "notes.txt", (0, 0))
     for cycle in (199, 200):
         keep(tmp_path, cycle, days=150.0)
-    assert names(tmp_path) == [f"{cycle:06d}-0040.p2pfed" for cycle in (1, 120, 199, 200)], "1 served until day 120"
+    assert names(tmp_path) == [file_name(cycle) for cycle in (1, 120, 199, 200)], "1 served until day 120"
     assert (tmp_path / "models" / "notes.txt").exists()
 
 
@@ -157,10 +159,10 @@ def test_the_versions_of_a_time_are_those_that_served_in_it(tmp_path: Path) -> N
 def test_a_damaged_version_is_named_and_the_others_are_found(tmp_path: Path) -> None:
     for cycle in (1, 2, 3):
         keep(tmp_path, cycle)
-    (tmp_path / "models" / "000002-0040.p2pfed").write_bytes(b"P2FB....")
+    (tmp_path / "models" / file_name(2)).write_bytes(b"P2FB....")
     found, (damaged,) = served_between(tmp_path / "models", BEGIN, BEGIN + 5 * DAY)
     assert [place(of)[0] for _, of in found] == [1, 3]
-    assert damaged.startswith("000002-0040.p2pfed (") and "cut short" in damaged
+    assert damaged.startswith(f"{file_name(2)} (") and "cut short" in damaged
 
 
 def test_a_bundle_says_how_many_banks_models_are_in_it_and_one_from_before_that_none() -> None:

@@ -164,8 +164,8 @@ def test_an_answer_to_another_question_is_an_offence(wires):
 
 
 def test_tables_are_swapped_and_counted_as_they_are_written(wires):
-    own, other = (host.node.heartbeats() for host in wires.hosts[:2])
-    table = HeartbeatTable((*own.rows, *wires.hosts[2].node.heartbeats().rows))
+    own, other = (host.node.heartbeats(host.id) for host in wires.hosts[:2])
+    table = HeartbeatTable((*own.rows, *wires.hosts[2].node.heartbeats(wires.hosts[0].id).rows))
     got = wires.ask(ExchangeHeartbeats(wires.hosts[1].id, (), table))[1]
     assert got == HeartbeatsReceived(other, wires.hosts[1].id, answered=True)
     assert wires.handed == [(wires.hosts[1], HeartbeatsReceived(table, wires.hosts[0].id, answered=False))]

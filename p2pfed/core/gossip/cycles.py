@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from p2pfed.core.effects import CloseTrainer, Effect, Emit, KeepModel, SetTimer, StartEvaluation, StartTraining
+from p2pfed.core.effects import CloseTrainer, Effect, Emit, SetTimer, StartEvaluation, StartTraining
 from p2pfed.core.events import (
     CycleBegun,
     CycleEnded,
     Listening,
+    ModelEvaluated,
     RoundCompleted,
     RunFinished,
     TrainingAlone,
@@ -303,16 +304,19 @@ class Cycles(Switching):
             effects = self.gate.measured(done, wall)
             if cycle is None or self.gate.deciding is not None:
                 return effects
-            effects += self.health.decided(effects)
-            if any(isinstance(effect, KeepModel) for effect in effects):
-                self.threshold = done.threshold
-            return [*effects, self._save(), *self._close(cycle)]
+            return [*self._serving(effects), *self.health.decided(effects), self._save(), *self._close(cycle)]
         found = self._measuring.pop(done.purpose, None)
         if found is None:
             return []
         number, vector = found
         cycle, _ = self.manifest.calendar.place(number)
-        return [self._measured(number, done), *self.gate.first(cycle, number, vector, done, wall)]
+        serves = self._serving(self.gate.first(cycle, number, vector, done, wall))
+        return [Emit(ModelEvaluated(number, done.metrics, done.threshold)), *serves]
+
+    def _serving(self, effects: list[Effect]) -> list[Effect]:
+        """Note the threshold of what serves now."""
+        self.threshold = self.gate.champion.threshold if self.gate.champion else None
+        return effects
 
     # --- the trainer --------------------------------------------------------------------------------------------------
 

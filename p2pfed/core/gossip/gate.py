@@ -1,4 +1,4 @@
-"""The end of a cycle: the merged model, the champion and the best of 90 days, measured together; who serves then."""
+"""The end of a cycle: the merged model, the champion and what led it in 90 days, measured together; who serves then."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from p2pfed.core.inputs import EvaluationFinished
 from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector
 
-MERGED, CHAMPION, BEST = "gate:merged", "gate:champion", "gate:best"
+MERGED, CHAMPION = "gate:merged", "gate:champion"
 
 
 class Gate:
@@ -21,12 +21,14 @@ class Gate:
         self,
         kind: Literal["mlp", "autoencoder"],
         champion: KeptModel | None,
-        best: KeptModel | None,
+        leaders: tuple[KeptModel, ...] = (),
         model: str = "",
     ) -> None:
         """`model` is the digest of what is trained. A champion of another one serves on until the end of a cycle."""
         self.champion, self._model = champion, model
-        self.best = best if best is not None and best.model == model else None
+        self.leaders = tuple(kept for kept in leaders if kept.model == model)
+        """What served before and was better than each that came after: the best of 90 days first, and those that will
+        be the best once it is older."""
         self._kind: Literal["mlp", "autoencoder"] = kind
         self._challenger: tuple[int, int, Vector] | None = None
         """Cycle, round and weights of the model that waits to be measured."""
@@ -42,22 +44,13 @@ class Gate:
         return self.champion if self.champion is not None and self.champion.model == self._model else None
 
     @property
-    def _other_best(self) -> bool:
-        """Whether the best is another version than what serves. A restart, or a replay, makes two of one."""
-        if self.best is None or self.champion is None:
-            return self.best is not None
-        of_best, of_champion = ((kept.cycle, kept.round, kept.since) for kept in (self.best, self.champion))
-        return of_best != of_champion
-
-    @property
     def deciding(self) -> int | None:
         """The cycle whose merged model is being measured."""
         return self._challenger[0] if self._challenger else None
 
     def begin(self, cycle: int, number: int, vector: Vector, wall: float) -> list[Effect]:
         """Measure the model that a cycle ended with, and what it must not be worse than."""
-        if self.best is not None and wall - self.best.since > BEST_SECONDS:
-            self.best = self._rival
+        self.leaders = tuple(kept for kept in self.leaders if wall - kept.since <= BEST_SECONDS)
         self._challenger = cycle, number, vector
         return self.again()
 
@@ -70,8 +63,7 @@ class Gate:
         asked = [StartEvaluation(MERGED, vector, cycle)]
         if self._rival is not None:
             asked.append(StartEvaluation(CHAMPION, self._rival.vector, cycle))
-        if self.best is not None and self._other_best:
-            asked.append(StartEvaluation(BEST, self.best.vector, cycle))
+        asked += [StartEvaluation(_leader(i), kept.vector, cycle) for i, kept in enumerate(self.leaders)]
         return [*asked]
 
     def drop(self) -> None:
@@ -83,18 +75,32 @@ class Gate:
         if self._challenger is None:
             return []
         self._measured[done.purpose] = done
-        needed = 1 + (self._rival is not None) + self._other_best
-        if len(self._measured) < needed:
+        if len(self._measured) < 1 + (self._rival is not None) + len(self.leaders):
             return []
         cycle, number, vector = self._challenger
         self._challenger, self.decided = None, cycle
         merged, champion = self._measured[MERGED], self._validation(CHAMPION)
-        best = self._validation(BEST) if BEST in self._measured else champion
+        leaders, best = self._leading(cycle, at_the_gate(merged.metrics))
         decision = self._decide(cycle, at_the_gate(merged.metrics), champion, best)
         if not decision.promote:
             return [Emit(ModelHeld(number, cycle, merged.metrics, decision.why))]
-        kept = KeptModel(number, vector, merged.threshold, merged.metrics, wall, cycle, self._model, len(self.sources))
-        return self._promote(kept, decision.why, best)
+        self.leaders = leaders
+        return self._promote(number, vector, merged, decision.why, cycle, wall)
+
+    def _leading(self, cycle: int, merged: Metrics) -> tuple[tuple[KeptModel, ...], Metrics | None]:
+        """What is better than the merged model and than all that came after it, oldest first; the best's figures.
+
+        What a cycle chose on its way counts once the cycle's end, or a later one, has confirmed it.
+        """
+        served = [(kept, self._validation(_leader(i))) for i, kept in enumerate(self.leaders)]
+        if self._rival is not None and self._rival.cycle < cycle:
+            served.append((self._rival, self._validation(CHAMPION)))
+        leaders, best = [], None
+        for kept, its in reversed(served):
+            if its is not None and not leads(self._kind, merged if best is None else best, its):
+                leaders.append(kept)
+                best = its
+        return tuple(reversed(leaders)), best
 
     def _decide(self, cycle: int, merged: Metrics, champion: Metrics | None, best: Metrics | None) -> Decision:
         if self.champion is None or self._rival is not None:
@@ -111,22 +117,24 @@ class Gate:
         """A model was measured in the middle of a cycle: it serves if nothing better does, and no gate has decided."""
         if self.decided >= cycle or (self.champion is not None and self.champion.cycle != cycle):
             return []
-        kept = KeptModel(number, vector, done.threshold, done.metrics, wall, cycle, self._model, len(self.sources))
-        mine, its = at_the_gate(kept.metrics), None
-        if self.champion is not None:
-            its = at_the_gate(self.champion.metrics)
-            if not leads(self._kind, mine, its):
-                return []
-        return self._promote(kept, "the best model so far; the cycle's end decides", its)
+        its = None if self.champion is None else at_the_gate(self.champion.metrics)
+        if not leads(self._kind, at_the_gate(done.metrics), its):
+            return []
+        return self._promote(number, vector, done, "the best model so far; the cycle's end decides", cycle, wall)
 
     def _validation(self, purpose: str) -> Metrics | None:
         done = self._measured.get(purpose)
         return at_the_gate(done.metrics) if done else None
 
-    def _promote(self, kept: KeptModel, why: str, best: Metrics | None) -> list[Effect]:
-        best_yet = leads(self._kind, at_the_gate(kept.metrics), best)
+    def _promote(
+        self, number: int, vector: Vector, done: EvaluationFinished, why: str, cycle: int, wall: float
+    ) -> list[Effect]:
+        kept = KeptModel(number, vector, done.threshold, done.metrics, wall, cycle, self._model, len(self.sources))
         self.champion = kept
-        if best_yet:
-            self.best = kept
-        told = ModelPromoted(kept.round, kept.cycle, kept.metrics, kept.threshold, why)
-        return [KeepModel(kept, best=best_yet), Emit(told)]
+        told = ModelPromoted(number, cycle, kept.metrics, kept.threshold, why)
+        return [KeepModel(kept, self.leaders), Emit(told)]
+
+
+def _leader(i: int) -> str:
+    """For what purpose the leader of that number is measured."""
+    return f"gate:leader {i}"

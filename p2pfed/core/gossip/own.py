@@ -8,8 +8,7 @@ from typing import Self
 import numpy as np
 
 from p2pfed.core.consortium import Manifest
-from p2pfed.core.effects import Checkpoint, Effect, Emit, Publish, Save
-from p2pfed.core.events import ModelEvaluated
+from p2pfed.core.effects import Checkpoint, Effect, Publish, Save
 from p2pfed.core.gossip.gate import Gate
 from p2pfed.core.gossip.health import Health
 from p2pfed.core.gossip.trained import TrainedRounds
@@ -67,7 +66,7 @@ class OwnModel(ABC):
         """How long training takes from StartTraining to TrainingFinished; 0 before the first."""
         self._hand_over = False
         """Whether the next training is given the optimiser's state: the trainer has none of its own."""
-        self.gate = Gate(manifest.model.kind, memory.champion, memory.best, manifest.model_digest)
+        self.gate = Gate(manifest.model.kind, memory.champion, memory.leaders, manifest.model_digest)
         self.health = Health(problems)
         self._trained = TrainedRounds(manifest.calendar)
         self._recall(memory.checkpoint)
@@ -84,6 +83,7 @@ class OwnModel(ABC):
         """Sequence number, cycle and round of the newest own update. The present ones say nothing of it: who is silent
         trains on, and who forgot what others remember skips numbers."""
         self.threshold: float | None = None
+        """Of what serves."""
         if checkpoint is None:
             return
         # whatever is trained now, a sequence number stays used
@@ -105,7 +105,8 @@ class OwnModel(ABC):
 
     def _successor(self, manifest: Manifest) -> Self:
         """The same node under another manifest, as if it had been restarted with it."""
-        memory = Memory(0, self._instance, self._checkpoint(), champion=self.gate.champion, best=self.gate.best)
+        gate = self.gate
+        memory = Memory(0, self._instance, self._checkpoint(), champion=gate.champion, leaders=gate.leaders)
         return type(self)(
             self._signer, manifest, self._settings, memory, self._peers, self._updates, self._reputation, self._problems
         )
@@ -315,7 +316,3 @@ class OwnModel(ABC):
             f"the trainer stopped: {got.error}; this node goes on exchanging and answering",
             "it is restarted by itself; if it keeps dying look at memory and at the log above",
         )
-
-    def _measured(self, number: int, done: EvaluationFinished) -> Effect:
-        self.threshold = done.threshold
-        return Emit(ModelEvaluated(number, done.metrics, done.threshold))

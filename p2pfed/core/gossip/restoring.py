@@ -44,7 +44,7 @@ class Restoring:
             self._until = now + SILENT_SECONDS
 
     def waiting(self, others: Iterator[NodeId], now: float) -> bool:
-        """Whether too few of the `others` that can be asked have answered, and somebody may yet."""
+        """Whether too few of the `others` have answered, and somebody may yet."""
         if self._until is not None and now >= self._until:
             return False
         return len(self._answered) < ENOUGH and len(self._answered) < sum(1 for _ in islice(others, ENOUGH))

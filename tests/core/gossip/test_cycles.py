@@ -100,7 +100,7 @@ def test_a_cycle_ends_with_a_decision_about_what_serves() -> None:
         decided = [*told(net, i, ModelPromoted), *told(net, i, ModelHeld)]
         assert {e.cycle for e in decided} == set(range(6))
         champion = net.disks[net.ids[i]].champion
-        assert champion is not None and champion.threshold == 0.5
+        assert champion is not None and 0 < champion.threshold < 0.5
         kept = [e for e in told(net, i, ModelPromoted)][-1]
         assert (champion.cycle, champion.round) == (kept.cycle, kept.round)
 
@@ -338,6 +338,13 @@ def test_a_restored_backup_waits_for_what_others_hold_and_signs_nothing_twice() 
         for update in updates_of(net, net.ids[0]):
             assert seen.setdefault(update.statement.seq, update.digest) == update.digest
     assert not quarantined(net)
+
+
+def test_the_threshold_that_is_told_is_that_of_what_serves() -> None:
+    net = network(4, until=ANCHOR + 850)
+    for node in net.nodes.values():
+        champion = node.rounds.gate.champion
+        assert champion is not None and champion.cycle > 0 and node.rounds.threshold == champion.threshold
 
 
 def test_a_refused_reading_sits_the_cycle_out_serves_and_is_taken_when_the_operator_says_so() -> None:
