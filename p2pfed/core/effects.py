@@ -196,8 +196,8 @@ class KeepModel:
     """Score with `model` from now on, and keep it: it has just been evaluated."""
 
     model: KeptModel
-    leaders: tuple[KeptModel, ...] = ()
-    """What served in the last 90 days and was better than it, and than each other that came later; oldest first."""
+    bests: tuple[KeptModel, ...] = ()
+    """Versions that served before it and may be the best of 90 days, oldest first."""
 
 
 @dataclass(frozen=True)

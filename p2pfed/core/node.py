@@ -219,30 +219,29 @@ class GossipNode:
         for head in got.table.heads:
             if head.statement.sender == self.me:
                 effects += self._own_update(head.statement.seq, got.via)
-        # hellos ask all others; once each, for a liar could use up the numbers
-        if got.via not in self.restoring.answerers and not self.peers.dialable(got.via, now):
-            effects += self._told_seq(got.via, got.table.your_newest_seq, now)
+        seq, known = got.table.your_newest_seq, got.via in self.restoring.answerers
+        # who can be dialled is asked by hello; and a liar, who is heard once, cannot use up the numbers
+        if not known and not self.peers.dialable(got.via, now) and seq <= self.rounds.seq + SEQ_JUMP:
+            effects += self._told_seq(got.via, seq, now)
         return [*effects, *self.rounds.met(now, self._wall)] if got.answered else effects
 
     def _hello_received(self, got: HelloReceived, now: float) -> list[Effect]:
-        witness = got.hello.member
+        witness, seq, newest = got.hello.member, got.hello.your_newest_seq, self.rounds.seq
+        far = seq > newest + SEQ_JUMP
+        if far and not self.rounds.mute:  # else this state may be a backup from before liars had numbers skipped
+            return self._offended(Offended(witness, Reason.MALFORMED, f"it claims to hold update {seq} of us"), now)
         self.peers.succeeded(witness, now)
         self.clocks.read(witness, got.hello.wall, got.round_trip, now, self._wall)
-        return self._told_seq(witness, got.hello.your_newest_seq, now)
+        # a mere claim costs numbers, of which there are enough; whether it is true our own signature must say
+        asked = [Pull(witness, self.peers.endpoints(witness), self.me, newest)] if seq > newest else []
+        return [*asked, *([] if far else self._told_seq(witness, seq, now))]
 
     def _told_seq(self, witness: NodeId, seq: int, now: float) -> list[Effect]:
         """`witness` says that `seq` is the newest update of this node that it holds."""
-        newest = self.rounds.seq
-        if seq > newest + SEQ_JUMP:
-            return self._offended(Offended(witness, Reason.MALFORMED, f"it claims to hold update {seq} of us"), now)
         self.restoring.answered(witness, now)
-        effects: list[Effect] = []
-        if seq > newest:
-            # a mere claim costs numbers, of which there are enough; whether it is true our own signature must say
+        if seq > self.rounds.seq:
             self._skip_to(seq)
-            if self.peers.dialable(witness, now):
-                effects = [Pull(witness, self.peers.endpoints(witness), self.me, newest)]
-        return [*effects, *self._restored(now)]
+        return self._restored(now)
 
     def _skip_to(self, seq: int) -> None:
         """Never sign a sequence number again that somebody may have seen."""

@@ -254,7 +254,7 @@ class Rounds(OwnModel):
             return []
         number, vector = found
         kept = KeepModel(KeptModel(number, vector, done.threshold, done.metrics, wall))
-        self.threshold = done.threshold
+        self._threshold = done.threshold
         effects: list[Effect] = [kept, Emit(ModelEvaluated(number, done.metrics, done.threshold))]
         if self.phase is Phase.FINISHED and not self._evaluating and not self._announced:
             self._announced = True

@@ -42,8 +42,8 @@ class Memory:
     """Every `Save.proofs`."""
     champion: KeptModel | None = None
     """The newest `KeepModel`."""
-    leaders: tuple[KeptModel, ...] = ()
-    """The leaders of the newest `KeepModel`."""
+    bests: tuple[KeptModel, ...] = ()
+    """Those of the newest `KeepModel`."""
     pardoned: tuple[NodeId, ...] = ()
     """Whose quarantine was forgotten with this start: it came from before there was a calendar."""
 

@@ -16,12 +16,12 @@ def recall(
     restored: Restored,
     chain: list[SignedManifest],
     champion: KeptModel | None = None,
-    leaders: tuple[KeptModel, ...] = (),
+    bests: tuple[KeptModel, ...] = (),
     force: InForce | None = None,
 ) -> Memory:
     """What the state directory remembers, as the node takes it; pushed frames that no longer verify are left out.
 
-    `champion` and `leaders` are as of Memory; `force` is what is in force, without it the newest of `chain`.
+    `champion` and `bests` are as of Memory; `force` is what is in force, without it the newest of `chain`.
     """
     newest = chain[-1].manifest
     previous = next((s.manifest for s in chain if s.manifest.version == newest.version - 1), None)
@@ -42,6 +42,6 @@ def recall(
         restored.scales,
         restored.proofs,
         champion,
-        leaders,
+        bests,
         restored.pardoned,
     )

@@ -1,8 +1,8 @@
-"""The models that serve or served: the bundle that `p2pfed score` uses, every version of it, and which led it.
+"""The models that serve or served: the bundle that `p2pfed score` uses, every version of it, and which are the best.
 
 model.p2pfed                      what serves
-models/000012-0520.p2pfed         the version of cycle 12, by the number of its round in the calendar
-models/index.json                 {"serves": name, "before": name, "leaders": [name, ...]}
+models/000012-000520.p2pfed        the version of cycle 12, by the number of its round in the calendar
+models/index.json                 {"serves": name, "before": name, "bests": [name, ...]}
 
 Free-running nodes have model.p2pfed alone, which is their newest model.
 """
@@ -37,7 +37,8 @@ class _Index(BaseModel):
     serves: _Name | None = None
     before: _Name | None = None
     """What served before that."""
-    leaders: tuple[_Name, ...] = ()
+    bests: tuple[_Name, ...] = ()
+    """See `KeepModel`."""
 
 
 class Versions:
@@ -49,9 +50,16 @@ class Versions:
         self._seconds = max(days, LEAST_DAYS) * DAY
 
     def recall(self) -> tuple[KeptModel | None, tuple[KeptModel, ...]]:
-        """What serves, and what led it, oldest first. A damaged file is left out, and told in the log."""
-        leaders = (self._read(self._state.models / name) for name in self._index().leaders)
-        return self._read(self._state.model), tuple(kept for kept in leaders if kept is not None)
+        """What serves, and the best versions before it, oldest first. A damaged file is left out, and told in the log.
+
+        If it is that of what serves, its version does.
+        """
+        index = self._index()
+        bests = (self._read(self._state.models / name, expected=True) for name in index.bests)
+        serves = self._read(self._state.model)
+        if serves is None and index.serves is not None:
+            serves = self._read(self._state.models / index.serves, expected=True)
+        return serves, tuple(kept for kept in bests if kept is not None)
 
     def keep(self, bundle: ModelBundle, kept: KeepModel) -> None:
         """Let the model of `kept`, of which `bundle` is, serve, and remove old versions. Raises DiskFault."""
@@ -61,12 +69,19 @@ class Versions:
             newest = max((path.stat().st_mtime for path in _files(folder)), default=since)
         data, index = bundle.to_bytes(), self._index()
         before = index.before if index.serves == name else index.serves
-        leaders = tuple(map(_file_name, kept.leaders))
+        bests = tuple(map(_file_name, kept.bests))
+        self._keep_copy()
         write_atomically(folder / name, data)
-        write_atomically(self._state.model, data)
-        index = _Index(serves=name, before=before, leaders=leaders)
+        index = _Index(serves=name, before=before, bests=bests)
         write_atomically(folder / "index.json", index.model_dump_json().encode())
-        self._prune(since, newest, {name, before, *leaders})
+        write_atomically(self._state.model, data)
+        self._prune(since, newest, {name, before, *bests})
+
+    def _keep_copy(self) -> None:
+        """What serves is a version as well, if only its file was brought here, or was kept under another name."""
+        serves = self._read(self._state.model)
+        if serves is not None and not (copy := self._state.models / _file_name(serves)).exists():
+            write_atomically(copy, self._state.model.read_bytes())
 
     def _prune(self, now: float, newest: float, used: set[str | None]) -> None:
         """Remove versions in whose place others came too long ago, but for those used.
@@ -92,13 +107,12 @@ class Versions:
             self._log.warning("%s cannot be read and is made anew: %s", path, error)
             return _Index()
 
-    def _read(self, path: Path) -> KeptModel | None:
+    def _read(self, path: Path, expected: bool = False) -> KeptModel | None:
         try:
             return lineage.kept(ModelBundle.from_bytes(path.read_bytes()))
-        except FileNotFoundError:
-            return None
         except (OSError, StateCorrupt) as error:
-            self._log.warning("the model in %s is not gone on from: %s", path, error)
+            if expected or not isinstance(error, FileNotFoundError):
+                self._log.warning("the model in %s is not gone on from: %s", path, error)
             return None
 
 
@@ -130,4 +144,4 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _file_name(kept: KeptModel) -> str:
-    return f"{kept.cycle:06d}-{kept.round:04d}.p2pfed"
+    return f"{kept.cycle:06d}-{kept.round:06d}.p2pfed"

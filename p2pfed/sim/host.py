@@ -39,7 +39,7 @@ class Disk:
     scales: Scales | None = None
     proofs: dict[str, KeptProof] = field(default_factory=dict)
     champion: KeptModel | None = None
-    leaders: tuple[KeptModel, ...] = ()
+    bests: tuple[KeptModel, ...] = ()
     versions: tuple[Manifest, ...] = ()
     """Of the manifest, those after the first."""
 
@@ -51,7 +51,7 @@ class Disk:
 
     def keep(self, kept: KeepModel) -> None:
         """Score with a model from now on."""
-        self.champion, self.leaders = kept.model, kept.leaders
+        self.champion, self.bests = kept.model, kept.bests
 
     def save(self, saved: Save) -> None:
         """Make `saved` durable."""

@@ -152,7 +152,7 @@ class Interpreter:
         updates = tuple(self._exchanges.opened(disk.frames.values(), force))
         memory = Memory(
             disk.epoch, f"{host.index:032x}", disk.checkpoint, dict(disk.marks), updates, dict(disk.peers), disk.scales,
-            dict(disk.proofs), disk.champion, disk.leaders,
+            dict(disk.proofs), disk.champion, disk.bests,
         )  # fmt: skip
         host.shelf, host.timers = {}, {}
         host.node = self._make_node(host, memory, force)

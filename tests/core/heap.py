@@ -127,7 +127,7 @@ class Disk:
     scales: Scales | None = None
     proofs: dict[str, KeptProof] = field(default_factory=dict)
     champion: KeptModel | None = None
-    leaders: tuple[KeptModel, ...] = ()
+    bests: tuple[KeptModel, ...] = ()
     versions: list[Manifest] = field(default_factory=list)
     """The manifests it knows, each following the one before."""
 
@@ -171,7 +171,7 @@ class Network:
         updates = tuple(u for f in disk.frames.values() if isinstance(u := opened(f, trust_in(force)), ModelUpdate))
         memory = Memory(
             disk.epoch, f"{i:032x}", disk.checkpoint, dict(disk.marks), updates, dict(disk.peers), disk.scales,
-            dict(disk.proofs), disk.champion, disk.leaders,
+            dict(disk.proofs), disk.champion, disk.bests,
         )  # fmt: skip
         endpoints = self.manifest.members[i].endpoints
         settings = NodeSettings(self.rounds, 1, endpoints, "test")
@@ -266,8 +266,8 @@ class Network:
                 ready = TrainerReady(1000, self.frauds[self.ids.index(me)], None, cycle)
                 refused = (me, cycle) in self.refuse and not accept
                 self.push(me, 1.0, ReadingRefused(cycle, "half of the rows are gone") if refused else ready)
-            case KeepModel(model, leaders):
-                self.disks[me].champion, self.disks[me].leaders = model, leaders
+            case KeepModel(model, bests):
+                self.disks[me].champion, self.disks[me].bests = model, bests
             case StartTraining(number, vector):
                 i = self.ids.index(me)
                 target = np.resize(self.optimum(i), vector.size)

@@ -109,6 +109,20 @@ def test_a_heartbeat_says_once_a_start_what_its_sender_holds_and_only_where_hell
         assert node.rounds.seq == SEQ_JUMP
 
 
+def test_a_restored_backup_blames_nobody_for_numbers_that_liars_had_it_skip() -> None:
+    """Two lies took it beyond what one may claim; then a backup from before them was restored."""
+    network = Network(make_manifest(3))
+    node = network.start(0)
+    honest = hello(network, 2 * SEQ_JUMP)
+    effects = node.handle(honest, network.now)
+    assert effects == [Pull(network.ids[LIAR], node.peers.endpoints(network.ids[LIAR]), node.me, 0)]
+    own = UpdateReceived(seal(network, 2 * SEQ_JUMP), network.ids[LIAR])
+    node.handle(own, network.now)
+    assert node.rounds.seq == 2 * SEQ_JUMP and node.rounds.mute
+    node.handle(honest, network.now)
+    assert node.restoring.answerers == {network.ids[LIAR]}
+
+
 def test_only_what_this_node_has_signed_tells_that_its_state_was_rolled_back() -> None:
     network, node = learning()
     before = node.rounds.seq

@@ -145,7 +145,7 @@ async def test_three_banks_train_two_cycles_rest_and_go_on_from_what_serves(bank
             assert served is not None
             bundle = ModelBundle.from_bytes(bank.state.model.read_bytes())
             assert place(bundle) == (served.cycle, served.round)
-            version = bank.state.models / f"{served.cycle:06d}-{bundle.lineage['number']:04d}.p2pfed"
+            version = bank.state.models / f"{served.cycle:06d}-{bundle.lineage['number']:06d}.p2pfed"
             assert version.read_bytes() == bank.state.model.read_bytes()
             gain = said.learning.gain
             assert gain is not None and gain.auprc == gain.serves - gain.alone and 0 < gain.rounds <= 2 * ROUNDS

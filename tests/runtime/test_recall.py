@@ -60,11 +60,11 @@ def test_who_was_pardoned_by_the_migration_is_told_at_the_start(tmp_path):
     store.close()
 
 
-def test_champion_and_what_led_it_come_back(tmp_path):
+def test_champion_and_bests_come_back(tmp_path):
     store = SqliteStore(StateDir(tmp_path))
     kept = KeptModel(80, BANKS.manifest.initial.vector, 0.5, {}, 1_800_000_000.0, 1)
     memory = recall(store.restore(), CHAIN, kept, (kept,))
-    assert memory.champion is kept and memory.leaders == (kept,) and memory.pardoned == ()
+    assert memory.champion is kept and memory.bests == (kept,) and memory.pardoned == ()
     store.close()
 
 

@@ -52,7 +52,7 @@ def keep(settings: NodeConfig, cycle: int, since: float, vector: np.ndarray = IN
     scaler = Scaler((0.0,) * 3, (1.0,) * 3, (0.0,) * 3)
     bundle = ModelBundle(MANIFEST.model, MANIFEST.contract, scaler, 0.5, vector, said)
     Versions(state, logs.for_node("bank-a"), 30.0).keep(bundle, KeepModel(kept))
-    return state.models / f"{cycle:06d}-{kept.round:04d}.p2pfed"
+    return state.models / f"{cycle:06d}-{kept.round:06d}.p2pfed"
 
 
 @contextlib.asynccontextmanager
@@ -101,7 +101,7 @@ async def test_a_damaged_version_is_named_and_its_payments_count_as_those_of_the
     keep(settings, 1, NOW - 30 * DAY)
     keep(settings, 2, NOW - 5 * DAY).write_bytes(b"P2FB....")
     async with read(settings, NOW - 6 * DAY) as (served, _, _):
-        assert served is not None and "000002-0030.p2pfed" in served.error
+        assert served is not None and "000002-000030.p2pfed" in served.error
         assert abs(together(served.days).rows - 4 * ROWS / 10) < 3
         assert len({day.model for day in served.days}) == 1
 

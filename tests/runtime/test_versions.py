@@ -19,7 +19,7 @@ from p2pfed.learning.bundle import ModelBundle
 from p2pfed.runtime.lineage import kept as kept_of
 from p2pfed.runtime.lineage import lineage, name_of, place
 from p2pfed.runtime.versions import Versions, served_between
-from p2pfed.store.state_dir import StateDir
+from p2pfed.store.state_dir import StateDir, write_atomically
 from tests.consortia import consortium
 
 BANKS = consortium(3)
@@ -49,7 +49,7 @@ def versions(folder: Path, days: float = 0.0) -> Versions:
 
 
 def file_name(cycle: int, number: int = 40) -> str:
-    return f"{cycle:06d}-{model(cycle, number).round:04d}.p2pfed"
+    return f"{cycle:06d}-{model(cycle, number).round:06d}.p2pfed"
 
 
 def keep(
@@ -77,18 +77,18 @@ def test_what_serves_names_its_cycle_round_and_hash(tmp_path: Path) -> None:
     found = ModelBundle.from_bytes((tmp_path / "model.p2pfed").read_bytes())
     assert place(found) == (12, 7) and found.lineage["number"] == 12 * 40 + 7
     assert name_of(found) == f"12.7-{found.weights_sha256[:8]}"
-    assert names(tmp_path) == ["000012-0487.p2pfed"]
+    assert names(tmp_path) == ["000012-000487.p2pfed"]
 
 
 def test_a_start_goes_on_with_what_serves_and_what_led_it(tmp_path: Path) -> None:
     assert versions(tmp_path).recall() == (None, ())
     keep(tmp_path, 1)
-    champion, leaders = versions(tmp_path).recall()
-    assert same(champion, model(1)) and not leaders
+    champion, bests = versions(tmp_path).recall()
+    assert same(champion, model(1)) and not bests
     keep(tmp_path, 2, led=(1,))
     keep(tmp_path, 3, led=(1, 2))
-    champion, leaders = versions(tmp_path).recall()
-    assert same(champion, model(3)) and all(map(same, leaders, map(model, (1, 2)))) and len(leaders) == 2
+    champion, bests = versions(tmp_path).recall()
+    assert same(champion, model(3)) and all(map(same, bests, map(model, (1, 2)))) and len(bests) == 2
 
 
 def test_damaged_files_are_told_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -97,14 +97,54 @@ def test_damaged_files_are_told_and_left_out(tmp_path: Path, caplog: pytest.LogC
     keep(tmp_path, 2, led=(1,))
     keep(tmp_path, 3, led=(1, 2))
     (tmp_path / "models" / file_name(1)).write_bytes(b"P2FB....")
-    champion, leaders = versions(tmp_path).recall()
-    assert same(champion, model(3)) and [kept.cycle for kept in leaders] == [2]
+    champion, bests = versions(tmp_path).recall()
+    assert same(champion, model(3)) and [kept.cycle for kept in bests] == [2]
     assert file_name(1) in caplog.text
-    for junk in (b"{", b"[]", b'{"leaders": 3}', b'{"leaders": ["../../etc/passwd"]}', b"\xff"):
+    for junk in (b"{", b"[]", b'{"bests": 3}', b'{"bests": ["../../etc/passwd"]}', b"\xff"):
         (tmp_path / "models" / "index.json").write_bytes(junk)
         assert versions(tmp_path).recall()[1] == ()
     (tmp_path / "model.p2pfed").write_bytes(bundle(model(2)).to_bytes()[:-4])
     assert versions(tmp_path).recall() == (None, ())
+
+
+def test_if_the_file_of_what_serves_is_damaged_or_gone_its_version_serves(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    keep(tmp_path, 1)
+    keep(tmp_path, 2, led=(1,))
+    (tmp_path / "model.p2pfed").write_bytes(b"P2FB....")
+    assert same(versions(tmp_path).recall()[0], model(2)) and "model.p2pfed" in caplog.text
+    (tmp_path / "model.p2pfed").unlink()
+    assert same(versions(tmp_path).recall()[0], model(2))
+    (tmp_path / "models" / file_name(1)).unlink()
+    champion, bests = versions(tmp_path).recall()
+    assert same(champion, model(2)) and not bests and file_name(1) in caplog.text
+
+
+def test_what_served_is_a_version_even_if_only_its_file_was_brought_here(tmp_path: Path) -> None:
+    keep(tmp_path, 1)
+    (tmp_path / "models" / file_name(1)).rename(tmp_path / "models" / "000001-0040.p2pfed")  # as it was named once
+    keep(tmp_path, 2, led=(1,))
+    champion, (best,) = versions(tmp_path).recall()
+    assert same(champion, model(2)) and same(best, model(1))
+
+
+def test_killed_while_a_version_is_kept_the_one_before_serves_and_is_no_version_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(tmp_path, 1)
+
+    def killed(path: Path, data: bytes) -> None:
+        if path.name == "model.p2pfed":
+            raise KeyboardInterrupt
+        write_atomically(path, data)
+
+    monkeypatch.setattr("p2pfed.runtime.versions.write_atomically", killed)
+    with pytest.raises(KeyboardInterrupt):
+        keep(tmp_path, 2, led=(1,))
+    champion, (best,) = versions(tmp_path).recall()
+    assert same(champion, model(1)) and same(best, model(1))
 
 
 def test_a_bundle_of_before_the_calendar_is_no_champion(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -25,6 +25,9 @@ BEST_TOLERANCE = 0.01
 """AUPRC by which it may be worse than the best version of the last `BEST_DAYS`: against many small steps down."""
 BEST_DAYS = 90
 BEST_SECONDS = BEST_DAYS * DAY
+PERIOD_DAYS = 10
+"""Of so many days the best version is kept, to be the best of `BEST_DAYS` once better ones are older. The price of ten
+measurements a cycle at most: the second best of ten days is forgotten."""
 SAME = 1e-6
 """Share by which two measurements of one model on the same rows may differ: another processor adds in another order."""
 FEWEST_FRAUDS = 10

@@ -64,6 +64,11 @@ class Cycles(Switching):
         return (self.manifest.model.kind == "mlp" and self._listening) or self.too_slow
 
     @property
+    def threshold(self) -> float | None:
+        """Of what serves."""
+        return self.gate.champion.threshold if self.gate.champion else None
+
+    @property
     def finished(self) -> bool:
         """Whether the rounds are done that this node was asked for."""
         over = self.manifest.calendar.number(self.moment.cycle + self.moment.resting, 0)
@@ -304,19 +309,14 @@ class Cycles(Switching):
             effects = self.gate.measured(done, wall)
             if cycle is None or self.gate.deciding is not None:
                 return effects
-            return [*self._serving(effects), *self.health.decided(effects), self._save(), *self._close(cycle)]
+            return [*effects, *self.health.decided(effects), self._save(), *self._close(cycle)]
         found = self._measuring.pop(done.purpose, None)
         if found is None:
             return []
         number, vector = found
         cycle, _ = self.manifest.calendar.place(number)
-        serves = self._serving(self.gate.first(cycle, number, vector, done, wall))
-        return [Emit(ModelEvaluated(number, done.metrics, done.threshold)), *serves]
-
-    def _serving(self, effects: list[Effect]) -> list[Effect]:
-        """Note the threshold of what serves now."""
-        self.threshold = self.gate.champion.threshold if self.gate.champion else None
-        return effects
+        told = Emit(ModelEvaluated(number, done.metrics, done.threshold))
+        return [told, *self.gate.first(cycle, number, vector, done, wall)]
 
     # --- the trainer --------------------------------------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ class OwnModel(ABC):
         """How long training takes from StartTraining to TrainingFinished; 0 before the first."""
         self._hand_over = False
         """Whether the next training is given the optimiser's state: the trainer has none of its own."""
-        self.gate = Gate(manifest.model.kind, memory.champion, memory.leaders, manifest.model_digest)
+        self.gate = Gate(manifest.model.kind, memory.champion, memory.bests, manifest.model_digest)
         self.health = Health(problems)
         self._trained = TrainedRounds(manifest.calendar)
         self._recall(memory.checkpoint)
@@ -82,8 +82,7 @@ class OwnModel(ABC):
         self._published = 0, 0, 0
         """Sequence number, cycle and round of the newest own update. The present ones say nothing of it: who is silent
         trains on, and who forgot what others remember skips numbers."""
-        self.threshold: float | None = None
-        """Of what serves."""
+        self._threshold: float | None = None
         if checkpoint is None:
             return
         # whatever is trained now, a sequence number stays used
@@ -93,7 +92,7 @@ class OwnModel(ABC):
             return
         self.round, self.merged = checkpoint.round, checkpoint.merged
         self.vector, self.optimiser = checkpoint.vector, checkpoint.optimiser
-        self.frame, self.threshold = checkpoint.published, checkpoint.threshold
+        self.frame, self._threshold = checkpoint.published, checkpoint.threshold
         if self.frame:
             statement = own_statement(self.frame)
             self._published = statement.seq, statement.cycle, statement.round
@@ -106,7 +105,7 @@ class OwnModel(ABC):
     def _successor(self, manifest: Manifest) -> Self:
         """The same node under another manifest, as if it had been restarted with it."""
         gate = self.gate
-        memory = Memory(0, self._instance, self._checkpoint(), champion=gate.champion, leaders=gate.leaders)
+        memory = Memory(0, self._instance, self._checkpoint(), champion=gate.champion, bests=gate.bests)
         return type(self)(
             self._signer, manifest, self._settings, memory, self._peers, self._updates, self._reputation, self._problems
         )
@@ -117,6 +116,11 @@ class OwnModel(ABC):
         return self.manifest.calendar.number(self.manifest.generation_cycle, 0)
 
     # --- what others ask ----------------------------------------------------------------------------------------------
+
+    @property
+    def threshold(self) -> float | None:
+        """Of what serves."""
+        return self._threshold
 
     @property
     @abstractmethod

@@ -7,7 +7,7 @@ that nobody told.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable
 from itertools import islice
 
 from p2pfed.core.types import NodeId
@@ -43,7 +43,7 @@ class Restoring:
             self._answered.add(member)
             self._until = now + SILENT_SECONDS
 
-    def waiting(self, others: Iterator[NodeId], now: float) -> bool:
+    def waiting(self, others: Iterable[NodeId], now: float) -> bool:
         """Whether too few of the `others` have answered, and somebody may yet."""
         if self._until is not None and now >= self._until:
             return False

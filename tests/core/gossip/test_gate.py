@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2pfed.core.effects import KeepModel, StartEvaluation
 from p2pfed.core.gossip.gate import CHAMPION, MERGED, Gate
@@ -20,11 +23,14 @@ def finished(purpose: str, auprc: float, loss: float = 0.1) -> EvaluationFinishe
 
 
 def decided(gate: Gate, cycle: int, merged: float, champion: float | None = None, loss: float = 0.1) -> bool:
-    """Whether the model of a cycle serves; the champion's figures on the rows of now."""
-    gate.begin(cycle, cycle, VECTOR, 0.0)
-    effects = gate.measured(finished(MERGED, merged), 0.0)
-    if champion is not None:
-        effects = gate.measured(finished(CHAMPION, champion, loss), 0.0)
+    """Whether the model of a cycle serves; the champion's figures on the rows of now, all before it were worse."""
+    effects = []
+    for asked in gate.begin(cycle, cycle, VECTOR, 0.0):
+        assert isinstance(asked, StartEvaluation)
+        name = asked.purpose.removeprefix(f"gate:{cycle}:")
+        of_champion = finished(asked.purpose, champion or 0.0, loss)
+        others = {MERGED: finished(asked.purpose, merged), CHAMPION: of_champion}
+        effects = gate.measured(others.get(name, finished(asked.purpose, 0.1, 0.5)), 0.0)
     return any(isinstance(effect, KeepModel) for effect in effects)
 
 
@@ -64,71 +70,121 @@ def test_once_a_cycle_is_decided_nothing_of_it_takes_the_place_of_what_serves() 
 def test_the_best_of_autoencoders_has_the_least_loss_whatever_its_auprc() -> None:
     gate = Gate("autoencoder", None)
     assert decided(gate, 0, 0.9)
-    assert decided(gate, 1, 0.5, 0.9) and not gate.leaders
-    gate.begin(2, 2, VECTOR, 0.0)
-    gate.measured(finished(MERGED, 0.9, loss=0.102), 0.0)
-    gate.measured(finished(CHAMPION, 0.5, loss=0.1), 0.0)
-    assert gate.champion is not None and gate.champion.cycle == 2
-    assert [kept.cycle for kept in gate.leaders] == [1], "it serves, being hardly worse, and is not the best"
+    figures = {0: (0.9, 0.11), 1: (0.5, 0.1), 2: (0.9, 0.102), 3: (0.9, 0.1015), 4: (0.9, 0.1115)}
+    assert days(gate, figures, every=10 * DAY) == [0, 1, 2, 3, 3]
+    assert [kept.cycle for kept in gate.bests] == [0, 1, 2]
 
 
-def days(gate: Gate, *auprc: float, begin: int = 0, every: float = 30 * DAY) -> list[int]:
-    """Let models of cycles that follow each other be measured, each always alike; which cycles' models served."""
-    known, served = dict(enumerate(auprc)), []
-    for cycle in list(known)[begin:]:
-        wall, loss = cycle * every, 1.0 - cycle / 100  # other rows every time
-        asked = gate.begin(cycle, cycle, np.full(3, cycle, np.float32), wall)
-        for effect in asked:
+def days(gate: Gate, figures: Mapping[int, tuple[float, float]], every: float = DAY, begin: int = 0) -> list[int]:
+    """Let the models of cycles be measured, each with the same AUPRC and, nearly, loss; whose serve then.
+
+    Every time the rows are others.
+    """
+    served = []
+    for cycle in range(begin, len(figures)):
+        wall = cycle * every
+        for effect in gate.begin(cycle, cycle, np.full(3, cycle, np.float32), wall):
             assert isinstance(effect, StartEvaluation)
-            gate.measured(finished(effect.purpose, known[int(effect.vector[0])], loss), wall)
+            auprc, loss = figures[int(effect.vector[0])]
+            gate.measured(finished(effect.purpose, auprc, loss - cycle / 1e5), wall)
         assert gate.champion is not None and gate.deciding is None
         served.append(gate.champion.cycle)
     return served
 
 
+def falling(*auprc: float) -> dict[int, tuple[float, float]]:
+    """Figures of models one after another."""
+    return dict(enumerate((one, 1 - one) for one in auprc))
+
+
 def test_once_the_best_is_older_than_90_days_the_best_of_those_since_then_takes_its_place() -> None:
     """One comes every thirty days, and the fifth is hardly worse than what serves, but than the second."""
-    came = (0.700, 0.697, 0.694, 0.6905, 0.686)
+    came = falling(0.700, 0.697, 0.694, 0.6905, 0.686)
     gate = Gate("mlp", None)
-    assert days(gate, *came) == [0, 1, 2, 3, 3]
-    assert [kept.cycle for kept in gate.leaders] == [1, 2], "the first is 120 days old"
-    days(gate := Gate("mlp", None), *came[:4])
-    assert days(Gate("mlp", gate.champion, gate.leaders), *came, begin=4) == [3], "so it is after a restart"
-    assert days(Gate("mlp", gate.champion), *came, begin=4) == [4]
+    assert days(gate, came, 30 * DAY) == [0, 1, 2, 3, 3]
+    gate = Gate("mlp", None)
+    days(gate, falling(0.700, 0.697, 0.694, 0.6905), 30 * DAY)
+    assert days(Gate("mlp", gate.champion, gate.bests), came, 30 * DAY, begin=4) == [3], "so it is after a restart"
+    assert days(Gate("mlp", gate.champion), came, 30 * DAY, begin=4) == [4]
 
 
-def test_what_was_better_leads_no_more_once_it_is_worse_on_the_rows_of_now() -> None:
+@given(st.lists(st.tuples(st.floats(0.6, 0.64), st.integers(1, 20)), min_size=2, max_size=40), st.booleans())
+def test_what_serves_is_never_worse_than_the_best_of_90_days_allows(came: list[tuple[float, int]], few: bool) -> None:
+    """However cycles follow each other; to ten days, for of these the second best is forgotten."""
+    gate, day, confirmed = Gate("mlp", None), 0, list[tuple[int, float]]()
+    qualities = {cycle: quality for cycle, (quality, _) in enumerate(came)}
+    for cycle, (quality, days_on) in enumerate(came):
+        day += days_on
+        before = gate.champion
+        for effect in gate.begin(cycle, cycle, np.full(3, cycle, np.float32), day * DAY):
+            assert isinstance(effect, StartEvaluation)
+            mine = qualities[int(effect.vector[0])]
+            row = {"auprc": mine, "loss": 1 - mine, "frauds": 9 if few else 50, "alert_rate": 0.01}
+            gate.measured(EvaluationFinished(effect.purpose, {"validation": row}, 0.5), day * DAY)
+        served = gate.champion
+        assert served is not None
+        if before is None:
+            continue
+        its = qualities[before.cycle]
+        # few frauds leave it to the loss, which may be larger by a tenth of itself
+        slack, less = (0.1 * (1 - quality), 0.05 * (1 - quality)) if few else (0.01, 0.005)
+        if served is not before:
+            confirmed.append((int(before.since // DAY), its))
+            young = [of for since, of in confirmed if day - since <= 80]
+            assert quality >= max(young, default=0.0) - slack - 1e-9
+        elif quality >= its - less * 0.9 and not few:
+            rows_again = quality < its + 0.2  # equal figures of the champion are equal rows
+            young = [of for since, of in confirmed if day - since <= 90]
+            assert rows_again or quality < max(young) - slack + 1e-9
+
+
+def test_a_day_without_frauds_forgets_no_best() -> None:
     gate = Gate("mlp", None)
-    days(gate, 0.700, 0.697, 0.694, every=DAY)
-    assert [kept.cycle for kept in gate.leaders] == [0, 1]
-    for effect in gate.begin(3, 3, VECTOR, 3 * DAY):
+    days(gate, falling(0.700, 0.697))
+    for effect in gate.begin(2, 2, VECTOR, 2 * DAY):
         assert isinstance(effect, StartEvaluation)
-        now = {MERGED: 0.6, CHAMPION: 0.601}.get(effect.purpose, 0.5)
-        gate.measured(finished(effect.purpose, now, loss=0.2), 3 * DAY)
-    assert gate.champion is not None and gate.champion.cycle == 3
-    assert [kept.cycle for kept in gate.leaders] == [2]
+        row = {"auprc": None, "loss": 0.1, "frauds": 0}
+        gate.measured(EvaluationFinished(effect.purpose, {"validation": row}, 0.5), 2 * DAY)
+    assert gate.champion is not None and gate.champion.cycle == 2, "unchecked"
+    assert [kept.cycle for kept in gate.bests] == [0]
+
+
+def test_a_clock_that_is_wrong_once_forgets_no_best() -> None:
+    gate = Gate("mlp", None)
+    days(gate, falling(0.700, 0.697))
+    ahead = 400 * DAY
+    for effect in gate.begin(2, 2, np.full(3, 2, np.float32), ahead):
+        assert isinstance(effect, StartEvaluation)
+        gate.measured(finished(effect.purpose, 0.694, loss=0.4), ahead)
+    assert gate.champion is not None and gate.champion.since == ahead
+    days(gate, falling(0.700, 0.697, 0.694, 0.6935), begin=3)
+    assert gate.champion.cycle == 3 and [kept.cycle for kept in gate.bests] == [0, 2]
+    asked = [e.purpose for e in gate.begin(4, 4, VECTOR, 4 * DAY) if isinstance(e, StartEvaluation)]
+    assert asked == ["gate:4:merged", "gate:4:champion", "gate:4:0.0"], "of 2 nobody knows how old it is"
+
+
+def test_a_model_of_the_way_that_is_measured_late_makes_the_gate_wait_for_nothing() -> None:
+    gate = Gate("mlp", None)
+    gate.begin(0, 20, VECTOR, 0.0)
+    assert gate.first(0, 19, VECTOR, finished("round:19", 0.9), 0.0) == []
+    assert gate.measured(finished(f"gate:0:{MERGED}", 0.5), 0.0) and gate.deciding is None
+
+
+def test_measurements_of_another_cycle_count_nothing() -> None:
+    gate = Gate("mlp", None)
+    gate.begin(0, 20, VECTOR, 0.0)
+    gate.drop()
+    gate.begin(1, 40, VECTOR, 0.0)
+    assert gate.measured(finished(f"gate:0:{MERGED}", 0.9), 0.0) == []
+    assert gate.measured(finished("gate:1:0.20", 0.9), 0.0) == []
+    assert gate.measured(finished(f"gate:1:{MERGED}", 0.5), 0.0)
 
 
 def test_what_a_cycle_chose_on_its_way_is_no_best_until_an_end_confirms_it() -> None:
     gate = Gate("mlp", None)
     assert gate.first(0, 10, VECTOR, finished("round:10", 0.504), 0.0)
-    assert decided(gate, 0, 0.5, 0.504) and not gate.leaders
+    assert decided(gate, 0, 0.5, 0.504) and not gate.bests
     gate = Gate("mlp", None)
     assert gate.first(0, 10, VECTOR, finished("round:10", 0.504), 0.0)
     assert not decided(gate, 0, 0.4, 0.504)
-    assert decided(gate, 1, 0.5, 0.504, loss=0.2) and [kept.round for kept in gate.leaders] == [10]
-
-
-def test_on_its_way_a_cycle_compares_autoencoders_by_their_loss() -> None:
-    gate = Gate("autoencoder", None)
-    assert gate.first(0, 10, VECTOR, finished("round:10", 0.5, loss=0.5), 0.0)
-    assert gate.first(0, 20, VECTOR, finished("round:20", 0.9, loss=5.0), 0.0) == []
-
-
-def test_without_any_fraud_the_newest_model_serves_on_its_way() -> None:
-    """Nothing tells good from bad: the loss on legitimate rows alone is least for one that never says fraud."""
-    gate = Gate("mlp", None)
-    for number, loss in enumerate((0.01, 0.05, 0.04), start=1):
-        done = EvaluationFinished("round", {"validation": {"loss": loss, "frauds": 0}}, 0.5)
-        assert gate.first(0, number, VECTOR, done, 0.0)
-    assert gate.champion is not None and gate.champion.round == 3
+    assert decided(gate, 1, 0.5, 0.504, loss=0.2) and [kept.round for kept in gate.bests] == [10]
