@@ -148,7 +148,7 @@ def measure(cell: Cell, folder: Path) -> Cell:
     elif cell["attack"] == "none":
         attacked = scenario_from(values)
         population = populate(attacked, loaded)
-    engine = _engine(attacked, population)
+    engine = stacked_engine(attacked, population)
     history = engine.run()
     test, spec = loaded.banks[0].pooled_test, population.manifest.model
     passed = [share for model in engine.honest_models() if not math.isnan(share := trigger_success(spec, model, test))]
@@ -175,12 +175,12 @@ def _values(cell: Cell, folder: Path) -> dict[str, Any]:
         "compute": {"seconds_per_step": 0.006, "jitter": 0.2},
         "network": {"delay_seconds": 0.005},
     }
-    file = {"file": str(_members(folder, cell["nodes"]))} if cell["set"] == "handbook" else {}
+    file = {"file": str(handbook_file(folder, cell["nodes"]))} if cell["set"] == "handbook" else {}
     values["data"] = values["data"] | file | {"own_test_share": 0.0}
     return values
 
 
-def _members(folder: Path, nodes: int) -> Path:
+def handbook_file(folder: Path, nodes: int) -> Path:
     """The handbook's payments with a column `MEMBER`: its banks, the largest halved until there are enough."""
     path = folder / f"handbook-{nodes}.parquet"
     if not path.exists():
@@ -199,7 +199,8 @@ def _without(values: dict[str, Any], loaded: LoadedBanks, attackers: set[int]) -
     return scenario_from(values | {"nodes": len(honest)}), dataclasses.replace(loaded, banks=honest)
 
 
-def _engine(scenario: Scenario, population: Population) -> Engine:
+def stacked_engine(scenario: Scenario, population: Population) -> Engine:
+    """A simulation whose banks train side by side."""
     from p2pfed.learning.batched import StackedLearner
 
     learner = StackedLearner(population.manifest.model, population.manifest.training, population.banks)
