@@ -44,7 +44,8 @@ class PeerRecord:
     rows: int = 0
     """Most training rows that it ever claimed."""
     disagreement: float = 0.0
-    """Of its newest model about held-out rows, in units of what own training changes there."""
+    """Of its newest model about held-out rows, in units of what own training changes there; less what another share of
+    frauds among its bank's rows explains."""
     recognition: float = 1.0
     """Mean fraud probability that its newest model gives this bank's frauds, real and imagined ones."""
     agreement: float = 1.0

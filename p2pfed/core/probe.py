@@ -22,6 +22,13 @@ IMAGINED, HALVINGS = 640, 6
 """Rows made up to find some that could be frauds, and steps to where the doubt begins."""
 LEAST = 1e-7
 """What a model is taken to say at least for what happened: nobody's loss is infinite for one sure mistake."""
+RATES = 12.0
+"""Base rates are taken to differ by so many times at most."""
+RATE_SPREAD = 1.0
+"""Standard deviation up to which the difference of log odds is taken for the same on all rows. It was .4 to .6 for
+banks with 8 and 12 times the others' rate, 1.6 to 5 for dissensus, stale and scaled attackers (10th to 90th percentile
+of the models that would have been evidence; bench_differences.py on weak and weak2, bench_poisoning.py on ulb, seed 0).
+"""
 
 Scores = NDArray[np.float64]
 
@@ -102,6 +109,24 @@ class Probe:
         losses = -np.log(np.maximum(np.where(fraud, said, 1 - said), LEAST))
         return float(np.mean([losses[kind].mean() for kind in (fraud, ~fraud) if kind.any()]))
 
+    def at_own_rate(self, spec: ModelSpec, own: Scores, others: Scores) -> Scores:
+        """`others` [k, n + m] as their models would judge if their banks had as many frauds as this one.
+
+        Another base rate changes the log odds of every row by the same number (Saerens, Latinne and Decaestecker 2002,
+        eq. 2.4): the median difference to `own` [n + m] on the held-out rows. Scores stay what they are where that is
+        more than `RATES`, or differs from row to row by more than `RATE_SPREAD`; and of autoencoders, which know no
+        rate.
+        """
+        n = len(self.held_out) // spec.inputs
+        if n == 0 or spec.kind != "mlp":
+            return others
+        odds = _log_odds(others)
+        apart = odds[:, :n] - _log_odds(own[:n])
+        shift = np.median(apart, axis=1, keepdims=True)
+        same = (apart.std(axis=1, keepdims=True) <= RATE_SPREAD) & (np.abs(shift) <= math.log(RATES))
+        alike: Scores = np.where(same & np.isfinite(others), 1 / (1 + np.exp(shift - odds)), others)
+        return alike
+
     def disagreements(self, spec: ModelSpec, own: Scores, others: Scores) -> Scores:
         """Mean absolute difference of each of `others` [k, n + m] to `own` [n + m] over the held-out rows; float64 [k].
 
@@ -127,6 +152,12 @@ class Probe:
         said, mine = others[:, n:].copy(), own[n:].copy()
         said[np.isinf(said)] = mine[np.isinf(mine)] = 0.0
         return float(mine.mean()), said.mean(axis=1)
+
+
+def _log_odds(said: Scores) -> Scores:
+    likely: Scores = said.clip(LEAST, 1 - LEAST)
+    odds: Scores = np.log(likely / (1 - likely))
+    return odds
 
 
 def _spread(rows: NDArray[np.float32], most: int) -> NDArray[np.float32]:

@@ -129,7 +129,9 @@ class Yardstick:
             scale *= 2 ** within(math.log2(usual_rows / max(rows, 1)), (0.0, self.FEW_ROWS_OFFSET))
         opinion_scale = max(self.scales.changed or 0.0, self.OPINION_FLOOR)
         mine, theirs = self._scores(own), self.probe.scores(self._spec, models)
-        disagreements = self.probe.disagreements(self._spec, mine, theirs) / opinion_scale
+        # a bank with more frauds is sooner alarmed by every row, and right to be
+        alike = self.probe.at_own_rate(self._spec, mine, theirs)
+        disagreements = self.probe.disagreements(self._spec, mine, alike) / opinion_scale
         recognised, recognitions = self.probe.recognitions(self._spec, mine, theirs)
         # a model of another round differs by as much as training moves it meanwhile
         apart = np.array([1 + candidate.apart for candidate in fresh], np.float64)

@@ -120,7 +120,7 @@ def test_how_far_a_model_is_counts_less_if_its_predictions_hardly_differ(yardsti
 
     yardstick.probe = poor(20)
     apart, permuted = measured(yardstick, alike(3.5)), measured(yardstick, alike(9))
-    assert apart.disagreement == permuted.disagreement == 0.0
+    assert apart.disagreement == permuted.disagreement == pytest.approx(0.0, abs=1e-9)
     assert apart.distance == pytest.approx(3.5 * fine, rel=0.01)
     assert apart.evidence < 0 and apart.nearness < 1, "its weight is what bounds it"
     assert permuted.evidence == 1.0, "so far from each other no honest banks are that predict the same"
