@@ -105,6 +105,19 @@ def test_the_contract_is_scaled_by_the_median_of_the_banks(town, said):
     assert contract.moments.means[1] == pytest.approx(np.median([hours.mean() for hours in train]), rel=1e-5)
 
 
+def test_admins_and_the_bank_are_told_of_a_column_in_another_unit(town, said):
+    cents = pd.read_csv(town / "bank-c/payments.csv")
+    cents.assign(amount=cents.amount * 100).to_csv(town / "bank-c/payments.csv", index=False)
+    said("init", "-c", "bank-c/node.yaml", "--contract", "draft.json", "--no-measure")
+    told = create(said, "--key", "alice.key", "--key", "bob.key")
+    assert told.count("look at ") == 1 and "look at bank-c: column 'amount': its values are about " in told
+    trusted = ("--manifest", "manifest-1.json", "--fingerprint", fingerprint(said, "manifest-1.json"))
+    assert "column" not in said("join", "-c", "bank-a/node.yaml", *trusted)
+    assert "look at this bank's data: column 'amount'" in said("join", "-c", "bank-c/node.yaml", *trusted)
+    (unit,) = json.loads(said("join", "-c", "bank-c/node.yaml", *trusted, "--json"))["other_units"]
+    assert "times as large as the consortium's" in unit
+
+
 def test_a_threshold_of_two_needs_two_signatures(town, said, refused):
     create(said, "--key", "alice.key")
     code, error = refused("consortium", "verify", "manifest-1.json")

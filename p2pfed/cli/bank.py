@@ -174,9 +174,10 @@ def join(
 ) -> None:
     """Trust a manifest: the first by its fingerprint, later versions by the signatures of the admins before them."""
     from p2pfed.api.client import AdminClient
+    from p2pfed.cli.founding import units_said
     from p2pfed.core.consortium import parse_signed
     from p2pfed.core.succession import verify_root, verify_succession
-    from p2pfed.runtime.enrolment import check_member, trusted_chain
+    from p2pfed.runtime.enrolment import check_member, made_before, trusted_chain
     from p2pfed.store import credentials
     from p2pfed.store.state_dir import StateDir
 
@@ -203,7 +204,11 @@ def join(
     if client.answers():
         client.post("/api/v1/reload")
         text += "; the running daemon takes it over"
-    show(as_json, {"consortium": new.name, "version": new.version, "members": len(new.members)}, text)
+    request = made_before(state.root / "join-request.json", identity)
+    units = units_said(new.contract, request) if request is not None else []
+    lines = [text, *(f"look at this bank's data: {sentence}" for sentence in units)]
+    value = {"consortium": new.name, "version": new.version, "members": len(new.members), "other_units": units}
+    show(as_json, value, "\n".join(lines))
 
 
 def check(

@@ -134,6 +134,9 @@ def create(
     first = e.first_manifest(*people, *agreement, seed=seed, now=now, days=days, calendar=calendar)
     write(SignedManifest.unsigned(first), keys, out, force=force)
     print("\n".join(times.calendar_lines(calendar, now)))
+    for request in joining:
+        for sentence in units_said(agreed, request):
+            print(f"look at {request.name}: {sentence}")
     if calendar.free:
         print(f"each bank must set learning.rounds to {rounds}: without cycles nothing else ends its training")
 
@@ -212,6 +215,15 @@ def _decay(text: str | None, calendar: Calendar) -> tuple[int, ...]:
     if text is not None:
         return numbers(text, "--decay-rounds")
     return () if calendar.free else (max(1, calendar.rounds * 3 // 4),)
+
+
+def units_said(contract: FeatureContract, request: JoinRequest) -> list[str]:
+    """Which columns of a bank seem to be in another unit than the contract's, by what its join request says."""
+    from p2pfed.core.contract import unit_sentence
+
+    if request.moments is None:
+        return []
+    return [unit_sentence(name, times) for name, times in contract.other_units(request.moments).items()]
 
 
 def agree(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -78,7 +78,8 @@ def load_bank(
         check_leaks(table, contract.columns)
     parts = _split(table, data)
     _check_classes(table, parts, data)
-    scaler = _fit(table, parts.train, contract)
+    own = _statistics(table, parts.train, contract.columns)
+    scaler = _fit(own, contract)
     train, validation, own_test = (
         _rows(table, index, contract, scaler) for index in (parts.train, parts.validation, parts.test)
     )
@@ -91,7 +92,8 @@ def load_bank(
     per_day = 0.0 if table.times is None else legitimate_per_day(table.times, table.labels, parts.validation)
     at_gate = gate_rows(table.labels, table.times, parts.train, parts.validation)
     rows = BankRows(train, validation, own_test, pooled, per_day, _rows(table, at_gate, contract, scaler))
-    reading = _reading(table, data, contract, now, matured_since, time.perf_counter() - begin)
+    units = contract.other_units(told(own.means, own.deviations))
+    reading = _reading(table, data, contract, units, now, matured_since, time.perf_counter() - begin)
     return LoadedBank(rows, scaler, _report(table, parts, rows), reading, _matured(table, contract, matured_since))
 
 
@@ -190,9 +192,8 @@ def _statistics(table: Table, train: Index, columns: Sequence[FeatureColumn]) ->
     return _Statistics(*found)
 
 
-def _fit(table: Table, train: Index, contract: FeatureContract) -> Scaler:
+def _fit(own: _Statistics, contract: FeatureContract) -> Scaler:
     """The contract's scale, or the bank's own under `local`; the fill is always the bank's own training median."""
-    own = _statistics(table, train, contract.columns)
     scale = contract.moments
     if contract.scaling == "local":
         scale = contract_moments([Moments(tuple(own.means.tolist()), tuple(own.deviations.tolist()))])
@@ -237,7 +238,13 @@ def legitimate_per_day(times: NDArray[np.float64], labels: NDArray[np.float32], 
 
 
 def _reading(
-    table: Table, data: DataSection, contract: FeatureContract, now: float, since: float | None, seconds: float
+    table: Table,
+    data: DataSection,
+    contract: FeatureContract,
+    units: Mapping[str, float],
+    now: float,
+    since: float | None,
+    seconds: float,
 ) -> Reading:
     own = [*bank_columns(data, contract.columns), data.label, *([data.event_time] if data.event_time else [])]
     until = None
@@ -257,6 +264,7 @@ def _reading(
         columns=tuple(dict.fromkeys(own)),
         unknown=unknown,
         unknown_taken=unknown,
+        units=tuple(units.items()),
         read_at=now,
         seconds=seconds,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from p2pfed.core import record
+from p2pfed.core.contract import OTHER_UNIT, unit_sentence
 
 LEAST_SHARE = 0.5
 """Of the last reading's rows fewer are a problem."""
@@ -50,6 +51,8 @@ class Reading:
     """What the next reading's `unknown` is compared with: that of the first reading, or of the last that the operator
     took. Readings in a row that stay near each other cannot move it.
     """
+    units: tuple[tuple[str, float], ...]
+    """Numeric columns that seem to be in another unit than the contract's, each with how many times its values are."""
     read_at: float
     seconds: float
     """How long it took."""
@@ -68,9 +71,9 @@ class Reading:
     def from_plain(cls, value: Mapping[str, Any]) -> Reading:
         """Read what `plain` wrote; raises RecordError (a ValueError) that names the field on anything else.
 
-        Of a reading from before `unknown_taken` was kept, `unknown` counts as taken.
+        Of a reading from before `unknown_taken` was kept, `unknown` counts as taken; of one before `units`, nothing.
         """
-        return record.build(cls, {"unknown_taken": value.get("unknown"), **value})
+        return record.build(cls, {"unknown_taken": value.get("unknown"), "units": [], **value})
 
     def after(self, last: Reading | None) -> Reading:
         """As it is kept if it was taken after `last` without a word of the operator.
@@ -86,10 +89,11 @@ class Reading:
 
 
 def reading_problems(new: Reading, last: Reading | None) -> list[str]:
-    """Why `new` looks wrong beside the last reading that was taken, a sentence with the numbers each; none without."""
+    """Why `new` looks wrong, a sentence with the numbers each: beside the contract, or the last reading taken."""
+    units = _units(new, dict(last.units) if last else {})
     if last is None:
-        return []
-    return [*_rows(new, last), *_columns(new, last), *_levels(new, last), *_frauds(new, last)]
+        return units
+    return [*_rows(new, last), *_columns(new, last), *_levels(new, last), *_frauds(new, last), *units]
 
 
 def _rows(new: Reading, last: Reading) -> list[str]:
@@ -121,6 +125,14 @@ def _levels(new: Reading, last: Reading) -> list[str]:
                 f"{before:.1%} were taken before"
             )
     return said
+
+
+def _units(new: Reading, taken: Mapping[str, float]) -> list[str]:
+    """Refuse what nobody has taken yet: a unit that was changed once may be changed again."""
+    changed = {name: times / taken.get(name, 1.0) for name, times in new.units}
+    return [
+        unit_sentence(name, times) for name, times in new.units if max(changed[name], 1 / changed[name]) >= OTHER_UNIT
+    ]
 
 
 def _frauds(new: Reading, last: Reading) -> list[str]:

@@ -30,6 +30,7 @@ LAST = Reading(
     columns=("amount", "channel", "age", "fraud", "when"),
     unknown=(("channel", 0.0), ("country", 0.04)),
     unknown_taken=(("channel", 0.0), ("country", 0.04)),
+    units=(),
     read_at=NOW,
     seconds=12.5,
 )

@@ -17,7 +17,7 @@ import pytest
 from p2pfed import errors
 from p2pfed.config import NodeConfig
 from p2pfed.core.consortium import Manifest
-from p2pfed.core.contract import FeatureColumn
+from p2pfed.core.contract import FeatureColumn, Moments
 from p2pfed.core.effects import StartEvaluation, StartTraining
 from p2pfed.core.inputs import (
     EvaluationFinished,
@@ -309,6 +309,22 @@ async def test_a_bank_whose_rows_are_gone_sits_out_until_they_are_accepted(tmp_p
         assert (await bank.next(TrainerReady)).cycle == 2
         bank.trainers.open(3, accept=False)
         assert (await bank.next(TrainerReady)).cycle == 3, "what was accepted is what the next one is compared with"
+
+
+async def test_a_column_in_another_unit_is_refused_before_anything_is_trained_until_it_is_accepted(
+    tmp_path: Path,
+) -> None:
+    contract = replace(MANIFEST.contract, scaling="contract", moments=Moments((0.0,) * 3, (1.0, 1.0, 0.01)))
+    async with watched(tmp_path, agreed=replace(MANIFEST, contract=contract)) as bank:
+        bank.trainers.open(1, accept=False)
+        refused = await bank.next(ReadingRefused)
+        assert (refused.cycle, bank.found) == (1, [])
+        assert refused.why.startswith("column 'c': its values are about 102 times as large as")
+        bank.trainers.close(1)
+        bank.trainers.open(1, accept=True)
+        await bank.next(TrainerReady)
+        bank.trainers.open(2, accept=False)
+        assert (await bank.next(TrainerReady)).cycle == 2, "it was taken"
 
 
 async def test_unknown_levels_creep_no_further_than_what_was_accepted(tmp_path: Path) -> None:
