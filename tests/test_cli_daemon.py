@@ -174,7 +174,8 @@ async def test_a_peer_is_explained_in_plain_words(admin, p2pfed):
         "score         4.50; suspect at 2, quarantined at 4. It is the worst of: its models 4.50, "
         "gross ones now and then 2.00, broken rules 0.25",
         "newest model  is as bad as counts: +1.00 to the score, from -0.5 to +1 a model",
-        "distance      40 times what a round of own training moves the model; up to 8 is fine: too much",
+        "distance      40 times what a round of own training moves the model; up to 8 is fine: too much; "
+        "its models weigh 0.20 for that",
         "disagreement  2 times what a round of own training changes on own held-out payments; up to 5 is fine: fine",
         "frauds        own ones, with imagined ones where they are few, are given 0.125 on average, "
         "less than usual: its models weigh 0.25 for that; fine",
@@ -190,7 +191,10 @@ async def test_a_peer_is_explained_in_plain_words(admin, p2pfed):
     [
         ({"standing": "trusted", "score": 0.0, "looks": 0}, "No model of it has been judged yet."),
         ({"standing": "trusted", "score": 0.0, "trust": 1.0, "evidence": -0.5}, "nothing speaks against it"),
-        ({"standing": "suspect", "trust": 0.4, "score": 2.5}, "every clean model takes 0.5 off the score"),
+        ({"standing": "suspect", "score": 2.5, "models": 2.5}, "a clean model takes up to 0.5 off the score"),
+        ({"standing": "suspect", "score": 2.5, "models": 1.0, "bursts": 2.5}, "not gross takes 0.1 off the score"),
+        ({"standing": "suspect", "score": 2.25, "models": 1.0, "faults": 3.0}, "takes a fifth off the score"),
+        ({"nearness": 1.0}, "up to 8 is fine: too much\n"),
         ({"standing": "trusted", "idle": 4, "score": 0.0}, "but its models bring nothing new, and weigh nothing"),
         ({"judging": False}, "The manifest turns reputation off"),
         ({"blocked": True}, "blocked by the operator"),

@@ -52,7 +52,7 @@ def _text(reply: dict[str, Any]) -> str:
     rows = (
         ("score", _score(reply)),
         ("newest model", _evidence(reply["evidence"])),
-        ("distance", _measured(reply, "distance", "a round of own training moves the model")),
+        ("distance", _measured(reply, "distance", "a round of own training moves the model") + _nearness(reply)),
         ("disagreement", _measured(reply, "disagreement", "a round of own training changes on own held-out payments")),
         ("frauds", _recognition(reply)),
         ("seen", _seen(reply)),
@@ -91,6 +91,10 @@ def _measured(reply: dict[str, Any], name: str, unit: str) -> str:
     return f"{value:.3g} times what {unit}; up to {fine:.3g} is fine: {'fine' if value <= fine else 'too much'}"
 
 
+def _nearness(reply: dict[str, Any]) -> str:
+    return f"; its models weigh {reply['nearness']:.2f} for that" if reply["nearness"] < 1 else ""
+
+
 def _recognition(reply: dict[str, Any]) -> str:
     agreement = reply["agreement"]
     told = f"own ones, with imagined ones where they are few, are given {reply['recognition']:.3f} on average"
@@ -113,6 +117,10 @@ def _next(reply: dict[str, Any]) -> str:
             f"{reply['clean']} of {reply['release_after']} clean models in a row release it; "
             f"`p2pfed peer pardon {reply['name']}` does so now"
         )
-    if reply["score"] > 0:
-        return "every clean model takes 0.5 off the score"
-    return "nothing speaks against it"
+    if reply["score"] == 0:
+        return "nothing speaks against it"
+    if reply["score"] == reply["models"]:
+        return "a clean model takes up to 0.5 off the score"
+    if reply["score"] == reply["bursts"]:
+        return "every model that is not gross takes 0.1 off the score, clean or not"
+    return "every model forgives a tenth of the broken rules, and so takes a fifth off the score"

@@ -128,6 +128,7 @@ class DaemonView:
             evidence=record.evidence,
             distance=record.distance,
             distance_fine=record.distance_fine or distance,
+            nearness=record.nearness,
             disagreement=record.disagreement,
             disagreement_fine=disagreement,
             recognition=record.recognition,

@@ -146,7 +146,14 @@ class FakeNode:
         return ReputationReply(
             **dict(name="bank-b", id="B" * 56, blocked=False, judging=True, standing="quarantined", trust=0.0),
             **dict(score=4.5, suspect_at=2.0, quarantine_at=4.0, models=4.5, bursts=2.0, faults=1.0, evidence=1.0),
-            **dict(distance=40.0, distance_fine=8.0, disagreement=2.0, disagreement_fine=5.0, recognition=0.125),
+            **dict(
+                distance=40.0,
+                distance_fine=8.0,
+                nearness=0.2,
+                disagreement=2.0,
+                disagreement_fine=5.0,
+                recognition=0.125,
+            ),
             **dict(agreement=0.25, agreement_fine=0.0625, idle=0, idle_at=3, looks=14, strikes=1, clean=3),
             release_after=10,
         )

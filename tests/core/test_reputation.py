@@ -355,3 +355,14 @@ def test_models_too_large_to_compute_with_are_the_worst_and_hurt_nothing(probe: 
         assert bank.until_quarantined(largest) == 4
     record = bank.reputation.peers[BAD]
     assert np.isfinite([record.distance, record.disagreement, record.score]).all()
+
+
+def test_what_takes_how_much_off_a_score_is_what_peer_show_says() -> None:
+    """Of its models a clean one half a point, of gross ones a tenth, of broken rules a fifth."""
+    reputation = Bank().reputation
+    assert (-reputation.yardstick.EVIDENCE[0], reputation.GROSS_FORGIVEN) == (0.5, 0.1)
+    record = reputation._record(BAD)
+    record.faults, record.evidence = 3.0, -0.5
+    before = record.suspicion
+    reputation._count(BAD, odd=False)
+    assert record.suspicion / before == pytest.approx(0.81)
