@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -56,7 +57,10 @@ def run_checks(config: Path, settings: Sequence[str] | None, with_data: bool) ->
         manifest = None
     _try(results, "ports", lambda: _ports(state, node))
     if with_data:
-        _try(results, "data", lambda: _data(node, manifest))
+        found = _try(results, "data", lambda: _data(node, state, manifest))
+        for problem in (found or {}).get("refused", ()):
+            hint = "mend the source, or let `p2pfed data refresh --accept` take it once the daemon runs"
+            results.append(Result("reading", f"the trainer will refuse it: {problem}; {hint}", doubtful=True))
     return results
 
 
@@ -181,12 +185,17 @@ def _ports(state: StateDir, node: NodeConfig) -> tuple[str, bool]:
     return f"free: {', '.join(addresses)}" if addresses else "none: this node only dials out", True
 
 
-def _data(node: NodeConfig, manifest: Manifest | None) -> tuple[str, dict[str, Any]]:
+def _data(node: NodeConfig, state: StateDir, manifest: Manifest | None) -> tuple[str, dict[str, Any]]:
     from p2pfed.data import features, report, sources
+    from p2pfed.data.reading import Reading, reading_problems
 
     if manifest is None:
         names = sources.column_names(node.data.source)
         sources.check_columns(names, [node.data.label], sources.place(node.data.source))
         return f"{len(names)} columns; the rows can be checked once there is a manifest", {"columns": names}
-    found = features.load_bank(node.data, manifest.contract, time.time()).report
-    return report.one_line(found), found
+    loaded = features.load_bank(node.data, manifest.contract, time.time())
+    try:
+        last = Reading.from_plain(json.loads(state.reading.read_bytes()))
+    except (OSError, ValueError):  # there is none, or the daemon will say that it is damaged
+        last = None
+    return report.one_line(loaded.report), loaded.report | {"refused": reading_problems(loaded.reading, last)}
