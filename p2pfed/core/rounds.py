@@ -11,6 +11,7 @@ from typing import Any
 from p2pfed.core.adoption import Adoption, Stage
 from p2pfed.core.consortium import Manifest
 from p2pfed.core.effects import (
+    CloseTrainer,
     Effect,
     Emit,
     KeepModel,
@@ -84,8 +85,8 @@ class Rounds(OwnModel):
         return self, []
 
     def refresh_asked(self, got: RefreshAsked, now: float, wall: float) -> list[Effect]:
-        """See `OwnModel`: rows are read once."""
-        return []
+        """See `OwnModel`: rows are read once, and once more where they were refused."""
+        return [CloseTrainer(0), OpenTrainer(0, got.accept)] if "READING_REFUSED" in self._problems else []
 
     def timer_fired(self, name: str, now: float, wall: float) -> list[Effect]:
         """`pull`: training is nearly done; `round`: the interval is over; `close`: what slower members published
@@ -126,6 +127,7 @@ class Rounds(OwnModel):
         self._hand_over = bool(self.optimiser)
         self._evaluating.clear()  # whatever was asked of the trainer before is lost
         effects = self._problems.clear("TRAINER_LOST") + self._problems.clear("DATA_UNREADABLE")
+        effects += self._problems.clear("READING_REFUSED")
         if self.listener and not restarted:
             effects.append(Emit(Listening(self.train_frauds, self.manifest.gossip.publish_min_frauds)))
         if self.phase is Phase.FINISHED:

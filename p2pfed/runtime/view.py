@@ -148,7 +148,8 @@ class DaemonView:
 
     async def refresh(self, accept: bool) -> str:
         """See NodeView."""
-        if self._driver.node.manifest.calendar.free:
+        node = self._driver.node
+        if node.manifest.calendar.free and "READING_REFUSED" not in node.problems:
             raise UsageError("without a calendar the payments are read once, at the start: restart the daemon")
         await self._driver.tell(RefreshAsked(accept))
         taken = "are taken as they are" if accept else "are taken unless they look wrong"

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from p2pfed.core.effects import CloseTrainer, Emit, Halt, Publish, Pull, Save, StartTraining
+from p2pfed.core.effects import CloseTrainer, Emit, Halt, OpenTrainer, Publish, Pull, Save, StartTraining
 from p2pfed.core.events import (
     PeerBenched,
     ProblemCleared,
@@ -21,6 +21,7 @@ from p2pfed.core.inputs import (
     ManifestChanged,
     Offended,
     PullEnded,
+    RefreshAsked,
     Started,
     StopRequested,
     TimerFired,
@@ -65,6 +66,20 @@ def test_a_lost_trainer_is_a_problem_and_the_node_goes_on_answering() -> None:
     [training] = [x for x in effects if isinstance(x, StartTraining)]
     assert training.optimiser == b"adam", "the fresh trainer is handed the optimiser's state"
     assert "TRAINER_LOST" not in node.problems
+
+
+def test_without_a_calendar_payments_that_were_refused_are_read_once_more_and_others_are_not() -> None:
+    network = Network(make_manifest(3), rounds=0)
+    network.refuse.add((network.ids[0], 0))
+    for i in range(3):
+        network.start(i)
+    network.run(6)
+    node = network.nodes[network.ids[0]]
+    assert "READING_REFUSED" in node.problems and not node.rounds.merged
+    assert node.handle(RefreshAsked(accept=True), network.now) == [CloseTrainer(0), OpenTrainer(0, True)]
+    node.handle(TrainerReady(1000, 50), network.now)
+    assert "READING_REFUSED" not in node.problems
+    assert node.handle(RefreshAsked(accept=True), network.now) == []
 
 
 def forged(network: Network, i: int, seq: int, vector: np.ndarray) -> ModelUpdate:
