@@ -1,8 +1,9 @@
 """Admission of updates, and one slot per member for the newest admitted one.
 
 However often and by whatever way a member's models arrive, it has one slot and so one vote. A slot keeps counting in
-the node's own merges: what is older than `expiry` of them is forgotten. One merge takes the slots that arrived last: in
-a large consortium most are old, and averaging many old models in costs more than it gives.
+merge after merge; how long, the calendar's rounds say, and where nodes run freely `expiry` of their own merges. One
+merge takes the slots that arrived last: in a large consortium most are old, and averaging many old models in costs more
+than it gives.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from p2pfed.core.messages import ModelUpdate
 from p2pfed.core.types import NodeId, Reason, Verdict
 
 SLOT_EXPIRY = 8
+"""Own merges after which a free-running node, which has no other clock, forgets a model."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Slot:
     arrived_merge: int
     relayed: bool = False
     """Whether another member than its sender handed it over."""
+    merged_in: int | None = None
+    """The round whose merge took it first, of a free-running node the merge; None while it is new."""
 
 
 class Inbox:
@@ -70,10 +74,10 @@ class Inbox:
         """The slots of `allowed` members, those that arrived last first; the first `most` of them."""
         return list(islice((slot for member, slot in reversed(self._slots.items()) if allowed(member)), most))
 
-    def postpone(self, members: Iterable[NodeId], to_merge: int) -> None:
-        """Take the updates of `members`, which no merge has used yet, for ones that will have come by `to_merge`."""
+    def merged(self, members: Iterable[NodeId], number: int) -> None:
+        """The updates of `members`, which were new, are so no more: the merge of round `number` took them."""
         for member in members:
-            self._slots[member] = replace(self._slots[member], arrived_merge=to_merge)
+            self._slots[member] = replace(self._slots[member], merged_in=number)
 
     def keep(self, most: int) -> list[NodeId]:
         """Forget all but the `most` slots that arrived last, and answer whose they were."""

@@ -43,7 +43,7 @@ class Merge:
 
 
 class Merging:
-    """The merges of one node; `count` is how many there were."""
+    """The merges of one node; `count` is how many there were, which is all the time that a free-running node knows."""
 
     def __init__(self, manifest: Manifest, updates: Updates, reputation: Reputation, problems: Problems) -> None:
         self._updates, self._reputation, self._problems = updates, reputation, problems
@@ -72,17 +72,18 @@ class Merging:
         begun: Vector,
         trained: Vector,
         rows: int,
+        number: int | None = None,
         own: int | None = None,
         judge: bool = True,
         any_round: bool = False,
     ) -> Merge:
         """Merge into what a round made of `begun`, and let half the usual movement go on.
 
-        `own` is the calendar's round of `trained`, None of free-running nodes. Who is behind the others does not
-        `judge`, and may take their models of `any_round`, clipped.
+        `number` is the calendar's round that ends and `own` the one of `trained`, None of free-running nodes. Who is
+        behind the others does not `judge`, and may take their models of `any_round`, clipped.
         """
-        candidates = self.momentum.ahead(trained, self._updates.candidates(self.count, own, any_round))
-        merged = self._merge(trained, rows, candidates, judge)
+        candidates = self.momentum.ahead(trained, self._updates.candidates(self._now(number), own, any_round))
+        merged = self._merge(trained, rows, candidates, number, judge)
         vector = self.momentum.push(begun, merged.vector, merged=bool(merged.members))
         return Merge(vector, merged.members, merged.displacement, merged.effects)
 
@@ -102,7 +103,6 @@ class Merging:
         if len(vectors) > 2 or len(vectors) == 2 and _length(vectors[0] - middle) <= length / 4:
             share = max(share, most)
         share = min(share, 1.0)
-        self._updates.inbox.postpone([s for s in members if self._updates.fresh(s, self.count)], self.count + 1)
         self.count += 1
         vector = own + np.float32(share) * apart
         return Merge(vector, members, share * length, self._updates.expire(self.count)), share == 1.0
@@ -114,19 +114,25 @@ class Merging:
     @property
     def something_new(self) -> bool:
         """Whether a model waits that no merge has seen."""
-        return any(slot.arrived_merge == self.count for slot in self._updates.slots(1))
+        return any(slot.merged_in is None for slot in self._updates.slots(1))
 
-    def _merge(self, own: Vector, rows: int, candidates: list[Candidate], judge: bool = True) -> Merge:
+    def _now(self, number: int | None) -> int:
+        return self.count if number is None else number
+
+    def _merge(
+        self, own: Vector, rows: int, candidates: list[Candidate], number: int | None = None, judge: bool = True
+    ) -> Merge:
         if not candidates:
             return Merge(own, (), 0.0, [])
         effects: list[Effect] = []
+        if judge or not self._judging:  # else they are new still to the next merge that judges
+            self._updates.inbox.merged([c.member for c in candidates if c.waited == 0], self._now(number))
         if self._judging and judge:
-            judged = self._reputation.judge(own, rows, candidates)
+            judged = self._reputation.judge(own, rows, candidates, number)
             candidates = judged.candidates
             effects = [*map(Emit, judged.changes), *self.doubt(judged.odd)]
         elif self._judging:
             candidates = self._reputation.trusted(candidates)
-            self._updates.inbox.postpone([c.member for c in candidates if c.waited == 0], self.count + 1)
         self.count += 1
         effects += self._updates.expire(self.count)
         if not candidates:

@@ -94,7 +94,7 @@ class GossipNode:
             int(rng.spawn(1)[0].integers(2**63)),
             epochs=manifest.training.local_steps == 0,
         )
-        self.reputation.restore(memory.scales, memory.peers)
+        self.reputation.restore(memory.scales, memory.peers, memory.checkpoint.merged if memory.checkpoint else 0)
         self._renewed = self.reputation.begin_anew(manifest.model) if memory.outdated(manifest.model_digest) else []
         self._renewed += self.reputation.follow(manifest.roster.ids)
         self.witness = Witness(self.me, manifest, memory.proofs, self.reputation, self.problems)

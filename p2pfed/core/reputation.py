@@ -42,7 +42,7 @@ class Reputation:
     FAULTS_KEPT = 0.9
     RELEASE = 10  # clean models in a row; twice as many with every strike
     STRIKE_LOOKS = 1000
-    LATELY = 8  # merges whose peers tell whether it is they who are odd
+    LATELY = 8  # rounds whose peers tell whether it is they who are odd
     RETURNED = 8  # models `apart` spares; 4 and 16 do as well in seven scenarios of tests/sim/swarm.py that need it
 
     def __init__(self, spec: ModelSpec, members: int, seed: int, *, epochs: bool = False) -> None:
@@ -54,9 +54,10 @@ class Reputation:
         self.yardstick = Yardstick(spec, seed, epochs=epochs)
         self.peers: dict[NodeId, PeerRecord] = {}
         self._changed: set[NodeId] = set()
-        self._merges = 0
+        self._number = 0
+        """The round that was judged last."""
         self._voices: dict[NodeId, tuple[int, bool]] = {}
-        """The merge in which a peer was judged last, and whether its model was bad."""
+        """The round in which a peer was judged last, and whether its model was bad."""
         self._held: set[NodeId] = set()
         """Who is quarantined."""
         self._apart: dict[NodeId, int] = {}
@@ -182,16 +183,17 @@ class Reputation:
             return []
         return [StandingChanged(member, before.standing, "trusted", "pardoned by the operator", {})]
 
-    def judge(self, own: Vector, rows: int, candidates: Sequence[Candidate]) -> Judged:
+    def judge(self, own: Vector, rows: int, candidates: Sequence[Candidate], number: int | None = None) -> Judged:
         """Take the evidence of the new models among `candidates` for a merge into `own`, and give each its trust.
 
-        `own` was trained on `rows`. Each version counts once, when it is new; vectors are float32 [d] and not written
-        to. Who has no trust left is not among the answered candidates.
+        `own` was trained on `rows`; the merge is that of round `number`, by default of the one after that of the call
+        before. Each version counts once, when it is new; vectors are float32 [d] and not written to. Who has no trust
+        left is not among the answered candidates.
         """
         fresh = {c.member: c for c in candidates if c.waited == 0}
         records = [self._record(member) for member in fresh]
         usual_rows = median([max(rows, 1), *(max(c.rows, 1) for c in candidates)])
-        self._merges += 1
+        self._number = self._number + 1 if number is None else number
         self.yardstick.measure(own, rows, list(fresh.values()), records, usual_rows)
         for record in records:
             record.looks += 1
@@ -210,8 +212,8 @@ class Reputation:
 
         Of two nobody can say which of them is odd, and who was heard long ago says nothing of now.
         """
-        self._voices.update((member, (self._merges, self.peers[member].evidence > 0)) for member in fresh)
-        self._voices = {m: voice for m, voice in self._voices.items() if self._merges - voice[0] < self.LATELY}
+        self._voices.update((member, (self._number, self.peers[member].evidence > 0)) for member in fresh)
+        self._voices = {m: v for m, v in self._voices.items() if abs(self._number - v[0]) < self.LATELY}
         voices = [bad for member, (_, bad) in self._voices.items() if not self.quarantined(member)]
         return 2 * sum(voices) > len(voices)
 
@@ -297,12 +299,13 @@ class Reputation:
         changed, self._changed = self._changed, set()
         return {member: self.peers.get(member, PeerRecord()).copied() for member in sorted(changed)}
 
-    def restore(self, scales: Scales | None, records: Mapping[NodeId, PeerRecord]) -> None:
-        """Go on from the yardstick's scales and all `changed_records()` of earlier processes.
+    def restore(self, scales: Scales | None, records: Mapping[NodeId, PeerRecord], number: int = 0) -> None:
+        """Go on from the yardstick's scales and all `changed_records()` of earlier processes, which came to `number`.
 
-        When a peer was judged is not kept: all of `records` tell whether it is this node that is odd, for some merges.
+        When a peer was judged is not kept: as if all of `records` were of that round.
         """
+        self._number = number
         self.yardstick.scales = scales or Scales()
         self.peers = {member: record.copied() for member, record in records.items()}
         self._held = {m for m, r in self.peers.items() if r.standing == "quarantined"}
-        self._voices = {m: (self._merges, r.evidence > 0) for m, r in self.peers.items() if r.looks}
+        self._voices = {m: (number, r.evidence > 0) for m, r in self.peers.items() if r.looks}

@@ -161,11 +161,6 @@ class Updates:
         statement = slot.update.statement
         return self._calendar.number(statement.cycle, statement.round)
 
-    def fresh(self, member: NodeId, merges: int) -> bool:
-        """Whether `member`'s model is one that none of the `merges` so far has seen."""
-        slot = self.inbox.slot(member)
-        return slot is not None and slot.arrived_merge >= merges
-
     def trusted(self) -> list[Slot]:
         """The slots of members against whom nothing speaks."""
         return [s for s in self.slots() if self.trusts(s.update.statement.sender)]
@@ -201,23 +196,21 @@ class Updates:
         statements = [(s.update.statement, s.update.frame) for s in self.slots()]
         return [Publish(statement.sender, statement.seq, frame) for statement, frame in statements]
 
-    def candidates(self, merges: int, own: int | None = None, any_round: bool = False) -> list[Candidate]:
-        """What the next merge uses: what arrived last, and by the calendar only what is near the `own` model's round.
+    def candidates(self, number: int, own: int | None = None, any_round: bool = False) -> list[Candidate]:
+        """What the merge of round `number` uses: what arrived last, by the calendar of rounds near the `own` model's.
 
-        What is not, stays new until it is. With `any_round` the round is no matter.
+        What is not near stays new until it is. With `any_round` the round is no matter.
         """
         slots = self.slots()
         if own is not None and not any_round:
-            far = {s.update.statement.sender: s for s in slots if abs(self.number(s) - own) > NEAR_ROUNDS + s.relayed}
-            self.inbox.postpone((member for member, s in far.items() if s.arrived_merge >= merges), merges + 1)
-            slots = [s for s in slots if s.update.statement.sender not in far]
+            slots = [s for s in slots if abs(self.number(s) - own) <= NEAR_ROUNDS + s.relayed]
         newest = slots[: FRESHEST * self._fanout]
         return [
             Candidate(
                 s.update.statement.sender,
                 s.update.vector,
                 s.update.statement.rows,
-                max(merges - s.arrived_merge, 0),
+                0 if s.merged_in is None else max(number - s.merged_in, 1),
                 0 if own is None else abs(self.number(s) - own),
             )
             for s in newest

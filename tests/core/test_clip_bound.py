@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from statistics import median
-from typing import cast
+from typing import Self, cast
 
 import numpy as np
 
@@ -74,6 +74,12 @@ class Slots:
 
     def expire(self, merges: int) -> list[Effect]:
         return []
+
+    @property
+    def inbox(self) -> Self:
+        return self
+
+    def merged(self, members: list[NodeId], number: int) -> None: ...
 
 
 @dataclass

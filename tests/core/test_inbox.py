@@ -72,6 +72,16 @@ def test_a_slot_is_merged_that_many_times_and_then_forgotten(expiry: int) -> Non
     assert inbox.offer(update(A, 2), 40) == ACCEPTED
 
 
+def test_an_update_is_new_until_a_merge_has_taken_it() -> None:
+    inbox = Inbox(ME)
+    inbox.offer(update(A, 1), 0)
+    assert [s.merged_in for s in inbox.fresh({A}.__contains__)] == [None]
+    inbox.merged([A], 7)
+    assert [s.merged_in for s in inbox.fresh({A}.__contains__)] == [7]
+    inbox.offer(update(A, 2), 0)
+    assert [s.merged_in for s in inbox.fresh({A}.__contains__)] == [None]
+
+
 def test_only_allowed_members_are_merged_but_others_keep_their_slots() -> None:
     inbox = Inbox(ME)
     inbox.offer(update(A, 1), 0)

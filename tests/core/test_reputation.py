@@ -231,6 +231,25 @@ def test_of_two_that_hear_only_each_other_neither_is_quarantined() -> None:
     assert seven.reputation.quarantine == []
 
 
+@pytest.mark.parametrize(("passed", "odd"), [(1, False), (7, False), (8, True), (-8, True)])
+def test_who_was_heard_eight_rounds_ago_says_nothing_of_now(passed: int, odd: bool) -> None:
+    """However few merges there were since: rounds went by without any model, or a clock was set back."""
+    bank = Bank()
+    bank.round()
+    bank.reputation.judge(bank.own, 100, [Candidate(m, bank.own, 100, 0) for m in PEERS], 100)
+    judged = bank.reputation.judge(bank.own, 100, [Candidate(BAD, -OWN, 100, 0)], 100 + passed)
+    assert judged.odd is odd
+
+
+@pytest.mark.parametrize(("passed", "odd"), [(7, False), (8, True)])
+def test_how_long_ago_members_were_heard_survives_a_restart(passed: int, odd: bool) -> None:
+    bank = Bank()
+    bank.round()
+    again = Reputation(SPEC, 7, 1)
+    again.restore(bank.reputation.yardstick.scales, bank.reputation.peers, 100)
+    assert again.judge(bank.own, 100, [Candidate(BAD, -OWN, 100, 0)], 100 + passed).odd is odd
+
+
 def test_if_most_look_bad_it_is_this_node_that_is_odd() -> None:
     bank = Bank()
     for _ in range(10):

@@ -25,7 +25,7 @@ class Candidate(NamedTuple):
     rows: int
     """Training rows the member claims."""
     waited: int
-    """Own merges since this version arrived, counted here and never taken from the sender; 0 is new."""
+    """Rounds since a merge took this version first, counted here and never taken from the sender; 0 is new."""
     apart: int = 0
     """Rounds of the calendar between this model and the node's own; 0 of free-running nodes."""
     trust: float = 1.0

@@ -129,7 +129,9 @@ class Returning(OwnModel):
         # rounds that it trained by itself since count for nothing: the others do not know them
         own = min(max(self.round, self.merged), self.merged + 1)
         lost = self.catch_up.stage is Stage.BEHIND
-        merge = self.merging.end_round(begun, self.vector, self.train_rows, own, judge=not self.behind, any_round=lost)
+        merge = self.merging.end_round(
+            begun, self.vector, self.train_rows, number, own, judge=not self.behind, any_round=lost
+        )
         self.vector = merge.vector
         return merge
 

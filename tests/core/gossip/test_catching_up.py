@@ -172,9 +172,19 @@ def test_models_that_were_too_far_for_a_merge_are_new_in_the_next():
     net = network(4)
     net.run(ANCHOR + 48)
     node = net.nodes[net.ids[0]]
-    count = node.rounds.merging.count
-    assert not node.updates.candidates(count, 50), "all are of other rounds, so that nothing was merged"
-    assert [c.waited for c in node.updates.candidates(count, 5)] == [0, 0, 0]
+    assert not node.updates.candidates(50, 50), "all are of other rounds, so that nothing was merged"
+    assert [c.waited for c in node.updates.candidates(5, 5)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("passed", "waited"), [(1, 1), (3, 3), (0, 1), (-2, 1)])
+def test_how_long_a_model_has_waited_is_counted_in_rounds(passed, waited):
+    """Rounds that were skipped count too; where the clock was set back it is not new again."""
+    net = network(4)
+    net.run(ANCHOR + 48)
+    node = net.nodes[net.ids[0]]
+    members = [c.member for c in node.updates.candidates(5, 5)]
+    node.updates.inbox.merged(members, 5)
+    assert [c.waited for c in node.updates.candidates(5 + passed, 5)] == [waited] * 3
 
 
 def test_a_restored_backup_hands_over_its_old_model_under_its_old_number():
