@@ -10,7 +10,7 @@ import pytest
 
 from p2pfed.cli import run
 from p2pfed.core.effects import Save
-from p2pfed.core.peer_record import PeerRecord
+from p2pfed.core.reputation.peer_record import PeerRecord
 from p2pfed.core.types import NodeId
 from p2pfed.runtime import enrolment
 from p2pfed.store import disk

@@ -65,7 +65,7 @@ class AdaptiveMax(Attack):
         def unnoticed(scale: float) -> bool:
             trial = deepcopy(victim)
             _judge(trial, view, at(scale))
-            return trial.peers[MYSELF].suspicion < trial.THRESHOLD / 2
+            return trial.peers[MYSELF].suspicion < trial.params.threshold / 2
 
         return at(largest(unnoticed, self.MOST))
 

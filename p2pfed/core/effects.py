@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from p2pfed.core.events import Event, Metrics
 from p2pfed.core.messages import HeartbeatTable
-from p2pfed.core.peer_record import PeerRecord, Scales
+from p2pfed.core.reputation.peer_record import PeerRecord, Scales
 from p2pfed.core.types import Address, NodeId
 from p2pfed.core.weights import Vector
 

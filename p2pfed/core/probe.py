@@ -22,13 +22,6 @@ IMAGINED, HALVINGS = 640, 6
 """Rows made up to find some that could be frauds, and steps to where the doubt begins."""
 LEAST = 1e-7
 """What a model is taken to say at least for what happened: nobody's loss is infinite for one sure mistake."""
-RATES = 12.0
-"""Base rates are taken to differ by so many times at most."""
-RATE_SPREAD = 1.0
-"""Standard deviation up to which the difference of log odds is taken for the same on all rows. It was .4 to .6 for
-banks with 8 and 12 times the others' rate, 1.6 to 5 for dissensus, stale and scaled attackers (10th to 90th percentile
-of the models that would have been evidence; bench_differences.py on weak and weak2, bench_poisoning.py on ulb, seed 0).
-"""
 
 Scores = NDArray[np.float64]
 
@@ -109,13 +102,13 @@ class Probe:
         losses = -np.log(np.maximum(np.where(fraud, said, 1 - said), LEAST))
         return float(np.mean([losses[kind].mean() for kind in (fraud, ~fraud) if kind.any()]))
 
-    def at_own_rate(self, spec: ModelSpec, own: Scores, others: Scores) -> Scores:
+    def at_own_rate(self, spec: ModelSpec, own: Scores, others: Scores, rates: float, spread: float) -> Scores:
         """`others` [k, n + m] as their models would judge if their banks had as many frauds as this one.
 
         Another base rate changes the log odds of every row by the same number (Saerens, Latinne and Decaestecker 2002,
         eq. 2.4): the median difference to `own` [n + m] on the held-out rows. Scores stay what they are where that is
-        more than `RATES`, or differs from row to row by more than `RATE_SPREAD`; and of autoencoders, which know no
-        rate.
+        more than by `rates` times, or differs from row to row by a standard deviation of more than `spread`; and of
+        autoencoders, which know no rate.
         """
         n = len(self.held_out) // spec.inputs
         if n == 0 or spec.kind != "mlp":
@@ -123,7 +116,7 @@ class Probe:
         odds = _log_odds(others)
         apart = odds[:, :n] - _log_odds(own[:n])
         shift = np.median(apart, axis=1, keepdims=True)
-        same = (apart.std(axis=1, keepdims=True) <= RATE_SPREAD) & (np.abs(shift) <= math.log(RATES))
+        same = (apart.std(axis=1, keepdims=True) <= spread) & (np.abs(shift) <= math.log(rates))
         alike: Scores = np.where(same & np.isfinite(others), 1 / (1 + np.exp(shift - odds)), others)
         return alike
 

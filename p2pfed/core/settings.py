@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from p2pfed.core.effects import Checkpoint, KeptModel, KeptProof
 from p2pfed.core.messages import ModelUpdate
-from p2pfed.core.peer_record import PeerRecord, Scales
+from p2pfed.core.reputation.peer_record import PeerRecord, Scales
 from p2pfed.core.types import NodeId
 
 

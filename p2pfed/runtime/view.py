@@ -28,7 +28,7 @@ from p2pfed.api.summary import Summary
 from p2pfed.core.evidence import encode_proof
 from p2pfed.core.inputs import Pardoned, RefreshAsked
 from p2pfed.core.messages import PROTOCOL_MAX, PROTOCOL_MIN
-from p2pfed.core.peer_record import IDLE_TIMES, PeerRecord
+from p2pfed.core.reputation.peer_record import PeerRecord
 from p2pfed.core.types import DAY, NodeId, PeerState
 from p2pfed.errors import UsageError
 from p2pfed.net.listener import Listener
@@ -111,7 +111,7 @@ class DaemonView:
         node, peer = self._driver.node, self._other(member)
         reputation = node.reputation
         record = reputation.peers.get(peer, PeerRecord())
-        distance, disagreement = reputation.yardstick.fine
+        params, newest = reputation.params, record.newest
         return ReputationReply(
             name=node.name_of(peer),
             id=peer,
@@ -120,22 +120,22 @@ class DaemonView:
             standing=record.standing,
             trust=reputation.trust(peer),
             score=record.suspicion,
-            suspect_at=reputation.THRESHOLD / 2,
-            quarantine_at=reputation.THRESHOLD,
+            suspect_at=params.threshold / 2,
+            quarantine_at=params.threshold,
             models=record.score,
             bursts=record.bursts,
             faults=record.faults,
-            evidence=record.evidence,
-            distance=record.distance,
-            distance_fine=record.distance_fine or distance,
-            nearness=record.nearness,
-            disagreement=record.disagreement,
-            disagreement_fine=disagreement,
-            recognition=record.recognition,
-            agreement=record.agreement,
-            agreement_fine=4**-reputation.yardstick.RECOGNITION_OFFSET,
+            evidence=newest.evidence,
+            distance=newest.distance,
+            distance_fine=newest.distance_fine,
+            nearness=newest.nearness,
+            disagreement=newest.disagreement,
+            disagreement_fine=newest.disagreement_fine,
+            recognition=newest.recognition,
+            agreement=newest.agreement,
+            agreement_fine=4**-params.recognition_halvings,
             idle=record.idle,
-            idle_at=IDLE_TIMES,
+            idle_at=params.idle,
             looks=record.looks,
             strikes=record.strikes,
             clean=record.clean,

@@ -9,8 +9,8 @@ from p2pfed.core.effects import Checkpoint, KeepModel, KeptModel, KeptProof, Sav
 from p2pfed.core.gossip.own import OwnModel
 from p2pfed.core.identity import Identity
 from p2pfed.core.node import GossipNode
-from p2pfed.core.peer_record import PeerRecord, Scales
 from p2pfed.core.probe import Probe
+from p2pfed.core.reputation.peer_record import PeerRecord, Scales
 from p2pfed.core.types import NodeId
 
 

@@ -17,8 +17,8 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 from p2pfed.core.effects import Checkpoint, KeptProof, Save
-from p2pfed.core.peer_record import PeerRecord, Scales
 from p2pfed.core.record import RecordError, build, canonical, load, plain
+from p2pfed.core.reputation.peer_record import PeerRecord, Scales
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt
 from p2pfed.store.base import (
@@ -143,11 +143,11 @@ class SqliteStore:
         db = self._db
         db.create_function("content_hash", -1, lambda *content: _content_hash(content), deterministic=True)
         with self._transaction():
-            if REPUTATION_SINCE <= version < CALENDAR_SINCE:
-                self._pardoned = _pardon(db, self._state.database)
             for statement in itertools.chain(*MIGRATIONS[version:]):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            if 0 < version < CALENDAR_SINCE:
+                self._pardoned = _pardon(db, self._state.database)
 
     def _open_epoch(self) -> Restored:
         db = self._db

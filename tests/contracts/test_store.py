@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from p2pfed.core.effects import Checkpoint, KeptProof, Save
-from p2pfed.core.peer_record import PeerRecord, Scales
+from p2pfed.core.reputation.peer_record import PeerRecord, Scales
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt
 from p2pfed.store.base import PRUNE_BLOCK, MemoryDisk, MemoryStore, Store, StoredEvent

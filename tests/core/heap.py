@@ -55,7 +55,7 @@ from p2pfed.core.inputs import (
 from p2pfed.core.messages import ModelUpdate
 from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.node import GossipNode
-from p2pfed.core.peer_record import PeerRecord, Scales
+from p2pfed.core.reputation.peer_record import PeerRecord, Scales
 from p2pfed.core.settings import Memory, NodeSettings
 from p2pfed.core.succession import in_force
 from p2pfed.core.trust import Trust, trust_in, trust_of

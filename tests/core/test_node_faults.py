@@ -32,8 +32,8 @@ from p2pfed.core.inputs import (
     UpdateReceived,
 )
 from p2pfed.core.messages import ModelUpdate
-from p2pfed.core.peer_record import PeerRecord
 from p2pfed.core.phase import Phase
+from p2pfed.core.reputation.peer_record import PeerRecord
 from p2pfed.core.types import NodeId, Reason
 from p2pfed.core.wire import seal_update
 from tests.core.heap import Network, identity, make_manifest, started

@@ -54,7 +54,7 @@ def test_an_autoencoder_is_measured_by_its_error_on_legitimate_rows() -> None:
 
 def disagreement(of: Probe, own: np.ndarray, other: np.ndarray, rate: bool = True) -> float:
     mine, theirs = of.scores(SPEC, np.stack([own, other])).reshape(2, 1, -1)
-    alike = of.at_own_rate(SPEC, mine[0], theirs) if rate else theirs
+    alike = of.at_own_rate(SPEC, mine[0], theirs, 12.0, 1.0) if rate else theirs
     return float(of.disagreements(SPEC, mine[0], alike)[0])
 
 
@@ -78,14 +78,14 @@ def test_a_model_of_a_bank_with_another_share_of_frauds_disagrees_with_nobody(ti
 def test_what_another_share_of_frauds_does_not_explain_stays_as_it_is(other: np.ndarray) -> None:
     of, own = probe([0, 0, 1]), model(2, -5)
     mine, theirs = of.scores(SPEC, np.stack([own, other])).reshape(2, 1, -1)
-    np.testing.assert_array_equal(of.at_own_rate(SPEC, mine[0], theirs), theirs)
+    np.testing.assert_array_equal(of.at_own_rate(SPEC, mine[0], theirs, 12.0, 1.0), theirs)
 
 
 def test_autoencoders_and_banks_without_held_out_rows_know_no_share_of_frauds() -> None:
     spec, said = ModelSpec("autoencoder", 1, (1,), 0.0), np.array([[0.5, 2.0, 3.0, 9.0]])
-    assert probe([0, 0, 1]).at_own_rate(spec, said[0] / 2, said) is said
+    assert probe([0, 0, 1]).at_own_rate(spec, said[0] / 2, said, 12.0, 1.0) is said
     nothing = Probe(np.zeros(0, np.float32), np.array([4], np.float32))
-    assert nothing.at_own_rate(SPEC, said[0, :1], said[:, :1]).tolist() == [[0.5]]
+    assert nothing.at_own_rate(SPEC, said[0, :1], said[:, :1], 12.0, 1.0).tolist() == [[0.5]]
 
 
 def test_labels_stay_with_their_rows_when_a_bank_has_many() -> None:

@@ -10,13 +10,14 @@ import pytest
 from p2pfed.core.aggregation import Candidate
 from p2pfed.core.events import StandingChanged
 from p2pfed.core.model import ModelSpec
-from p2pfed.core.peer_record import PeerRecord
 from p2pfed.core.probe import Probe
-from p2pfed.core.reputation import Reputation
+from p2pfed.core.reputation import Reputation, ReputationParams
+from p2pfed.core.reputation.peer_record import Assessment, PeerRecord
 from p2pfed.core.types import NodeId, Reason
 from p2pfed.core.weights import Vector
 
 SPEC = ModelSpec("mlp", 4, (8,), 0.0)
+PARAMS = ReputationParams()
 SIZE = SPEC.schema().size
 PEERS = tuple(NodeId(f"P{i}") for i in range(6))
 BAD = PEERS[0]
@@ -26,10 +27,16 @@ OWN = SPEC.initial_weights(1).vector
 class Bank:
     """A node that trains by small random steps, and peers that stay near it."""
 
-    def __init__(self, members: int = 7, peers: Sequence[NodeId] = PEERS, probe: Probe | None = None) -> None:
+    def __init__(
+        self,
+        members: int = 7,
+        peers: Sequence[NodeId] = PEERS,
+        probe: Probe | None = None,
+        params: ReputationParams = PARAMS,
+    ) -> None:
         self.rng = np.random.default_rng(0)
         self.peers = peers
-        self.reputation = Reputation(SPEC, members, 1)
+        self.reputation = Reputation(SPEC, members, 1, params=params)
         if probe is not None:
             self.reputation.yardstick.probe = probe
         self.own = OWN
@@ -104,9 +111,9 @@ def test_the_first_models_of_who_was_apart_with_many_count_nothing_against_it() 
     bank = Bank()
     bank.round()
     bank.reputation.apart([BAD])
-    for _ in range(Reputation.RETURNED):
+    for _ in range(PARAMS.returned):
         bank.round(-OWN + bank.step())
-        assert bank.reputation.standing(BAD) == "trusted" and bank.reputation.peers[BAD].nearness < 0.5
+        assert bank.reputation.standing(BAD) == "trusted" and bank.reputation.peers[BAD].newest.nearness < 0.5
         weighs = bank.reputation.trust(BAD) == 1.0
         assert weighs == (bank.reputation._apart[BAD] > 0), "else they would hardly meet"
     assert bank.until_quarantined(-OWN) == 4, "from then on it is judged like anybody"
@@ -127,7 +134,7 @@ def test_who_goes_silent_again_and_again_to_lie_in_between_is_quarantined() -> N
     bank.round()
     for _ in range(3):
         bank.reputation.apart([BAD])
-        for _ in range(Reputation.RETURNED):
+        for _ in range(PARAMS.returned):
             bank.round(-OWN)
         bank.round()
     assert bank.reputation.quarantined(BAD)
@@ -136,10 +143,10 @@ def test_who_goes_silent_again_and_again_to_lie_in_between_is_quarantined() -> N
 def test_after_many_clean_models_it_may_be_apart_again() -> None:
     bank = Bank()
     for _ in range(2):
-        for _ in range(Reputation.RELEASE):
+        for _ in range(PARAMS.release):
             bank.round()
         bank.reputation.apart([BAD])
-        for _ in range(Reputation.RETURNED):
+        for _ in range(PARAMS.returned):
             bank.round(-OWN)
     assert bank.changes == []
 
@@ -305,14 +312,13 @@ def knowing(value: float) -> Vector:
 
 
 def test_predictions_betray_who_stays_near(probe: Probe) -> None:
-    bank = Bank(probe=probe)
-    bank.reputation.yardstick.DISTANCE_OFFSET = 30.0  # type: ignore[misc]  # distance says nothing here
+    bank = Bank(probe=probe, params=ReputationParams(distance_doublings=30.0))  # distance says nothing here
     bank.round()
     assert bank.until_quarantined(knowing(0.99)) in range(4, 8)
 
 
 def test_who_does_not_know_frauds_that_others_know_loses_weight_and_then_its_place(probe: Probe) -> None:
-    bank = Bank(probe=probe, peers=PEERS)
+    bank = Bank(probe=probe, peers=PEERS, params=ReputationParams(disagreement_doublings=30.0))
     rng = np.random.default_rng(5)
 
     def models(blind: bool) -> dict[NodeId, Vector]:
@@ -321,7 +327,6 @@ def test_who_does_not_know_frauds_that_others_know_loses_weight_and_then_its_pla
 
     bank.own = knowing(0.9)
     bank.reputation.yardstick.note_training(OWN, bank.own)
-    bank.reputation.yardstick.OPINION_OFFSET = 30.0  # type: ignore[misc]
     for _ in range(4):
         assert not bank.reputation.quarantined(BAD)
         found = bank.reputation.judge(bank.own, 100, [Candidate(m, v, 1, 0) for m, v in models(blind=True).items()])
@@ -331,8 +336,7 @@ def test_who_does_not_know_frauds_that_others_know_loses_weight_and_then_its_pla
 
 
 def test_frauds_that_nobody_else_knows_are_held_against_nobody(probe: Probe) -> None:
-    bank = Bank(probe=probe)
-    bank.reputation.yardstick.OPINION_OFFSET = 30.0  # type: ignore[misc]
+    bank = Bank(probe=probe, params=ReputationParams(disagreement_doublings=30.0))
     bank.own = knowing(0.95)
     bank.reputation.yardstick.note_training(OWN, bank.own)
     for _ in range(20):
@@ -373,15 +377,23 @@ def test_models_too_large_to_compute_with_are_the_worst_and_hurt_nothing(probe: 
     with np.errstate(over="raise", invalid="raise"):
         assert bank.until_quarantined(largest) == 4
     record = bank.reputation.peers[BAD]
-    assert np.isfinite([record.distance, record.disagreement, record.score]).all()
+    assert np.isfinite([record.newest.distance, record.newest.disagreement, record.score]).all()
 
 
 def test_what_takes_how_much_off_a_score_is_what_peer_show_says() -> None:
     """Of its models a clean one half a point, of gross ones a tenth, of broken rules a fifth."""
     reputation = Bank().reputation
-    assert (-reputation.yardstick.EVIDENCE[0], reputation.GROSS_FORGIVEN) == (0.5, 0.1)
+    assert (PARAMS.forgiven, PARAMS.gross_forgiven) == (0.5, 0.1)
     record = reputation._record(BAD)
-    record.faults, record.evidence = 3.0, -0.5
+    record.faults, record.newest = 3.0, Assessment(evidence=-0.5)
     before = record.suspicion
-    reputation._count(BAD, odd=False)
+    reputation._count(BAD)
     assert record.suspicion / before == pytest.approx(0.81)
+
+
+def test_who_once_claimed_many_rows_is_allowed_no_more_by_claiming_few() -> None:
+    bank = Bank()
+    for rows in (100, 1):
+        bank.reputation.judge(bank.own, 100, [Candidate(m, OWN + np.float32(9), rows, 0) for m in PEERS])
+        newest = bank.reputation.peers[BAD].newest
+        assert newest.distance_fine == pytest.approx(bank.reputation.yardstick.fine[0])

@@ -8,12 +8,15 @@ import pytest
 from p2pfed.core import forward
 from p2pfed.core.aggregation import Candidate
 from p2pfed.core.model import ModelSpec
-from p2pfed.core.peer_record import IDLE_TIMES, PeerRecord
 from p2pfed.core.probe import ENOUGH_FRAUDS, Probe
+from p2pfed.core.reputation import ReputationParams
+from p2pfed.core.reputation.assess import Look
+from p2pfed.core.reputation.peer_record import Assessment, PeerRecord
+from p2pfed.core.reputation.yardstick import Yardstick
 from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector
-from p2pfed.core.yardstick import Yardstick
 
+PARAMS = ReputationParams()
 SPEC = ModelSpec("mlp", 4, (8,), 0.0)
 PEER = NodeId("peer")
 
@@ -35,15 +38,17 @@ def poor(frauds: int = 0) -> Probe:
 
 @pytest.fixture
 def yardstick() -> Yardstick:
-    found = Yardstick(SPEC, 0)
+    found = Yardstick(SPEC, 0, PARAMS)
     found.note_training(knowing(1.9), knowing(2.0))
     return found
 
 
-def measured(yardstick: Yardstick, vector: Vector, rows: int = 100, usual: float = 100.0) -> PeerRecord:
-    record = PeerRecord()
-    yardstick.measure(knowing(2.0), 100, [Candidate(PEER, vector, rows, 0)], [record], usual)
-    return record
+def look(vector: Vector, rows: int = 100, counts: bool = True) -> Look:
+    return Look(Candidate(PEER, vector, rows, 0), rows, counts)
+
+
+def measured(yardstick: Yardstick, vector: Vector, rows: int = 100, usual: float = 100.0) -> Assessment:
+    return yardstick.measure(knowing(2.0), 100, [look(vector, rows)], usual)[0]
 
 
 def test_a_bank_without_fraud_imagines_rows_that_its_model_is_in_doubt_about() -> None:
@@ -63,7 +68,7 @@ def test_real_frauds_come_first_and_without_a_notion_of_fraud_nothing_is_imagine
 
 
 def test_imagined_frauds_tell_who_knows_none_and_are_no_part_of_a_loss() -> None:
-    found = Yardstick(SPEC, 0)
+    found = Yardstick(SPEC, 0, PARAMS)
     found.probe = poor()
     before = found.probe.loss(SPEC, knowing(2.0))
     found.note_training(knowing(1.9), knowing(2.0))
@@ -89,21 +94,17 @@ def test_who_has_fewer_rows_than_usual_may_be_farther_but_only_so_far(yardstick:
 
 @pytest.mark.parametrize("epochs", [False, True])
 def test_where_rounds_are_epochs_who_has_more_rows_may_be_farther_and_who_has_few_sees_others_so(epochs) -> None:
-    few, usual = (Yardstick(SPEC, 0, epochs=epochs) for _ in range(2))
+    few, usual = (Yardstick(SPEC, 0, PARAMS, epochs=epochs) for _ in range(2))
     for one in (few, usual):
         one.note_training(knowing(1.9), knowing(2.0))
     far = knowing(2.0) + np.float32(2.1 * usual.fine[0] * usual.scales.moved / np.sqrt(SPEC.schema().size))
-    large, alike = PeerRecord(), PeerRecord()
-    usual.measure(knowing(2.0), 100, [Candidate(PEER, far, 400, 0)], [large], 100.0)
-    few.measure(knowing(2.0), 25, [Candidate(PEER, far, 100, 0)], [alike], 100.0)
+    (large,) = usual.measure(knowing(2.0), 100, [look(far, 400)], 100.0)
+    (alike,) = few.measure(knowing(2.0), 25, [look(far)], 100.0)
     assert (large.evidence < 0) == (alike.evidence < 0) == epochs
 
 
-def test_who_once_claimed_many_rows_is_allowed_no_more_by_claiming_few_and_who_is_far_weighs_less() -> None:
-    found, record = Yardstick(SPEC, 0), PeerRecord()
-    for rows in (100, 1):
-        found.measure(knowing(2.0), 100, [Candidate(PEER, knowing(2.0) + np.float32(9), rows, 0)], [record], 100.0)
-        assert record.distance_fine == pytest.approx(found.fine[0])
+def test_who_is_far_weighs_less() -> None:
+    found = Yardstick(SPEC, 0, PARAMS)
     few = measured(found, knowing(2.0) + np.float32(9), rows=25)
     assert few.nearness == pytest.approx(found.fine[0] / few.distance, rel=0.1) and few.nearness < 1
 
@@ -129,7 +130,7 @@ def test_how_far_a_model_is_counts_less_if_its_predictions_hardly_differ(yardsti
 
 
 def test_a_new_probe_is_asked_anew_and_imagined_for() -> None:
-    found = Yardstick(SPEC, 0)
+    found = Yardstick(SPEC, 0, PARAMS)
     found.probe = poor()
     own = knowing(2.0)
     found.note_training(knowing(1.9), own)
@@ -150,9 +151,8 @@ def test_a_model_is_known_again_and_so_is_an_own_one(yardstick: Yardstick) -> No
 
 
 def test_who_brings_nothing_tells_nothing_of_what_is_usual(yardstick: Yardstick) -> None:
-    honest, idle = PeerRecord(), PeerRecord(idle=IDLE_TIMES)
-    new = [Candidate(PEER, knowing(2.0) + np.float32(step), 100, 0) for step in (0.4, 0.3)]
-    yardstick.measure(knowing(2.0), 100, new, [honest, idle], 100.0)
-    assert idle.distance > yardstick.NEAR
+    new = [look(knowing(2.0) + np.float32(step), counts=counts) for step, counts in ((0.4, True), (0.3, False))]
+    honest, idle = yardstick.measure(knowing(2.0), 100, new, 100.0)
+    assert idle.distance > PARAMS.near
     assert yardstick.scales.distances[-1] == (honest.distance,)
     assert yardstick.scales.disagreements[-1] == (honest.disagreement,)

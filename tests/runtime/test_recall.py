@@ -12,7 +12,7 @@ from p2pfed.core.events import StandingChanged
 from p2pfed.core.identity import node_id
 from p2pfed.core.inputs import Started
 from p2pfed.core.node import GossipNode
-from p2pfed.core.peer_record import PeerRecord
+from p2pfed.core.reputation.peer_record import PeerRecord
 from p2pfed.core.settings import NodeSettings
 from p2pfed.core.types import NodeId, Reason
 from p2pfed.runtime.recall import recall

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sqlite3
 
 import numpy as np
 import pytest
 
-from p2pfed.core.peer_record import PeerRecord, Scales
-from p2pfed.core.record import canonical
+from p2pfed.core.record import canonical, plain
+from p2pfed.core.reputation.peer_record import Assessment, PeerRecord, Scales
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt
 from p2pfed.store import sqlite
@@ -24,8 +25,16 @@ PROVEN, GOOD = NodeId("B" * 56), NodeId("C" * 56)
 REMEMBERED = {
     A: PeerRecord("quarantined", score=4.5, strikes=2, looks=30),
     PROVEN: PeerRecord("quarantined", proven=True, looks=3),
-    GOOD: PeerRecord("suspect", score=2.5, looks=30),
+    GOOD: PeerRecord("suspect", score=2.5, looks=30, newest=Assessment(3.5, 4.0, 0.9, 1.25, evidence=-0.25)),
 }
+
+
+def flat(record: PeerRecord) -> bytes:
+    """A record as it was stored until what was measured of the newest model became a value of its own."""
+    stored = plain(record)
+    measured = stored.pop("newest")
+    del measured["disagreement_fine"], measured["recognition_fine"]
+    return json.dumps(stored | measured).encode()
 
 
 def of_schema_3(state: StateDir, damaged: bool = False) -> None:
@@ -41,7 +50,7 @@ def of_schema_3(state: StateDir, damaged: bool = False) -> None:
             content[0] = 71
         db.execute(f"INSERT INTO checkpoint (one, {BEFORE_MERGED}, sha256) VALUES (1{', ?' * 10})", (*content, stored))
         for member, record in REMEMBERED.items():
-            row = (member, canonical(record))
+            row = (member, flat(record))
             db.execute("INSERT INTO reputation VALUES (?, ?, ?)", (*row, sqlite._content_hash(row)))
         scales = canonical(Scales(2.5))
         db.execute("INSERT INTO scales VALUES (1, ?, ?)", (scales, sqlite._content_hash((scales,))))
@@ -107,4 +116,14 @@ def test_a_damaged_checkpoint_of_before_the_calendar_stays_damaged(state):
     of_schema_3(state, damaged=True)
     for _ in range(2):
         with pytest.raises(StateCorrupt, match="the checkpoint does not have the hash"):
+            SqliteStore(state)
+
+
+def test_a_damaged_record_of_a_member_stays_damaged(state):
+    of_schema_3(state)
+    with sqlite3.connect(state.database) as db:
+        db.execute("UPDATE reputation SET record = CAST('{}' AS BLOB) WHERE member = ?", (GOOD,))
+    db.close()
+    for _ in range(2):
+        with pytest.raises(StateCorrupt, match="does not have the hash"):
             SqliteStore(state)

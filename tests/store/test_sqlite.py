@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from p2pfed.core.effects import Checkpoint, KeptProof, Save
-from p2pfed.core.peer_record import PeerRecord, Scales
+from p2pfed.core.reputation.peer_record import PeerRecord, Scales
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt, StateLocked
 from p2pfed.store import sqlite
@@ -301,7 +301,7 @@ WRITER = """
 import asyncio, hashlib, os, pathlib, sys
 import numpy as np
 from p2pfed.core.effects import Checkpoint, Save
-from p2pfed.core.peer_record import PeerRecord, Scales
+from p2pfed.core.reputation.peer_record import PeerRecord, Scales
 from p2pfed.store.base import StoredEvent
 from p2pfed.store.sqlite import SqliteStore, verify_history
 from p2pfed.store.state_dir import StateDir

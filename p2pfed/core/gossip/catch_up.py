@@ -17,10 +17,10 @@ from p2pfed.core.gossip.champion import TOLERANCE, worse
 from p2pfed.core.inbox import Slot
 from p2pfed.core.inputs import EvaluationFinished
 from p2pfed.core.membership import PeerTable
+from p2pfed.core.reputation.yardstick import Yardstick
 from p2pfed.core.types import NodeId, PeerState
 from p2pfed.core.updates import NEAR_ROUNDS, Updates
 from p2pfed.core.weights import Vector
-from p2pfed.core.yardstick import Yardstick
 
 ENOUGH = 3
 """Members whose newer statements show that it is this node that was away; fewer where fewer are there."""

@@ -10,7 +10,7 @@ import pytest
 from p2pfed.core.events import CaughtUp, FellBehind, StandingChanged, UpdateAccepted
 from p2pfed.core.gossip.calendar import Calendar
 from p2pfed.core.gossip.catch_up import Stage
-from p2pfed.core.reputation import Reputation
+from p2pfed.core.reputation import ReputationParams
 from p2pfed.core.wire import open_update
 from tests.core.gossip.test_cycles import network, told
 
@@ -217,12 +217,12 @@ def test_who_suspects_all_that_it_reaches_catches_up_all_the_same():
     net = network(3, calendar=Calendar(ANCHOR, 3600, 100, 10.0))
     net.run(ANCHOR + 145)
     for record in net.nodes[net.ids[0]].reputation.peers.values():
-        record.standing, record.score = "suspect", Reputation.THRESHOLD / 2
+        record.standing, record.score = "suspect", ReputationParams().threshold / 2
     net.crash(0)
     net.run(ANCHOR + 285)
     node = net.start(0)
     for record in node.reputation.peers.values():
-        record.standing, record.score = "suspect", Reputation.THRESHOLD / 2
+        record.standing, record.score = "suspect", ReputationParams().threshold / 2
     net.run(ANCHOR + 700)
     assert not node.rounds.behind and node.rounds.moment.number - node.rounds.merged <= 2
     assert all(node.reputation.standing(member) == "trusted" for member in net.ids[1:]) and not quarantined(net)
@@ -234,7 +234,7 @@ def test_who_was_away_does_not_hold_against_trusted_members_that_they_are_far_at
     node = net.nodes[net.ids[0]]
     node.reputation.peers[net.ids[4]].standing = "suspect"
     node.rounds._caught_up()
-    assert node.reputation._apart == dict.fromkeys(net.ids[1:4], Reputation.RETURNED)
+    assert node.reputation._apart == dict.fromkeys(net.ids[1:4], ReputationParams().returned)
 
 
 @pytest.mark.parametrize(("reached", "now", "nobody"), [(31, 32, False), (24, 30, True), (30, 31, True)])

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from operator import attrgetter
 
 from p2pfed.core.types import Standing
 
-_JUDGED = ("score", "bursts", "faults", "distance", "distance_fine", "disagreement", "recognition", "evidence")
-IDLE_TIMES = 3
-"""So often in a row a model may bring nothing."""
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """How one model looks from here: see `assess`."""
+
+    distance: float = 0.0
+    """In rounds of own training: what one moves this node by."""
+    distance_fine: float = 0.0
+    """Up to here that is no evidence, for a bank with so many rows."""
+    nearness: float = 1.0
+    """Factor on its weight: what distance would be fine for every bank over its own, at most 1."""
+    disagreement: float = 0.0
+    """About held-out rows, in units of what a round of own training changes there; less what another share of frauds
+    among its bank's rows explains."""
+    disagreement_fine: float = 0.0
+    """Up to here that is no evidence."""
+    recognition: float = 1.0
+    """Mean fraud probability that it gives this bank's frauds, real and imagined ones."""
+    recognition_fine: float = 0.0
+    """Down to here that is no evidence."""
+    agreement: float = 1.0
+    """Factor on its weight: the square of its recognition beside what is usual, at most 1; 1 if frauds are imagined."""
+    evidence: float = 0.0
+    """Above 0 is bad."""
 
 
 @dataclass(slots=True)
@@ -26,7 +47,7 @@ class PeerRecord:
     faults: float = 0.0
     """Broken rules of the protocol; a tenth is forgiven with every model."""
     strikes: int = 0
-    """How often it was quarantined; halved after `Reputation.STRIKE_LOOKS` models."""
+    """How often it was quarantined; halved after `ReputationParams.strike_models`."""
     looks: int = 0
     """Models judged so far."""
     struck: int = 0
@@ -35,34 +56,16 @@ class PeerRecord:
     """Clean models in a row since it was quarantined."""
     idle: int = 0
     """Models in a row that brought nothing: the one before again, or this node's own."""
-    distance: float = 0.0
-    """Of its newest model, in own scales."""
-    distance_fine: float = 0.0
-    """Distance up to which that would have been no evidence, for a bank with so many rows."""
-    nearness: float = 1.0
-    """Factor on its weight: what would be fine for every bank over its distance, at most 1."""
     rows: int = 0
     """Most training rows that it ever claimed."""
-    disagreement: float = 0.0
-    """Of its newest model about held-out rows, in units of what own training changes there; less what another share of
-    frauds among its bank's rows explains."""
-    recognition: float = 1.0
-    """Mean fraud probability that its newest model gives this bank's frauds, real and imagined ones."""
-    agreement: float = 1.0
-    """Factor on its weight: the square of its recognition beside what is usual, at most 1; 1 if frauds are imagined."""
-    evidence: float = 0.0
-    """Of its newest model: above 0 is bad."""
     drawn: str = ""
     """Some weights of its newest model as it arrived: float32 [yardstick.DRAWN], little-endian, hex."""
-
-    @property
-    def idles(self) -> bool:
-        """Whether it weighs nothing for bringing nothing, and tells nothing of what is usual."""
-        return self.idle >= IDLE_TIMES
+    newest: Assessment = field(default_factory=Assessment)
+    """Of its newest model."""
 
     @property
     def suspicion(self) -> float:
-        """The worst of what speaks against it; 4 quarantines."""
+        """The worst of what speaks against it, in points."""
         return max(self.score, self.bursts, self.faults**2 / 4)
 
     def copied(self) -> PeerRecord:
@@ -72,7 +75,8 @@ class PeerRecord:
     @property
     def numbers(self) -> dict[str, float]:
         """What stands behind a decision about it."""
-        return {name: float(getattr(self, name)) for name in (*_JUDGED, "strikes", "looks")}
+        counted = {name: float(getattr(self, name)) for name in ("score", "bursts", "faults", "strikes", "looks")}
+        return counted | asdict(self.newest)
 
 
 _values = attrgetter(*(field.name for field in fields(PeerRecord)))

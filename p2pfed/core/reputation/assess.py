@@ -1,0 +1,175 @@
+"""How bad one model is: how far it is, how it judges own rows, in units of what own training does.
+
+Odd is not bad: evidence begins well beyond what banks with other customers show.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfed.core.aggregation import Candidate
+from p2pfed.core.aggregation.geometry import within
+from p2pfed.core.model import ModelSpec
+from p2pfed.core.probe import Probe, Scores
+from p2pfed.core.reputation.params import ReputationParams
+from p2pfed.core.reputation.peer_record import Assessment, Scales
+from p2pfed.core.weights import Vector
+
+
+class Look(NamedTuple):
+    """A new model, and what else is known of its sender."""
+
+    candidate: Candidate
+    rows: int
+    """Most training rows that the sender ever claimed."""
+    counts: bool
+    """Whether it tells what is usual: not in quarantine, and none of those that bring nothing."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """What models are held against."""
+
+    spec: ModelSpec
+    vector: Vector
+    """float32 [d]."""
+    rows: int
+    """Training rows of this node."""
+    usual_rows: float
+    """Median of these and of what the members claim, at least 1."""
+    scores: Scores
+    """`Probe.scores` of `vector`."""
+    epochs: bool = False
+    """Rounds are epochs: who has more rows takes more steps, and moves farther."""
+
+
+class _Seen(NamedTuple):
+    distance: float
+    disagreement: float
+    recognition: float
+
+
+def assess(
+    own: Own, looks: Sequence[Look], scales: Scales, probe: Probe, params: ReputationParams
+) -> tuple[list[Assessment], Scales]:
+    """What each of `looks` comes to, and the scales with what was usual among them.
+
+    Evidence is the worst of three, in doublings beyond what is fine: distance, disagreement, recognition.
+    """
+    recognised, seen = _see(own, [look.candidate for look in looks], scales, probe, params)
+    counting = [one for one, look in zip(seen, looks, strict=True) if look.counts]
+    scales = _remembering(scales, counting, params)
+    # a bank that knows frauds which nobody else has met must not distrust everybody for that
+    known = min(recognised, median([recognised, *chain.from_iterable(scales.recognitions)]))
+    weigh = _Weigh(own, probe, params, *fine(scales, params), known)
+    return [weigh.assessment(one, look.rows) for one, look in zip(seen, looks, strict=True)], scales
+
+
+def unit(own: Vector, scales: Scales, params: ReputationParams) -> float:
+    """What distances to `own` are measured in: as far as a round of own training moves this node."""
+    return max(scales.moved or 0.0, params.least_moved * float(lengths(own, np.float32(0))), 1e-12)
+
+
+def fine(scales: Scales, params: ReputationParams) -> tuple[float, float]:
+    """Distance and disagreement up to which a model is no evidence, by what peers were like in recent merges."""
+    far = _usual(scales.distances, params.usual_distance, params.steadied)
+    other = _usual(scales.disagreements, params.usual_disagreement, params.steadied)
+    return far * 2**params.distance_doublings, other * 2**params.disagreement_doublings
+
+
+def lengths(models: NDArray[np.float32], other: Vector | np.float32) -> NDArray[np.float64]:
+    """Euclidean distances of models [..., d] to another one, at most 1e18."""
+    with np.errstate(over="ignore"):
+        apart = models - other
+        found: NDArray[np.float64] = np.sqrt(np.vecdot(apart, apart), dtype=np.float64)
+    return np.minimum(found, 1e18)
+
+
+def _see(
+    own: Own, candidates: Sequence[Candidate], scales: Scales, probe: Probe, params: ReputationParams
+) -> tuple[float, list[_Seen]]:
+    """How well the own model recognises frauds, and what each of the others is like."""
+    models = np.concatenate([own.vector[:0], *(c.vector for c in candidates)]).reshape(len(candidates), len(own.vector))
+    scale = unit(own.vector, scales, params)
+    if own.epochs:  # a bank that moves less than others would find everybody far
+        scale *= 2 ** within(math.log2(own.usual_rows / max(own.rows, 1)), (0.0, params.few_rows_doublings))
+    theirs = probe.scores(own.spec, models)
+    # a bank with more frauds is sooner alarmed by every row, and right to be
+    alike = probe.at_own_rate(own.spec, own.scores, theirs, params.rates, params.rate_spread)
+    changed = max(scales.changed or 0.0, params.least_changed)
+    disagreements = probe.disagreements(own.spec, own.scores, alike) / changed
+    recognised, recognitions = probe.recognitions(own.spec, own.scores, theirs)
+    # a model of another round differs by as much as training moves it meanwhile
+    apart = np.array([1 + candidate.apart for candidate in candidates], np.float64)
+    distances = np.minimum(lengths(models, own.vector) / (scale * apart), 1e9)
+    return recognised, [_Seen(*map(float, one)) for one in zip(distances, disagreements, recognitions, strict=True)]
+
+
+def _remembering(scales: Scales, seen: Sequence[_Seen], params: ReputationParams) -> Scales:
+    def after(before: tuple[tuple[float, ...], ...], new: Iterable[float]) -> tuple[tuple[float, ...], ...]:
+        return (*before[1 - params.window :], tuple(new))
+
+    return replace(
+        scales,
+        # near copies of this node's model must not make honest peers look far
+        distances=after(scales.distances, (s.distance for s in seen if s.distance >= params.near)),
+        disagreements=after(scales.disagreements, (s.disagreement for s in seen)),
+        recognitions=after(scales.recognitions, (s.recognition for s in seen)),
+    )
+
+
+def _usual(seen: Iterable[tuple[float, ...]], limits: tuple[float, float, float], steadied: int) -> float:
+    least, prior, most = limits
+    found = median([*chain.from_iterable(seen), *[prior] * steadied])
+    return min(max(found, least), most)
+
+
+class _Weigh(NamedTuple):
+    own: Own
+    probe: Probe
+    params: ReputationParams
+    far: float
+    """Distance up to which a model is fine."""
+    other: float
+    """The same for disagreement."""
+    known: float
+    """How well own frauds are usually recognised."""
+
+    def assessment(self, seen: _Seen, rows: int) -> Assessment:
+        """How far a model is counts less if it changes predictions by less than `felt_at` rounds of own training do:
+        honest models that have learned apart for some rounds are far apart in weights long before they predict
+        otherwise.
+        """
+        params = self.params
+        few = math.log2(self.own.usual_rows / max(rows, 1))
+        unlike = abs(few) if self.own.epochs else max(few, 0.0)
+        distance_fine = self.far * 2 ** min(unlike, params.few_rows_doublings)
+        missed = (self.known + params.unknown) / (seen.recognition + params.unknown)
+        disagreement = max(seen.disagreement, 1e-9)
+        # without rows to look at nothing is known of predictions
+        felt = within(disagreement / params.felt_at, (params.felt, 1.0)) if len(self.probe.held_out) else 1.0
+        worst = max(
+            math.log2(max(seen.distance * felt, 1e-9) / distance_fine),
+            math.log2(disagreement / self.other),
+            math.log2(missed) - params.recognition_halvings,
+        )
+        return Assessment(
+            distance=seen.distance,
+            distance_fine=distance_fine,
+            nearness=min(1.0, self.far / max(seen.distance, 1e-9)),
+            disagreement=seen.disagreement,
+            disagreement_fine=self.other,
+            recognition=seen.recognition,
+            recognition_fine=(self.known + params.unknown) / 2**params.recognition_halvings - params.unknown,
+            # imagined frauds tell who knows none; how much others know of real ones they tell too roughly for weights
+            agreement=min(1.0, 1 / missed) ** 2 if not len(self.probe.imagined) else 1.0,
+            evidence=min(max(worst, -params.forgiven), 1.0),
+        )

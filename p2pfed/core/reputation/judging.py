@@ -1,0 +1,170 @@
+"""What this node thinks of each peer, by first-hand evidence alone: how far its models are, how they judge own rows.
+
+Nobody's word about anybody counts, and odd is not bad: evidence begins well beyond what banks with other customers
+show, and is measured in units of what own training does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from p2pfed.core.aggregation import Candidate
+from p2pfed.core.events import StandingChanged
+from p2pfed.core.model import ModelSpec
+from p2pfed.core.reputation.assess import Look
+from p2pfed.core.reputation.ledger import Ledger
+from p2pfed.core.reputation.params import ReputationParams
+from p2pfed.core.reputation.peer_record import PeerRecord, Scales
+from p2pfed.core.reputation.yardstick import Yardstick
+from p2pfed.core.types import NodeId
+from p2pfed.core.weights import Vector
+
+STANDARD = ReputationParams()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a merge takes of the candidates, and what changed."""
+
+    candidates: list[Candidate]
+    changes: list[StandingChanged] = field(default_factory=list)
+    odd: bool = False
+    """More than half of the peers look bad: then it is this node that is odd, and nothing of that counted."""
+
+
+class Reputation(Ledger):
+    """A ledger whose evidence comes of a yardstick."""
+
+    def __init__(
+        self, spec: ModelSpec, members: int, seed: int, *, epochs: bool = False, params: ReputationParams = STANDARD
+    ) -> None:
+        """`members` of the consortium, this node included; `seed` of what nobody else shall know.
+
+        `epochs` says that a round is one epoch of each bank's rows, not the same number of steps for all.
+        """
+        super().__init__(members, params)
+        self.yardstick = Yardstick(spec, seed, params, epochs=epochs)
+        self._number = 0
+        """The round that was judged last."""
+        self._voices: dict[NodeId, tuple[int, bool]] = {}
+        """The round in which a peer was judged last, and whether its model was bad."""
+        self._apart: dict[NodeId, int] = {}
+        """How many more models of who was apart with many count nothing against it, unless a clean one comes."""
+
+    def trust(self, member: NodeId) -> float:
+        """Factor on the weight of `member`'s models, 0 to 1."""
+        record = self.peers.get(member)
+        if record is None:
+            return 1.0
+        if self.quarantined(member) or self.idles(member):
+            return 0.0
+        newest = record.newest
+        nearness = 1.0 if self._apart.get(member) else newest.nearness  # else those who were apart would hardly meet
+        return max(0.0, 1 - record.suspicion / self.params.threshold) * newest.agreement * nearness
+
+    def idles(self, member: NodeId) -> bool:
+        """Whether it weighs nothing for bringing nothing, and tells nothing of what is usual."""
+        record = self.peers.get(member)
+        return record is not None and record.idle >= self.params.idle
+
+    def follow(self, members: Sequence[NodeId]) -> list[StandingChanged]:
+        """See `Ledger`."""
+        self._voices = {member: voice for member, voice in self._voices.items() if member in members}
+        self._apart = {member: left for member, left in self._apart.items() if member in members}
+        return super().follow(members)
+
+    def pardon(self, member: NodeId) -> list[StandingChanged]:
+        """See `Ledger`."""
+        self._voices.pop(member, None)
+        self._apart.pop(member, None)
+        return super().pardon(member)
+
+    def apart(self, members: Iterable[NodeId]) -> None:
+        """`members` and this node did not hear each other: many of them were lost at once, or it was away itself.
+
+        Who trains apart is led elsewhere, and is far for some rounds without having done anything bad. Their next
+        models count nothing against them, and weigh as if they were near, until one is clean: then those who were apart
+        have met. And so again only once they were clean for long, for others could go silent again and again, to lie in
+        between.
+        """
+        for member in members:
+            again = self._apart.get(member) == 0 and self._record(member).clean >= self.params.release
+            if member not in self._apart or again:
+                self._apart[member] = self.params.returned
+
+    def begin_anew(self, spec: ModelSpec) -> list[StandingChanged]:
+        """Another model is trained from now on: what members' models were like before says nothing of it.
+
+        Whoever is proven to have lied stays quarantined.
+        """
+        self.yardstick = self.yardstick.renewed(spec)
+        self._voices.clear()
+        self._apart.clear()
+        return self._forget_models()
+
+    def arrived(self, member: NodeId, vector: Vector) -> None:
+        """Count in a row the versions of `member` that bring nothing, as they come."""
+        record = self._record(member)
+        record.idle = record.idle + 1 if self.yardstick.brings_nothing(record, vector) else 0
+
+    def judge(self, own: Vector, rows: int, candidates: Sequence[Candidate], number: int | None = None) -> Judged:
+        """Take the evidence of the new models among `candidates` for a merge into `own`, and give each its trust.
+
+        `own` was trained on `rows`; the merge is that of round `number`, by default of the one after that of the call
+        before. Each version counts once, when it is new; vectors are float32 [d] and not written to. Who has no trust
+        left is not among the answered candidates.
+        """
+        fresh = {c.member: c for c in candidates if c.waited == 0}
+        usual_rows = median([max(rows, 1), *(max(c.rows, 1) for c in candidates)])
+        self._number = self._number + 1 if number is None else number
+        found = self.yardstick.measure(own, rows, [self._look(c) for c in fresh.values()], usual_rows)
+        for member, assessment in zip(fresh, found, strict=True):
+            record = self.peers[member]
+            record.newest = assessment
+            record.looks += 1
+        odd = self._odd(fresh)
+        changes = []
+        for member in sorted(fresh, key=lambda m: (-self.peers[m].suspicion, m)):
+            changes += self._count(member, self._spares(member) or odd)
+        return Judged(self.trusted(candidates), changes, odd)
+
+    def trusted(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Those of `candidates` whose members have any trust left, with it."""
+        return [c._replace(trust=trust) for c in candidates if (trust := self.trust(c.member)) > 0]
+
+    def restore(self, scales: Scales | None, records: Mapping[NodeId, PeerRecord], number: int = 0) -> None:
+        """Go on from the yardstick's scales and all `changed_records()` of earlier processes, which came to `number`.
+
+        When a peer was judged is not kept: as if all of `records` were of that round.
+        """
+        self._remember(records)
+        self.yardstick.scales = scales or Scales()
+        self._number = number
+        self._voices = {m: (number, r.newest.evidence > 0) for m, r in self.peers.items() if r.looks}
+
+    def _look(self, candidate: Candidate) -> Look:
+        record = self._record(candidate.member)
+        record.rows = max(record.rows, candidate.rows)
+        # of echoes and stale models, too, honest peers would look far
+        counts = record.standing != "quarantined" and not self.idles(candidate.member)
+        return Look(candidate, record.rows, counts)
+
+    def _spares(self, member: NodeId) -> bool:
+        """Whether `apart` spares the member's newest model; a clean one ends that."""
+        left = self._apart.get(member, 0)
+        if left:
+            self._apart[member] = left - 1 if self.peers[member].newest.evidence > 0 else 0
+        return left > 0
+
+    def _odd(self, fresh: Iterable[NodeId]) -> bool:
+        """Whether most peers look bad: by the newest evidence of all judged lately, not of one merge's few alone.
+
+        Of two nobody can say which of them is odd, and who was heard long ago says nothing of now.
+        """
+        self._voices.update((member, (self._number, self.peers[member].newest.evidence > 0)) for member in fresh)
+        lately = self.params.lately
+        self._voices = {m: v for m, v in self._voices.items() if abs(self._number - v[0]) < lately}
+        voices = [bad for member, (_, bad) in self._voices.items() if not self.quarantined(member)]
+        return 2 * sum(voices) > len(voices)

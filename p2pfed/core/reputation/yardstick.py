@@ -1,0 +1,104 @@
+"""What this node knows of its own training and of what members are usually like: the units of all evidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from p2pfed.core.model import ModelSpec
+from p2pfed.core.probe import Probe, Scores
+from p2pfed.core.reputation.assess import Look, Own, assess, fine, lengths, unit
+from p2pfed.core.reputation.params import ReputationParams
+from p2pfed.core.reputation.peer_record import Assessment, PeerRecord, Scales
+from p2pfed.core.weights import Vector
+
+DRAWN = 32
+"""Weights, drawn at random and known to nobody else, by which a model is told from another one."""
+
+
+class Yardstick:
+    """Measures models of others by own training and own rows."""
+
+    def __init__(self, spec: ModelSpec, seed: int, params: ReputationParams, *, epochs: bool = False) -> None:
+        """`seed` of what nobody else shall know: weights to tell models by, and imagined frauds.
+
+        Where rounds are `epochs`, who has more rows takes more steps, and moves farther.
+        """
+        self._spec, self._params, self._epochs = spec, params, epochs
+        self._rng = np.random.default_rng(seed)
+        self._drawn = np.sort(self._rng.integers(spec.schema().size, size=DRAWN))
+        self._rounds = 0
+        self._anew = False
+        self.probe = Probe(np.zeros(0, np.float32), np.zeros(0, np.float32))
+        self.scales = Scales()
+        self._imagined_for: Probe | None = None
+        """The probe that frauds were imagined for last."""
+        self._own_scores: tuple[Vector, Probe, Scores] | None = None
+        self._trained: tuple[list[float], ...] = ()
+        """The same weights of this node's own newest models: who hands one of them back brings nothing."""
+
+    def renewed(self, spec: ModelSpec) -> Yardstick:
+        """One for another model, which knows nothing yet."""
+        return Yardstick(spec, int(self._rng.integers(2**63)), self._params, epochs=self._epochs)
+
+    @property
+    def fine(self) -> tuple[float, float]:
+        """Distance and disagreement up to which a model is no evidence, by what peers were like in recent merges."""
+        return fine(self.scales, self._params)
+
+    def unit(self, own: Vector) -> float:
+        """What distances to `own` are measured in: as far as a round of own training moves this node."""
+        return unit(own, self.scales, self._params)
+
+    def distances(self, own: Vector, models: Sequence[Vector]) -> list[float]:
+        """How far `models` are from `own`, in units of own training."""
+        return [float(lengths(model, own)) / self.unit(own) for model in models]
+
+    def forget_training(self) -> None:
+        """The next training alone says how far one moves: what was learned before is of other times."""
+        self._anew = True
+
+    def note_training(self, before: Vector, after: Vector) -> None:
+        """Learn what a round of own training moves and changes: the units of all evidence about others."""
+        moved = float(lengths(after, before))
+        if self._rounds % self._params.imagine_every == 0 or self.probe is not self._imagined_for:
+            self.probe = self._imagined_for = self.probe.imagining(self._spec, after, self._rng)
+        self._rounds += 1
+        was, now = self.probe.scores(self._spec, np.stack([before, after]))
+        self._own_scores = after, self.probe, now
+        changed = float(self.probe.disagreements(self._spec, now, was[None])[0])
+        if self._anew:
+            self._anew, self.scales = False, replace(self.scales, moved=None, changed=None)
+        scales = self.scales
+        moved, changed = self._average(scales.moved, moved), self._average(scales.changed, changed)
+        self._trained = (*self._trained[1 - self._params.window :], after[self._drawn].tolist())
+        self.scales = replace(scales, moved=moved, changed=changed)
+
+    def brings_nothing(self, record: PeerRecord, vector: Vector) -> bool:
+        """Whether a new version is, as it came, the one before again or one that this node trained."""
+        drawn = vector[self._drawn].astype("<f4")
+        before, record.drawn = np.frombuffer(bytes.fromhex(record.drawn), "<f4").tolist(), drawn.tobytes().hex()
+        told: list[float] = drawn.tolist()  # for so few numbers numpy takes several times as long
+        scale = (self.scales.moved or 0.0) * math.sqrt(DRAWN / len(vector))  # of so many weights
+        if len(before) == DRAWN and math.dist(told, before) < self._params.novelty * scale:
+            return True
+        return any(math.dist(told, own) < self._params.near * scale for own in self._trained)
+
+    def measure(self, own: Vector, rows: int, looks: Sequence[Look], usual_rows: float) -> list[Assessment]:
+        """What each of `looks` comes to beside `own`, trained on `rows`; see `assess`."""
+        held = Own(self._spec, own, rows, usual_rows, self._scores(own), self._epochs)
+        found, self.scales = assess(held, looks, self.scales, self.probe, self._params)
+        return found
+
+    def _scores(self, own: Vector) -> Scores:
+        """Of this node's own model, which is mostly the one that training ended with."""
+        if self._own_scores is None or self._own_scores[0] is not own or self._own_scores[1] is not self.probe:
+            self._own_scores = own, self.probe, self.probe.scores(self._spec, own[None])[0]
+        return self._own_scores[2]
+
+    def _average(self, before: float | None, new: float) -> float:
+        memory = self._params.memory
+        return new if before is None else memory * before + (1 - memory) * new
