@@ -198,7 +198,8 @@ def payments_text(data: dict[str, Any]) -> str:
     if data["immature"] is not None:
         said.append(f"{data['immature']:,} immature")
     if data["newest_payment"] is not None:
-        said.append(f"newest {moment(data['newest_payment'])}")
+        newest = data["newest_payment"]
+        said.append(f"newest {moment(newest)}, {span(time.time() - newest)} old")
     if data["read_at"] is not None:
         said.append(f"read {moment(data['read_at'])}")
     if data["read_seconds"] is not None:

@@ -134,6 +134,8 @@ def create(
     first = e.first_manifest(*people, *agreement, seed=seed, now=now, days=days, calendar=calendar)
     write(SignedManifest.unsigned(first), keys, out, force=force)
     print("\n".join(times.calendar_lines(calendar, now)))
+    if round_seconds is None and not calendar.free:
+        print(_round_said(calendar.round_seconds, needed(joining, local_steps), hidden))
     for request in joining:
         for sentence in units_said(agreed, request):
             print(f"look at {request.name}: {sentence}")
@@ -208,6 +210,15 @@ def _usual_round(measured: dict[str, float]) -> float:
     from p2pfed.core.gossip.calendar import LEAST_ROUND_SECONDS
 
     return float(max(LEAST_ROUND_SECONDS, math.ceil(ROOM * max(measured.values(), default=0.0))))
+
+
+def _round_said(seconds: float, measured: dict[str, float], hidden: str | None) -> str:
+    """What the length of a round rests on, and does not."""
+    if not measured:
+        return f"rounds of {seconds:g} s are a guess, for no bank measured how long it trains; see --round-seconds"
+    slowest = max(measured, key=measured.__getitem__)
+    said = f"rounds of {seconds:g} s, for {slowest}, the slowest that measured it, needs {measured[slowest]:.1f} s"
+    return f"{said} with the usual model; with --hidden it may be another time" if hidden else said
 
 
 def _decay(text: str | None, calendar: Calendar) -> tuple[int, ...]:

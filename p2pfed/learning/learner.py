@@ -201,12 +201,15 @@ def measure(spec: ModelSpec, vector: Vector, rows: BankRows, section: ThresholdS
 def _at_the_gate(
     spec: ModelSpec, vector: Vector, rows: BankRows, validated: NDArray[np.float32], threshold: float
 ) -> Metrics:
-    """Metrics of `rows.gate`: its first rows are those of validation, whose scores are known."""
+    """Metrics of `rows.gate`, the loss calibrated: its first rows are those of validation, whose scores are known."""
     known, gate = len(rows.validation), rows.gate
     borrowed = Rows(gate.features[known:], gate.labels[known:])
     scores = np.concatenate([validated[:known], _scores(spec, vector, borrowed)])
+    measured = metrics.evaluate(scores, gate.labels, threshold, spec.kind)
+    if spec.kind == "mlp" and 0 < gate.frauds < len(gate):
+        measured["loss"] = metrics.calibrated_log_loss(scores, gate.labels)
     return {
-        **metrics.evaluate(scores, gate.labels, threshold, spec.kind),
+        **measured,
         "frauds": gate.frauds,
         "borrowed": len(borrowed),
         "alert_rate": float(metrics.alerts(scores, threshold).mean()),

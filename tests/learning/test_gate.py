@@ -13,7 +13,7 @@ from p2pfed.core import forward
 from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.rows import BankRows, Rows
 from p2pfed.learning.learner import EvaluateJob, StackedBank, measure
-from p2pfed.learning.metrics import evaluate
+from p2pfed.learning.metrics import calibrated_log_loss, evaluate
 from p2pfed.learning.numpy_learner import NumpyLearner
 from p2pfed.learning.one_by_one import OneByOne
 from tests.learning.rows import bank_rows
@@ -46,11 +46,26 @@ def test_the_gate_is_measured_with_what_was_borrowed(borrowed: int) -> None:
     assert gate["alert_rate"] == (scores > found.threshold).mean()
     if not borrowed:
         shared = found.metrics["validation"]
-        assert {name: gate[name] for name in shared} == shared
+        assert {name: gate[name] for name in shared} == shared | {"loss": gate["loss"]}
     # threshold and the other sets do not know of it
     plain = measure(MLP, VECTOR, replace(rows, gate=bank_rows().gate), ThresholdSection())
     assert plain.threshold == found.threshold
     assert plain.metrics == {name: m for name, m in found.metrics.items() if name != "gate"}
+
+
+def test_the_loss_at_the_gate_is_calibrated() -> None:
+    """What weighing frauds by their rarity does to all scores alike is no loss; what ranks worse is."""
+    rng = np.random.default_rng(4)
+    labels = np.repeat([1, 0], (6, 300))
+    odds = rng.standard_normal(306) + 3 * labels - 4
+
+    def loss(said: np.ndarray) -> float:
+        return calibrated_log_loss(1 / (1 + np.exp(-said)), labels)
+
+    assert loss(odds + 3) == pytest.approx(loss(odds), rel=0.01)
+    assert loss(2 * odds) == pytest.approx(loss(odds), rel=0.1)
+    assert loss(rng.permuted(odds)) > 1.5 * loss(odds)
+    assert loss(np.where(labels == 1, 90.0, -90.0)) > 0, "also where all rows are told apart"
 
 
 def test_an_autoencoders_gate_is_its_loss_on_legitimate_rows() -> None:

@@ -81,8 +81,8 @@ def decide(
     `chosen` are the champion's by which an earlier cycle chose it, of as many banks: if they are those of now, so are
     the rows.
 
-    With fewer than `FEWEST_FRAUDS` an MLP is held against the champion and the best by its log loss, and against the
-    champion by its alerts; with none it is not held against anything. Autoencoders need no frauds.
+    With fewer than `FEWEST_FRAUDS` an MLP is held against the champion and the best by its log loss, calibrated, and
+    against the champion by its alerts; with none it is not held against anything. Autoencoders need no frauds.
     """
     frauds = challenger.get("frauds") if kind == "mlp" else None
     if frauds == 0:

@@ -46,7 +46,7 @@ class Cycles(Switching):
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self.phase = Phase.RESTING
-        self._listening = not self.frame
+        self._listening = self.health.listening if self.health.listening is not None else not self.frame
         self._due: dict[str, float] = {}
         self._done: TrainingFinished | None = None
         self._began_at = 0.0
@@ -250,7 +250,7 @@ class Cycles(Switching):
             newest = max(self._updates.age(member) or 0 for member in merge.members)
             self.merged = max(self.merged, min(newest, over.number))
             effects += self._problems.clear("NO_SOURCES")
-        problems = self.health.merged(merge.effects, len(merge.members), len(self._peers))
+        problems = self.health.merged(len(merge.members), len(self._peers), self._reputation.quarantine)
         if merge.members or merge.effects:
             effects += [self._save(), *merge.effects]
         effects += problems
@@ -280,13 +280,14 @@ class Cycles(Switching):
         """Measure what it ended with; then its trainer is not needed any more."""
         if before.cycle < 0 or before.resting:
             return []
-        calendar = self.manifest.calendar
+        calendar, slow = self.manifest.calendar, list[Effect]()
         if self.phase is Phase.TRAINING:  # too late: nobody is in that cycle any more
             self.phase = Phase.PAUSED
             self._note_duration(now - self._began_at)
+            slow = self._warn_slow()
         ended = CycleEnded(before.cycle, self.health.trained, calendar.begins(before.cycle + 1))
         problems = self.health.cycle_ended(before.cycle, len(self._peers), wall)
-        effects: list[Effect] = [self._save(), Emit(ended), *problems]
+        effects: list[Effect] = [self._save(), Emit(ended), *problems, *slow]
         if self._undecided(before.cycle) and self.readings.opened(before.cycle):
             asked = self.gate.begin(before.cycle, before.number, self.vector, wall)
             # a trainer that is not ready yet is asked once it is
@@ -353,6 +354,7 @@ class Cycles(Switching):
         needed = self.manifest.gossip.publish_min_frauds
         before = self._listening
         self._listening = self.train_frauds < (needed if before else min(KEEP_PUBLISHING, needed))
+        self.health.listening = self._listening
         if self._listening and self.manifest.model.kind == "mlp":
             return [Emit(Listening(self.train_frauds, needed))]
         return []

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from p2pfed.core import record
 from p2pfed.core.effects import Effect, Emit
-from p2pfed.core.events import ModelHeld, ModelPromoted, PaymentsServed, ProblemRaised, StandingChanged
+from p2pfed.core.events import ModelHeld, ModelPromoted, PaymentsServed, ProblemRaised
 from p2pfed.core.gossip.calendar import Calendar, Moment
 from p2pfed.core.gossip.champion import FEWEST_FRAUDS, TOLERANCE
 from p2pfed.core.problems import Problems
@@ -29,7 +29,7 @@ MERGED, SERVED = (
     "of what served, on payments whose labels have matured since,",
 )
 """Whose AUPRC may fall."""
-KEPT = ("MANY_QUARANTINED", "NOBODY_PUBLISHES", "QUALITY_FALLS")
+KEPT = ("MANY_QUARANTINED", "NOBODY_PUBLISHES", "QUALITY_FALLS", "READING_REFUSED")
 """The problems that a restart does not end. An incomplete curve is looked at anew with every reading."""
 
 
@@ -56,6 +56,7 @@ class _Kept:
     merged: tuple[tuple[float, float], ...] = ()
     served: tuple[tuple[float, float], ...] = ()
     problems: tuple[ProblemRaised, ...] = ()
+    listening: bool | None = None
 
 
 class Health:
@@ -69,6 +70,10 @@ class Health:
         self.last: PastCycle | None = None
         """The newest cycle that is over, of those that this node was up in."""
         self._quarantined: set[NodeId] = set()
+        self.held: set[NodeId] = set()
+        """Who was in quarantine when it was looked last."""
+        self.listening: bool | None = None
+        """Whether this bank published nothing in its last cycle, for it had too few frauds; None before the first."""
         self._heard = False
         self._qualities: dict[str, deque[tuple[float, float]]] = {
             which: deque(maxlen=FALLING + 1) for which in (MERGED, SERVED)
@@ -85,7 +90,8 @@ class Health:
         merged, served = (tuple(told) for told in self._qualities.values())
         quarantined = tuple(sorted(self._quarantined))
         problems = self._problems.open(KEPT)
-        kept = _Kept(self._cycle, self.trained, self.last, quarantined, self._heard, merged, served, problems)
+        counted = (self._cycle, self.trained, self.last, quarantined, self._heard)
+        kept = _Kept(*counted, merged, served, problems, self.listening)
         return b"" if kept == _Kept() else record.canonical(kept)
 
     def restore(self, state: bytes, of_model: bool = True) -> None:
@@ -99,7 +105,7 @@ class Health:
             kept = record.parse(_Kept, state)
         except record.RecordError:
             return
-        self.last = kept.last
+        self.last, self.listening = kept.last, kept.listening
         if not of_model:
             return
         self._cycle, self._heard, self.trained = kept.cycle, kept.heard, kept.trained
@@ -125,21 +131,20 @@ class Health:
 
     def count_on(self, before: Health) -> None:
         """Go on with what `before`, whose model was another, has counted that is not of a model."""
-        self._counted_until, self.last = before._counted_until, before.last
+        self._counted_until, self.last, self.listening = before._counted_until, before.last, before.listening
 
-    def merged(self, effects: Iterable[Effect], members: int, others: int) -> list[Effect]:
-        """A merge took the models of `members`, and told `effects`; `others` are all other members."""
+    def merged(self, members: int, others: int, held: Iterable[NodeId]) -> list[Effect]:
+        """A merge took the models of so many `members`, of all `others`; in quarantine are now `held`."""
         self._heard = self._heard or members > 0
-        events = [effect.event for effect in effects if isinstance(effect, Emit)]
-        changes = [e for e in events if isinstance(e, StandingChanged) and e.after == "quarantined"]
-        self._quarantined.update(change.member for change in changes)
+        before, self.held = self.held, set(held)
+        self._quarantined |= self.held - before
         many = len(self._quarantined)
         if not many or many < min(MANY, (others + 1) // 2):
             return []
         return self._problems.raise_(
             "MANY_QUARANTINED",
             "error",
-            f"{many} of {others} other members were quarantined for their models within one cycle",
+            f"{many} of {others} other members were quarantined within one cycle",
             "so many attackers are unlikely: see `p2pfed peer show`, and compare this bank's data with the others'",
         )
 

@@ -68,6 +68,7 @@ class OwnModel(ABC):
         """Whether the next training is given the optimiser's state: the trainer has none of its own."""
         self.gate = Gate(manifest.model.kind, memory.champion, memory.bests, manifest.model_digest)
         self.health = Health(problems)
+        self.health.held = set(reputation.quarantine)
         self._trained = TrainedRounds(manifest.calendar)
         self._recall(memory.checkpoint)
 
@@ -277,8 +278,10 @@ class OwnModel(ABC):
     # --- training -----------------------------------------------------------------------------------------------------
 
     def _note_duration(self, took: float) -> None:
-        # falls at once and rises slowly: after one slow round, as the first is, pulls must not come too late for many
-        self._usual_seconds = min(took, 0.5 * (self._usual_seconds + took)) if self._usual_seconds else took
+        # falls at once and rises slowly: after one slow round, as the first is, pulls must not come too late for many,
+        # and a machine that stood still for a minute is no slow one
+        usual = self._usual_seconds
+        self._usual_seconds = min(took, 0.5 * (usual + took), 2 * usual) if usual else took
 
     def _finite(self, done: TrainingFinished) -> bool:
         return bool(np.isfinite(done.loss) and np.isfinite(done.vector).all())

@@ -361,21 +361,6 @@ def test_a_refused_reading_sits_the_cycle_out_serves_and_is_taken_when_the_opera
     assert not quarantined(net)
 
 
-def test_a_bank_slower_than_three_rounds_listens_and_says_so() -> None:
-    net = network(4, until=ANCHOR - 1)
-    train = net.carry_out
-
-    def slow(me: Any, effect: Any) -> None:
-        net.training_seconds = 35.0 if me == net.ids[0] else 3.0
-        train(me, effect)
-
-    net.carry_out = slow  # type: ignore[method-assign]
-    net.run(FIRST_REST)
-    assert "TOO_SLOW" in problems(net, 0) and net.nodes[net.ids[0]].rounds.listener
-    assert not quarantined(net)
-    assert rounds(net, 1) == list(range(1, 121)), "nobody waits"
-
-
 def test_one_killed_between_publishing_and_merging_goes_on_and_signs_no_round_twice() -> None:
     net = network(3, until=ANCHOR + 334)  # trained at 333, merges at 340
     me = net.nodes[net.ids[0]].rounds

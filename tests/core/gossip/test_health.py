@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from p2pfed.core.effects import Effect, Emit
-from p2pfed.core.events import ModelHeld, PaymentsServed, ProblemCleared, ProblemRaised, StandingChanged
+from p2pfed.core.events import ModelHeld, PaymentsServed, ProblemCleared, ProblemRaised
 from p2pfed.core.gossip.calendar import Calendar, Moment
 from p2pfed.core.gossip.health import Health, PastCycle
 from p2pfed.core.problems import Problems
@@ -20,8 +20,8 @@ def told(effects: list[Effect]) -> list[tuple[type, str]]:
     return [(type(e), e.code) for e in events if isinstance(e, (ProblemRaised, ProblemCleared))]
 
 
-def quarantine(*names: str) -> list[Effect]:
-    return [Emit(StandingChanged(NodeId(name), "suspect", "quarantined", "its models", {})) for name in names]
+def members(*names: str) -> list[NodeId]:
+    return [*map(NodeId, names)]
 
 
 def measured(auprc: float | None) -> list[Effect]:
@@ -31,12 +31,13 @@ def measured(auprc: float | None) -> list[Effect]:
 @pytest.mark.parametrize(("others", "needed"), [(2, 1), (3, 2), (4, 2), (5, 3), (11, 3), (100, 3)])
 def test_many_quarantined_within_a_cycle_are_a_problem_of_this_bank(others: int, needed: int) -> None:
     health = Health(Problems())
-    for i in range(needed - 1):
-        assert not told(health.merged(quarantine(f"M{i}"), others, others))
-    assert told(health.merged(quarantine("LAST"), others, others)) == [(ProblemRaised, "MANY_QUARANTINED")]
+    held = members(*"ABC"[:needed])
+    for i in range(needed):
+        assert not told(health.merged(others, others, held[:i]))
+    assert told(health.merged(others, others, held)) == [(ProblemRaised, "MANY_QUARANTINED")]
     assert (ProblemCleared, "MANY_QUARANTINED") not in told(health.cycle_ended(0, others, 9.0))
     health.cycle_begun(1)
-    health.merged([], 1, others)
+    health.merged(1, others, held)
     assert (ProblemCleared, "MANY_QUARANTINED") in told(health.cycle_ended(1, others, 9.0))
 
 
@@ -44,16 +45,16 @@ def test_quarantines_spread_over_cycles_are_none() -> None:
     health = Health(Problems())
     for cycle in range(6):
         health.cycle_begun(cycle)
-        assert not told(health.merged(quarantine(f"M{cycle}"), 5, 11))
+        assert not told(health.merged(5, 11, members(*"ABCDEF"[: cycle + 1])))
         assert not told(health.cycle_ended(cycle, 11, 9.0))
 
 
 def test_a_cycle_without_any_model_of_others_is_told_until_one_comes() -> None:
     health = Health(Problems())
-    health.merged([], 0, 3)
+    health.merged(0, 3, [])
     assert told(health.cycle_ended(0, 3, 9.0)) == [(ProblemRaised, "NOBODY_PUBLISHES")]
     health.cycle_begun(1)
-    health.merged([], 1, 3)
+    health.merged(1, 3, [])
     assert told(health.cycle_ended(1, 3, 9.0)) == [(ProblemCleared, "NOBODY_PUBLISHES")]
     assert not told(Health(Problems()).cycle_ended(0, 0, 9.0)), "a bank alone waits for nobody"
 
@@ -77,6 +78,7 @@ def within(cycle: int) -> Moment:
 def restarted(health: Health, cycle: int) -> tuple[Health, list[tuple[type, str]]]:
     """What takes the place of `health` in a new process that starts in `cycle`, and what it tells at once."""
     after = Health(Problems())
+    after.held = health.held  # as the reputation remembers
     after.restore(health.state())
     return after, told(after.started(within(cycle), CALENDAR))
 
@@ -98,10 +100,10 @@ def test_quality_that_falls_is_told_by_who_restarts_in_each_cycle_and_after_each
 def test_a_restart_within_a_cycle_counts_on_and_ends_no_problem() -> None:
     health = Health(Problems())
     health.cycle_begun(3)
-    assert not told(health.merged(quarantine("M0", "M1"), 2, 11))
+    assert not told(health.merged(2, 11, members("A", "B")))
     health, said = restarted(health, 3)
     assert not said
-    assert told(health.merged(quarantine("M2"), 0, 11)) == [(ProblemRaised, "MANY_QUARANTINED")]
+    assert told(health.merged(0, 11, members("A", "B", "C"))) == [(ProblemRaised, "MANY_QUARANTINED")]
     assert told(health.cycle_ended(3, 11, 9.0)) == [], "the models of two were merged before the restart"
     health, said = restarted(health, 3)
     assert said == [(ProblemRaised, "MANY_QUARANTINED")]
@@ -113,7 +115,7 @@ def test_a_restart_within_a_cycle_counts_on_and_ends_no_problem() -> None:
     health, said = restarted(health, 4)
     assert said == [(ProblemRaised, "NOBODY_PUBLISHES")]
     health.cycle_begun(5)
-    health.merged([], 1, 11)
+    health.merged(1, 11, [])
     assert told(health.cycle_ended(5, 11, 9.0)) == [(ProblemCleared, "NOBODY_PUBLISHES")]
 
 
@@ -156,9 +158,9 @@ def test_a_cycle_that_was_missed_is_not_the_last_one_however_often_a_node_starts
 def test_what_a_cycle_brought_before_the_restart_says_nothing_of_a_later_one() -> None:
     health = Health(Problems())
     health.cycle_begun(3)
-    health.merged(quarantine("M0", "M1"), 2, 11)
+    health.merged(2, 11, members("A", "B"))
     health, _ = restarted(health, 4)
-    assert not told(health.merged(quarantine("M2"), 0, 11))
+    assert not told(health.merged(0, 11, members("A", "B", "C")))
     assert told(health.cycle_ended(4, 11, 9.0)) == [(ProblemRaised, "NOBODY_PUBLISHES")]
 
 

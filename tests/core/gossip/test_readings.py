@@ -12,6 +12,7 @@ from p2pfed.core.gossip.calendar import Calendar
 from p2pfed.core.inputs import ReadingFailed, ReadingRefused, RefreshAsked, Started, TimerFired, TrainerReady
 from p2pfed.core.node import GossipNode
 from p2pfed.core.settings import Memory, NodeSettings
+from tests.core.gossip.test_cycles import FIRST_REST, network, problems, told
 from tests.core.heap import identity, make_manifest
 
 CALENDAR = Calendar(100, 1000, 20, 10.0)
@@ -72,6 +73,32 @@ def test_the_operator_is_told_what_happens_by_itself_and_what_does_not() -> None
     assert "tried again by itself" in hints["DATA_UNREADABLE"]
     assert "the next cycle reads it anew, `p2pfed data refresh` at once" in hints["READING_REFUSED"]
     assert "`p2pfed data refresh --accept` takes them" in hints["READING_REFUSED"]
+
+
+def test_a_reading_that_was_refused_is_told_after_a_restart_in_rest() -> None:
+    net = network(3, until=FIRST_REST - 290)
+    net.refuse |= {(net.ids[0], 5)}
+    net.run(FIRST_REST + 30)
+    assert "READING_REFUSED" in problems(net, 0)
+    net.crash(0)
+    since = len(net.events[net.ids[0]])
+    net.start(0)
+    net.run(FIRST_REST + 40)
+    assert "READING_REFUSED" in [p.code for p in told(net, 0, ProblemRaised, since)]
+
+
+def test_who_listens_for_it_had_too_few_frauds_needs_as_many_after_a_restart() -> None:
+    net = network(3, until=100 + 150)
+    for frauds, restart in ((2, False), (4, True), (4, True)):
+        net.frauds[0] = frauds
+        if restart:
+            net.crash(0)
+            net.start(0)
+        net.run(net.now + 200)
+        assert net.nodes[net.ids[0]].rounds.listener
+    net.frauds[0] = 5
+    net.run(net.now + 200)
+    assert not net.nodes[net.ids[0]].rounds.listener
 
 
 def test_how_long_a_source_was_away_is_not_how_long_reading_takes() -> None:
