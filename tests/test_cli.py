@@ -113,7 +113,7 @@ def test_admins_and_the_bank_are_told_of_a_column_in_another_unit(town, said):
     assert told.count("look at ") == 1 and "look at bank-c: column 'amount': its values are about " in told
     trusted = ("--manifest", "manifest-1.json", "--fingerprint", fingerprint(said, "manifest-1.json"))
     assert "column" not in said("join", "-c", "bank-a/node.yaml", *trusted)
-    assert "look at this bank's data: column 'amount'" in said("join", "-c", "bank-c/node.yaml", *trusted)
+    assert "as `init` read them: column 'amount'" in said("join", "-c", "bank-c/node.yaml", *trusted)
     check = said("check", "-c", "bank-c/node.yaml", "--set", "learning.rounds=10")
     assert "warn  reading         the trainer will refuse it: column 'amount': its values are" in check
 

@@ -206,7 +206,7 @@ def join(
         text += "; the running daemon takes it over"
     request = made_before(state.root / "join-request.json", identity)
     units = units_said(new.contract, request) if request is not None else []
-    lines = [text, *(f"look at this bank's data: {sentence}" for sentence in units)]
+    lines = [text, *(f"look at this bank's data, as `init` read them: {sentence}" for sentence in units)]
     value = {"consortium": new.name, "version": new.version, "members": len(new.members), "other_units": units}
     show(as_json, value, "\n".join(lines))
 

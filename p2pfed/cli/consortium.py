@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2pfed.cli import times
+from p2pfed.cli.founding import say_units
 from p2pfed.cli.manifests import (
     Days,
     Keys,
@@ -66,6 +67,7 @@ def add(
     for path in requests:
         request = read_request(path)
         _warn_if_slow(request, signed.manifest)
+        say_units(signed.manifest.contract, [request])
         new = as_member(request)
         members[new.key] = _renewed(members[new.key], new) if new.key in members else new
     write(successor(signed, tuple(members.values()), days), keys, out, force=force)

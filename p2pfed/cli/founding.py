@@ -136,9 +136,7 @@ def create(
     print("\n".join(times.calendar_lines(calendar, now)))
     if round_seconds is None and not calendar.free:
         print(_round_said(calendar.round_seconds, needed(joining, local_steps), hidden))
-    for request in joining:
-        for sentence in units_said(agreed, request):
-            print(f"look at {request.name}: {sentence}")
+    say_units(agreed, joining)
     if calendar.free:
         print(f"each bank must set learning.rounds to {rounds}: without cycles nothing else ends its training")
 
@@ -226,6 +224,13 @@ def _decay(text: str | None, calendar: Calendar) -> tuple[int, ...]:
     if text is not None:
         return numbers(text, "--decay-rounds")
     return () if calendar.free else (max(1, calendar.rounds * 3 // 4),)
+
+
+def say_units(contract: FeatureContract, joining: Sequence[JoinRequest]) -> None:
+    """Tell the admin whose columns seem to be in another unit than the contract's."""
+    for request in joining:
+        for sentence in units_said(contract, request):
+            print(f"look at {request.name}: {sentence}")
 
 
 def units_said(contract: FeatureContract, request: JoinRequest) -> list[str]:

@@ -25,7 +25,14 @@ from p2pfed.core.effects import (
 from p2pfed.core.events import Listening, ModelAdopted, ModelEvaluated, RoundCompleted, RunFinished, TrainingAlone
 from p2pfed.core.gossip.own import OwnModel
 from p2pfed.core.inbox import SLOT_EXPIRY
-from p2pfed.core.inputs import EvaluationFinished, RefreshAsked, TrainerLost, TrainerReady, TrainingFinished
+from p2pfed.core.inputs import (
+    EvaluationFinished,
+    ReadingRefused,
+    RefreshAsked,
+    TrainerLost,
+    TrainerReady,
+    TrainingFinished,
+)
 from p2pfed.core.phase import Phase
 from p2pfed.core.weights import Vector
 
@@ -46,7 +53,7 @@ class Rounds(OwnModel):
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self.adoption = Adoption(self.manifest.initial.vector, len(self._peers), decided=self.remembers)
-        self._trainer_ready = self._announced = False
+        self._trainer_ready = self._announced = self._accepting = False
         self._absent = self.remembers
         self._round_started = self._round_completed = float("-inf")
         self._quiet_pulls = self._closing_merges = 0
@@ -86,7 +93,20 @@ class Rounds(OwnModel):
 
     def refresh_asked(self, got: RefreshAsked, now: float, wall: float) -> list[Effect]:
         """See `OwnModel`: rows are read once, and once more where they were refused."""
-        return [CloseTrainer(0), OpenTrainer(0, got.accept)] if "READING_REFUSED" in self._problems else []
+        if "READING_REFUSED" not in self._problems:
+            return []
+        self._accepting |= got.accept  # asked twice, it was still said
+        return [CloseTrainer(0), OpenTrainer(0, self._accepting)]
+
+    def reading_refused(self, got: ReadingRefused) -> list[Effect]:
+        """See `OwnModel`: there is no cycle that reads them anew."""
+        return self._problems.raise_(
+            "READING_REFUSED",
+            "error",
+            f"the payments look wrong, so this bank does not train on them: {got.why}",
+            "mend the source, then `p2pfed data refresh` reads it anew; if the payments are right, "
+            "`p2pfed data refresh --accept` takes them",
+        )
 
     def timer_fired(self, name: str, now: float, wall: float) -> list[Effect]:
         """`pull`: training is nearly done; `round`: the interval is over; `close`: what slower members published
@@ -123,7 +143,7 @@ class Rounds(OwnModel):
         self.train_rows, self.train_frauds = got.train_rows, got.train_frauds
         if got.probe is not None:
             self._reputation.yardstick.probe = got.probe
-        restarted, self._trainer_ready = self._trainer_ready, True
+        restarted, self._trainer_ready, self._accepting = self._trainer_ready, True, False
         self._hand_over = bool(self.optimiser)
         self._evaluating.clear()  # whatever was asked of the trainer before is lost
         effects = self._problems.clear("TRAINER_LOST") + self._problems.clear("DATA_UNREADABLE")

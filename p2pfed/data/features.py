@@ -92,7 +92,7 @@ def load_bank(
     per_day = 0.0 if table.times is None else legitimate_per_day(table.times, table.labels, parts.validation)
     at_gate = gate_rows(table.labels, table.times, parts.train, parts.validation)
     rows = BankRows(train, validation, own_test, pooled, per_day, _rows(table, at_gate, contract, scaler))
-    units = contract.other_units(told(own.means, own.deviations))
+    units = contract.units(told(own.means, own.deviations))
     reading = _reading(table, data, contract, units, now, matured_since, time.perf_counter() - begin)
     return LoadedBank(rows, scaler, _report(table, parts, rows), reading, _matured(table, contract, matured_since))
 
@@ -265,6 +265,7 @@ def _reading(
         unknown=unknown,
         unknown_taken=unknown,
         units=tuple(units.items()),
+        units_taken=tuple(units.items()),
         read_at=now,
         seconds=seconds,
     )

@@ -6,6 +6,7 @@ Data that did not change, or that come weekly, look right.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -52,7 +53,9 @@ class Reading:
     took. Readings in a row that stay near each other cannot move it.
     """
     units: tuple[tuple[str, float], ...]
-    """Numeric columns that seem to be in another unit than the contract's, each with how many times its values are."""
+    """Numeric columns of the contract, each with how many times the contract's its values seem to be, above 0."""
+    units_taken: tuple[tuple[str, float], ...]
+    """What the next reading's `units` are compared with, as `unknown_taken`; of other columns the contract's."""
     read_at: float
     seconds: float
     """How long it took."""
@@ -71,9 +74,16 @@ class Reading:
     def from_plain(cls, value: Mapping[str, Any]) -> Reading:
         """Read what `plain` wrote; raises RecordError (a ValueError) that names the field on anything else.
 
-        Of a reading from before `unknown_taken` was kept, `unknown` counts as taken; of one before `units`, nothing.
+        Of a reading from before `unknown_taken` was kept, `unknown` counts as taken; of one before `units_taken`,
+        `units`, and nothing of one before these.
         """
-        return record.build(cls, {"unknown_taken": value.get("unknown"), "units": [], **value})
+        units = value.get("units", [])
+        read: Reading = record.build(
+            cls, {"unknown_taken": value.get("unknown"), "units": units, "units_taken": units, **value}
+        )
+        if any(times <= 0 for _, times in (*read.units, *read.units_taken)):
+            raise ValueError("units: values are more than 0 times the contract's")
+        return read
 
     def after(self, last: Reading | None) -> Reading:
         """As it is kept if it was taken after `last` without a word of the operator.
@@ -85,12 +95,14 @@ class Reading:
             return self
         taken = dict(last.unknown_taken)
         kept = ((name, min(taken.get(name, share), share + UNSEEN_SHARE)) for name, share in self.unknown)
-        return replace(self, unknown_taken=tuple(kept))
+        units = dict(last.units_taken)
+        units.update((name, times) for name, times in self.units if name not in units or _nearer(times, units[name]))
+        return replace(self, unknown_taken=tuple(kept), units_taken=tuple(units.items()))
 
 
 def reading_problems(new: Reading, last: Reading | None) -> list[str]:
     """Why `new` looks wrong, a sentence with the numbers each: beside the contract, or the last reading taken."""
-    units = _units(new, dict(last.units) if last else {})
+    units = _units(new, dict(last.units_taken) if last else {})
     if last is None:
         return units
     return [*_rows(new, last), *_columns(new, last), *_levels(new, last), *_frauds(new, last), *units]
@@ -128,11 +140,23 @@ def _levels(new: Reading, last: Reading) -> list[str]:
 
 
 def _units(new: Reading, taken: Mapping[str, float]) -> list[str]:
-    """Refuse what nobody has taken yet: a unit that was changed once may be changed again."""
-    changed = {name: times / taken.get(name, 1.0) for name, times in new.units}
-    return [
-        unit_sentence(name, times) for name, times in new.units if max(changed[name], 1 / changed[name]) >= OTHER_UNIT
-    ]
+    """Refuse a unit that nobody has taken yet, unless it comes nearer to the consortium's."""
+    said = []
+    for name, times in new.units:
+        before = taken.get(name, 1.0)
+        if _other(times / before) and not _nearer(times, before):
+            told = (times, "the consortium's") if _other(times) else (times / before, "those taken before")
+            said.append(unit_sentence(name, *told))
+    return said
+
+
+def _other(times: float) -> bool:
+    return max(times, 1 / times) >= OTHER_UNIT
+
+
+def _nearer(times: float, before: float) -> bool:
+    """Whether values that many times the consortium's are more like them than before."""
+    return abs(math.log(times)) < abs(math.log(before))
 
 
 def _frauds(new: Reading, last: Reading) -> list[str]:

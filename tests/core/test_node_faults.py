@@ -77,6 +77,8 @@ def test_without_a_calendar_payments_that_were_refused_are_read_once_more_and_ot
     node = network.nodes[network.ids[0]]
     assert "READING_REFUSED" in node.problems and not node.rounds.merged
     assert node.handle(RefreshAsked(accept=True), network.now) == [CloseTrainer(0), OpenTrainer(0, True)]
+    again = node.handle(RefreshAsked(accept=False), network.now)
+    assert again == [CloseTrainer(0), OpenTrainer(0, True)], "what is under way was said already"
     node.handle(TrainerReady(1000, 50), network.now)
     assert "READING_REFUSED" not in node.problems
     assert node.handle(RefreshAsked(accept=True), network.now) == []

@@ -31,6 +31,7 @@ LAST = Reading(
     unknown=(("channel", 0.0), ("country", 0.04)),
     unknown_taken=(("channel", 0.0), ("country", 0.04)),
     units=(),
+    units_taken=(),
     read_at=NOW,
     seconds=12.5,
 )

@@ -386,6 +386,7 @@ class Cycles(Switching):
             self.phase = Phase.PAUSED
         if self.readings.refused == cycle:
             self.readings.refused = None
-        effects = [*self.readings.close(cycle), *self.readings.open(cycle, now, got.accept)]
+        accept = got.accept or self.readings.accepting(cycle)  # asked twice, it was still said
+        effects = [*self.readings.close(cycle), *self.readings.open(cycle, now, accept)]
         deciding = self.gate.deciding  # its trainer was closed as well, if it is of the cycle before
         return effects if deciding is None else [*effects, *self.readings.open(deciding, now)]

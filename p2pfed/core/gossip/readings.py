@@ -29,6 +29,7 @@ class Readings:
         self._opened: dict[int, float] = {}
         self._ready: dict[int, TrainerReady] = {}
         self._since: dict[int, float] = {}
+        self._accepting: set[int] = set()
 
     def of(self, cycle: int) -> TrainerReady | None:
         """What the trainer of `cycle` has read, if it is ready, and of the model that is trained now."""
@@ -55,7 +56,13 @@ class Readings:
         if cycle in self._opened or (cycle == self.refused and not accept):
             return []
         self._opened[cycle] = now
+        if accept:
+            self._accepting.add(cycle)
         return [OpenTrainer(cycle, accept)]
+
+    def accepting(self, cycle: int) -> bool:
+        """Whether the operator's word is under way that the payments of `cycle` are right."""
+        return cycle in self._accepting
 
     def close(self, cycle: int) -> list[Effect]:
         """End the trainers of `cycle` and of those before."""
@@ -69,6 +76,7 @@ class Readings:
         self._opened.pop(cycle, None)
         self._ready.pop(cycle, None)
         self._since.pop(cycle, None)
+        self._accepting.discard(cycle)
 
     def ready(self, got: TrainerReady, now: float) -> bool:
         """A trainer is ready; answers whether anybody waits for it."""
@@ -77,6 +85,7 @@ class Readings:
         if got.cycle not in self._ready:
             self.seconds = now - self._opened[got.cycle]
         self._ready[got.cycle], self._since[got.cycle] = got, now
+        self._accepting.discard(got.cycle)
         return True
 
     def told(self, got: TrainerReady, calendar: Calendar, rounds: int, wall: float) -> Emit:

@@ -75,6 +75,18 @@ def test_the_operator_is_told_what_happens_by_itself_and_what_does_not() -> None
     assert "`p2pfed data refresh --accept` takes them" in hints["READING_REFUSED"]
 
 
+def test_the_operators_word_holds_until_the_payments_are_read_however_often_it_is_asked() -> None:
+    node = Node()
+    [first] = node.opened
+    node.give(ReadingRefused(first.cycle, "half of the rows are gone"), REST + 10)
+    for accept in (True, False):
+        node.give(RefreshAsked(accept), REST + 20)
+    assert [opened.accept for opened in node.opened][-2:] == [True, True]
+    node.give(TrainerReady(1000, 50, cycle=first.cycle), REST + 30)
+    node.give(RefreshAsked(False), REST + 40)
+    assert not node.opened[-1].accept
+
+
 def test_a_reading_that_was_refused_is_told_after_a_restart_in_rest() -> None:
     net = network(3, until=FIRST_REST - 290)
     net.refuse |= {(net.ids[0], 5)}
