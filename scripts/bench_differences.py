@@ -42,6 +42,7 @@ from kept_cells import Cell, complete, key
 from rich.console import Console
 from rich.table import Table
 
+from p2pfed.core.reputation.params import STANDARD, ReputationParams
 from p2pfed.core.rows import BankRows, Rows
 from p2pfed.errors import DataError
 from p2pfed.sim.population import load, populate
@@ -110,8 +111,11 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(cell: Cell, folder: Path) -> Cell:
-    """One simulation: who quarantined whom, and AUPRC on the pooled test; `folder` is for files on the way."""
+def measure(cell: Cell, folder: Path, judging: ReputationParams = STANDARD) -> Cell:
+    """One simulation: who quarantined whom, and AUPRC on the pooled test; `folder` is for files on the way.
+
+    Reputation goes by `judging`.
+    """
     scenario = scenario_from(_values(cell, folder))
     try:
         loaded = load(scenario)
@@ -128,7 +132,7 @@ def measure(cell: Cell, folder: Path) -> Cell:
         loaded = dataclasses.replace(loaded, banks=tuple(banks))
     elif kind in ("tiny", "odd"):
         loaded = dataclasses.replace(loaded, banks=(_with_frauds(loaded.banks[0], TINY_FRAUDS), *loaded.banks[1:]))
-    population = populate(scenario, loaded)
+    population = dataclasses.replace(populate(scenario, loaded), judging=judging)
     history = bench_poisoning.stacked_engine(scenario, population).run()
     wrongs = [[q.observer, q.subject, q.round, q.released_round] for q in history.run.quarantines]
     least = population.manifest.gossip.publish_min_frauds

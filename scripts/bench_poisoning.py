@@ -45,6 +45,7 @@ from poisoning_cells import HONEST, NAMES, Cell, caught, place, wronged
 from rich.console import Console
 
 from p2pfed.adversary.poisoning import trigger_success
+from p2pfed.core.reputation.params import STANDARD, ReputationParams
 from p2pfed.data.banks import LoadedBanks
 from p2pfed.sim.engine import Engine
 from p2pfed.sim.history import History
@@ -134,8 +135,11 @@ def _cells(asked: argparse.Namespace) -> list[Cell]:
 # --- one cell ---------------------------------------------------------------------------------------------------------
 
 
-def measure(cell: Cell, folder: Path) -> Cell:
-    """One simulation: AUPRC of the honest banks, and who was quarantined when; `folder` is for files on the way."""
+def measure(cell: Cell, folder: Path, judging: ReputationParams = STANDARD) -> Cell:
+    """One simulation: AUPRC of the honest banks, and who was quarantined when; `folder` is for files on the way.
+
+    Reputation goes by `judging`.
+    """
     values = _values(cell, folder)
     kind = "signflip" if cell["attack"] in ("none", HONEST) else cell["attack"]
     attacked = scenario_from(values | {"attackers": [{"kind": kind, "share": cell["share"]}]})
@@ -148,7 +152,7 @@ def measure(cell: Cell, folder: Path) -> Cell:
     elif cell["attack"] == "none":
         attacked = scenario_from(values)
         population = populate(attacked, loaded)
-    engine = stacked_engine(attacked, population)
+    engine = stacked_engine(attacked, dataclasses.replace(population, judging=judging))
     history = engine.run()
     test, spec = loaded.banks[0].pooled_test, population.manifest.model
     passed = [share for model in engine.honest_models() if not math.isnan(share := trigger_success(spec, model, test))]

@@ -1,11 +1,17 @@
 """Benchmarks that no bar of the suite rests on still have to run: small ones, for their output alone."""
 
+import dataclasses
+import io
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
+from p2pfed.core.reputation.params import STANDARD, ReputationParams
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -34,6 +40,25 @@ def test_honest_differences_are_measured_and_what_was_measured_is_kept(tmp_path)
         ("rate:8", 12, []),
         ("tiny", 12, []),
     ]
+
+
+def test_every_number_of_reputation_is_varied_and_what_a_variant_changes_is_told(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    ablation = import_module("bench_ablation")
+    numbers = [field.name for field in dataclasses.fields(ReputationParams)]
+    variants = ablation._variants(numbers)
+    assert {name.partition("=")[0].partition("*")[0] for name in variants} == set(numbers)
+    assert set(ablation.OFF) <= set(numbers)
+    assert ablation.params("standard") == STANDARD
+    assert ablation.params("release*0.5+felt=1").release == STANDARD.release // 2
+    assert ablation.params("usual_distance*2").usual_distance == tuple(2 * n for n in STANDARD.usual_distance)
+    assert ablation.params("faults_kept*2") is None, "a share above 1"
+    cells = [cell | {"auprc": 0.8, "caught": 5, "wronged": 0} for cell in ablation._cells("standard", 0)]
+    cells += [cell | {"auprc": 0.79, "caught": 3, "wronged": 0} for cell in ablation._cells("release*2", 0)]
+    console = Console(width=1000, file=io.StringIO())
+    console.print(ablation._table(cells))
+    told = console.file.getvalue()
+    assert "ulb dissensus -0.0100 -2c" in told and "nothing" in told
 
 
 @pytest.mark.slow

@@ -93,6 +93,7 @@ class GossipNode:
             len(manifest.members),
             int(rng.spawn(1)[0].integers(2**63)),
             epochs=manifest.training.local_steps == 0,
+            params=settings.judging,
         )
         self.reputation.restore(memory.scales, memory.peers, memory.checkpoint.merged if memory.checkpoint else 0)
         self._renewed = self.reputation.begin_anew(manifest.model) if memory.outdated(manifest.model_digest) else []

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from p2pfed.core.effects import Checkpoint, KeptModel, KeptProof
 from p2pfed.core.messages import ModelUpdate
+from p2pfed.core.reputation.params import STANDARD, ReputationParams
 from p2pfed.core.reputation.peer_record import PeerRecord, Scales
 from p2pfed.core.types import NodeId
 
@@ -21,6 +22,8 @@ class NodeSettings:
     """Where this node can be dialled; empty if it can only dial out."""
     software: str = ""
     blocked: frozenset[NodeId] = frozenset()
+    judging: ReputationParams = STANDARD
+    """What its reputation goes by; other than the standard only in experiments."""
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,7 @@ class Engine:
             evaluate_every=s.evaluation_period if host.index in self._sample else s.rounds + 1,
             endpoints=manifest.members[host.index].endpoints,
             software=__version__,
+            judging=self._population.judging,
         )
         rng = self._stream(NODE, host.index, host.starts)
         if host.index not in self._attackers:

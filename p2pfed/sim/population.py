@@ -16,6 +16,7 @@ from p2pfed.core.contract import FeatureContract
 from p2pfed.core.identity import Identity
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.probe import Probe
+from p2pfed.core.reputation.params import STANDARD, ReputationParams
 from p2pfed.core.rows import BankRows
 from p2pfed.core.succession import change_problems
 from p2pfed.data import report, synthetic
@@ -74,6 +75,8 @@ class Population:
     never change."""
     successor: Manifest | None = None
     """The version with which the model changes."""
+    judging: ReputationParams = STANDARD
+    """What every node's reputation goes by."""
 
     @property
     def versions(self) -> tuple[Manifest, ...]:

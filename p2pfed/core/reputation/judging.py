@@ -15,13 +15,11 @@ from p2pfed.core.events import StandingChanged
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.reputation.assess import Look
 from p2pfed.core.reputation.ledger import Ledger
-from p2pfed.core.reputation.params import ReputationParams
+from p2pfed.core.reputation.params import STANDARD, ReputationParams
 from p2pfed.core.reputation.peer_record import PeerRecord, Scales
 from p2pfed.core.reputation.yardstick import Yardstick
 from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector
-
-STANDARD = ReputationParams()
 
 
 @dataclass(frozen=True)

@@ -115,3 +115,6 @@ _LIMITS = {
     **dict.fromkeys(("forgiven", "gross", "faults_kept", "memory", "felt"), (0.0, 1.0)),
 }
 """Least and most of what may not be any number from 0."""
+
+STANDARD = ReputationParams()
+"""What every node goes by."""
