@@ -191,14 +191,17 @@ async def test_a_peer_is_explained_in_plain_words(admin, p2pfed):
     [
         ({"standing": "trusted", "score": 0.0, "looks": 0}, "No model of it has been judged yet."),
         ({"standing": "trusted", "score": 0.0, "trust": 1.0, "evidence": -0.5}, "nothing speaks against it"),
-        ({"standing": "suspect", "score": 2.5, "models": 2.5}, "a clean model takes up to 0.5 off the score"),
-        ({"standing": "suspect", "score": 2.5, "models": 1.0, "bursts": 2.5}, "not gross takes 0.1 off the score"),
-        ({"standing": "suspect", "score": 2.25, "models": 1.0, "faults": 3.0}, "takes a fifth off the score"),
+        (
+            {"standing": "suspect", "score": 2.5, "clean_takes": 0.1, "clean_needed": 6},
+            "a clean model takes 0.10 off the score; 6 clean models in a row make it trusted again",
+        ),
+        ({"standing": "trusted", "score": 1.5, "clean_needed": 0}, "a clean model takes 0.50 off the score\n"),
+        ({"doubtful": True}, "This is doubtful: with its models since then its score is below 4"),
         ({"nearness": 1.0}, "up to 8 is fine: too much\n"),
         ({"standing": "trusted", "idle": 4, "score": 0.0}, "but its models bring nothing new, and weigh nothing"),
         ({"judging": False}, "The manifest turns reputation off"),
         ({"blocked": True}, "blocked by the operator"),
-        ({"agreement": 0.01}, "its models weigh 0.01 for that; too little"),
+        ({"recognition": 0.05}, "its models weigh 0.25 for that; too little"),
     ],
 )
 async def test_what_a_peer_is_like_changes_the_words(admin, p2pfed, monkeypatch, changes, said):

@@ -153,7 +153,7 @@ class ReputationReply(Reply):
     trust: float
     """Factor on the weight of its models, 0 to 1; `nearness` and `agreement` are parts of it."""
     score: float
-    """The largest of `models`, `bursts` and a quarter of the square of `faults`."""
+    """The largest of `models`, `bursts` and `faults`, in points."""
     suspect_at: float
     quarantine_at: float
     models: float
@@ -161,7 +161,7 @@ class ReputationReply(Reply):
     bursts: float
     """Gross evidence alone added up, which good models hardly take off."""
     faults: float
-    """Broken rules of the protocol; a tenth is forgiven with every model."""
+    """What broken rules of the protocol come to; a fifth is forgiven with every model."""
     evidence: float
     """Of its newest model, -0.5 to 1; above 0 speaks against it."""
     distance: float
@@ -175,9 +175,10 @@ class ReputationReply(Reply):
     disagreement_fine: float
     recognition: float
     """Mean fraud probability that its newest model gives own frauds."""
+    recognition_fine: float
+    """Down to here that is no evidence."""
     agreement: float
     """Factor on its weight: the square of its recognition beside what is usual, at most 1."""
-    agreement_fine: float
     idle: int
     """Models in a row that brought nothing: the one before again, or one of this node's own."""
     idle_at: int
@@ -190,6 +191,12 @@ class ReputationReply(Reply):
     """Clean models in a row."""
     release_after: int
     """So many end a quarantine; twice as many with every strike."""
+    clean_takes: float
+    """What a clean model takes off the score."""
+    clean_needed: int | None
+    """Clean models in a row until a suspect is trusted; null in quarantine, and if that is very many."""
+    doubtful: bool
+    """It is quarantined for its models, and with those since its score has fallen below what quarantines."""
 
 
 class UpdateRow(Reply):

@@ -77,7 +77,7 @@ def _score(reply: dict[str, Any]) -> str:
     return (
         f"{reply['score']:.2f}; suspect at {reply['suspect_at']:g}, quarantined at {reply['quarantine_at']:g}. It is "
         f"the worst of: its models {reply['models']:.2f}, gross ones now and then {reply['bursts']:.2f}, "
-        f"broken rules {reply['faults'] ** 2 / 4:.2f}"
+        f"broken rules {reply['faults']:.2f}"
     )
 
 
@@ -100,7 +100,7 @@ def _recognition(reply: dict[str, Any]) -> str:
     told = f"own ones, with imagined ones where they are few, are given {reply['recognition']:.3f} on average"
     if agreement >= 1:
         return f"{told}; its models weigh no less for that"
-    fine = "fine" if agreement >= reply["agreement_fine"] else "too little"
+    fine = "fine" if reply["recognition"] >= reply["recognition_fine"] else "too little"
     return f"{told}, less than usual: its models weigh {agreement:.2f} for that; {fine}"
 
 
@@ -113,14 +113,15 @@ def _seen(reply: dict[str, Any]) -> str:
 
 def _next(reply: dict[str, Any]) -> str:
     if reply["standing"] == "quarantined":
-        return (
+        said = (
             f"{reply['clean']} of {reply['release_after']} clean models in a row release it; "
             f"`p2pfed peer pardon {reply['name']}` does so now"
         )
+        if reply["doubtful"]:
+            said += f". This is doubtful: with its models since then its score is below {reply['quarantine_at']:g}"
+        return said
     if reply["score"] == 0:
         return "nothing speaks against it"
-    if reply["score"] == reply["models"]:
-        return "a clean model takes up to 0.5 off the score"
-    if reply["score"] == reply["bursts"]:
-        return "every model that is not gross takes 0.1 off the score, clean or not"
-    return "every model forgives a tenth of the broken rules, and so takes a fifth off the score"
+    said = f"a clean model takes {reply['clean_takes']:.2f} off the score"
+    needed = reply["clean_needed"]
+    return f"{said}; {plural(needed, 'clean model')} in a row make it trusted again" if needed else said

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from p2pfed import __version__
@@ -109,37 +110,16 @@ class DaemonView:
     def reputation(self, member: str) -> ReputationReply:
         """See NodeView."""
         node, peer = self._driver.node, self._other(member)
-        reputation = node.reputation
-        record = reputation.peers.get(peer, PeerRecord())
-        params, newest = reputation.params, record.newest
+        why = asdict(node.reputation.explain(peer))
         return ReputationReply(
             name=node.name_of(peer),
             id=peer,
             blocked=node.peers.blocked(peer),
             judging=node.manifest.gossip.reputation,
-            standing=record.standing,
-            trust=reputation.trust(peer),
-            score=record.suspicion,
-            suspect_at=params.threshold / 2,
-            quarantine_at=params.threshold,
-            models=record.score,
-            bursts=record.bursts,
-            faults=record.faults,
-            evidence=newest.evidence,
-            distance=newest.distance,
-            distance_fine=newest.distance_fine,
-            nearness=newest.nearness,
-            disagreement=newest.disagreement,
-            disagreement_fine=newest.disagreement_fine,
-            recognition=newest.recognition,
-            agreement=newest.agreement,
-            agreement_fine=4**-params.recognition_halvings,
-            idle=record.idle,
-            idle_at=params.idle,
-            looks=record.looks,
-            strikes=record.strikes,
-            clean=record.clean,
-            release_after=reputation.release_after(peer),
+            trust=node.reputation.trust(peer),
+            score=why.pop("suspicion"),
+            **why.pop("newest"),
+            **why,
         )
 
     async def block(self, member: str, blocked: bool) -> str:

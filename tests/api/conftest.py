@@ -145,7 +145,7 @@ class FakeNode:
         self._known(member)
         return ReputationReply(
             **dict(name="bank-b", id="B" * 56, blocked=False, judging=True, standing="quarantined", trust=0.0),
-            **dict(score=4.5, suspect_at=2.0, quarantine_at=4.0, models=4.5, bursts=2.0, faults=1.0, evidence=1.0),
+            **dict(score=4.5, suspect_at=2.0, quarantine_at=4.0, models=4.5, bursts=2.0, faults=0.25, evidence=1.0),
             **dict(
                 distance=40.0,
                 distance_fine=8.0,
@@ -154,8 +154,8 @@ class FakeNode:
                 disagreement_fine=5.0,
                 recognition=0.125,
             ),
-            **dict(agreement=0.25, agreement_fine=0.0625, idle=0, idle_at=3, looks=14, strikes=1, clean=3),
-            release_after=10,
+            **dict(agreement=0.25, recognition_fine=0.1, idle=0, idle_at=3, looks=14, strikes=1, clean=3),
+            **dict(release_after=10, clean_takes=0.5, clean_needed=None, doubtful=False),
         )
 
     async def block(self, member: str, blocked: bool) -> str:

@@ -12,7 +12,7 @@ from p2pfed.core.events import StandingChanged
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.probe import Probe
 from p2pfed.core.reputation import Reputation, ReputationParams
-from p2pfed.core.reputation.peer_record import Assessment, PeerRecord
+from p2pfed.core.reputation.peer_record import PeerRecord
 from p2pfed.core.types import NodeId, Reason
 from p2pfed.core.weights import Vector
 
@@ -378,17 +378,6 @@ def test_models_too_large_to_compute_with_are_the_worst_and_hurt_nothing(probe: 
         assert bank.until_quarantined(largest) == 4
     record = bank.reputation.peers[BAD]
     assert np.isfinite([record.newest.distance, record.newest.disagreement, record.score]).all()
-
-
-def test_what_takes_how_much_off_a_score_is_what_peer_show_says() -> None:
-    """Of its models a clean one half a point, of gross ones a tenth, of broken rules a fifth."""
-    reputation = Bank().reputation
-    assert (PARAMS.forgiven, PARAMS.gross_forgiven) == (0.5, 0.1)
-    record = reputation._record(BAD)
-    record.faults, record.newest = 3.0, Assessment(evidence=-0.5)
-    before = record.suspicion
-    reputation._count(BAD)
-    assert record.suspicion / before == pytest.approx(0.81)
 
 
 def test_who_once_claimed_many_rows_is_allowed_no_more_by_claiming_few() -> None:

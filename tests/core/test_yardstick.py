@@ -92,6 +92,16 @@ def test_who_has_fewer_rows_than_usual_may_be_farther_but_only_so_far(yardstick:
     assert evidence(9, rows=25) == evidence(9, rows=1) == evidence(9, rows=0) == 1.0
 
 
+@pytest.mark.parametrize(
+    ("rows", "usual", "more"), [(100, 100, 1), (25, 100, 1), (100, 800, 2), (100, 3200, 4), (1, 3200, 4), (400, 100, 1)]
+)
+def test_a_bank_with_hardly_any_rows_may_be_of_another_opinion(
+    yardstick: Yardstick, rows: int, usual: float, more: float
+) -> None:
+    found = measured(yardstick, knowing(2.0), rows, usual)
+    assert found.disagreement_fine == pytest.approx(more * yardstick.fine[1])
+
+
 @pytest.mark.parametrize("epochs", [False, True])
 def test_where_rounds_are_epochs_who_has_more_rows_may_be_farther_and_who_has_few_sees_others_so(epochs) -> None:
     few, usual = (Yardstick(SPEC, 0, PARAMS, epochs=epochs) for _ in range(2))

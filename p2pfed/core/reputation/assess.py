@@ -152,13 +152,16 @@ class _Weigh(NamedTuple):
         few = math.log2(self.own.usual_rows / max(rows, 1))
         unlike = abs(few) if self.own.epochs else max(few, 0.0)
         distance_fine = self.far * 2 ** min(unlike, params.few_rows_doublings)
+        # a few hundred rows beside thousands are learned by heart, and unusual customers decide more of them
+        hardly = within(few - params.few_rows_from, (0.0, params.few_rows_doublings))
+        disagreement_fine = self.other * 2**hardly
         missed = (self.known + params.unknown) / (seen.recognition + params.unknown)
         disagreement = max(seen.disagreement, 1e-9)
         # without rows to look at nothing is known of predictions
         felt = within(disagreement / params.felt_at, (params.felt, 1.0)) if len(self.probe.held_out) else 1.0
         worst = max(
             math.log2(max(seen.distance * felt, 1e-9) / distance_fine),
-            math.log2(disagreement / self.other),
+            math.log2(disagreement / disagreement_fine),
             math.log2(missed) - params.recognition_halvings,
         )
         return Assessment(
@@ -166,7 +169,7 @@ class _Weigh(NamedTuple):
             distance_fine=distance_fine,
             nearness=min(1.0, self.far / max(seen.distance, 1e-9)),
             disagreement=seen.disagreement,
-            disagreement_fine=self.other,
+            disagreement_fine=disagreement_fine,
             recognition=seen.recognition,
             recognition_fine=(self.known + params.unknown) / 2**params.recognition_halvings - params.unknown,
             # imagined frauds tell who knows none; how much others know of real ones they tell too roughly for weights

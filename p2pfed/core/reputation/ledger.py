@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from p2pfed.core.events import StandingChanged
+from p2pfed.core.reputation.explanation import Explanation, explain
 from p2pfed.core.reputation.params import ReputationParams
 from p2pfed.core.reputation.peer_record import PeerRecord
 from p2pfed.core.types import NodeId, Reason, Standing
@@ -72,6 +73,10 @@ class Ledger:
         return (
             int(self.params.release * 2 ** (record.strikes - 1)) if record and record.strikes else self.params.release
         )
+
+    def explain(self, member: NodeId) -> Explanation:
+        """Why `member` has its standing, and what would change it."""
+        return explain(self.peers.get(member, PeerRecord()), self.params, self.release_after(member))
 
     # --- what speaks for and against a peer ---------------------------------------------------------------------------
 
@@ -137,16 +142,9 @@ class Ledger:
 
     def _count(self, member: NodeId, spared: bool = False) -> list[StandingChanged]:
         """Add the evidence of a member's newest model to its scores, unless what is bad of it is `spared`."""
-        record, params = self._record(member), self.params
-        evidence = record.newest.evidence
-        record.faults *= params.faults_kept
-        if not (spared and evidence > 0):
-            gross = 1.0 if evidence >= params.gross else -params.gross_forgiven
-            # beyond the threshold a score says who is worse when not everybody can be quarantined
-            record.score = min(max(0.0, record.score + evidence), 2 * params.threshold)
-            record.bursts = min(max(0.0, record.bursts + gross), 2 * params.threshold)
-        record.clean = record.clean + 1 if evidence < 0 else 0
-        if record.strikes and record.looks - record.struck >= params.strike_models:
+        record = self._record(member)
+        record.add(record.newest.evidence, self.params, spared)
+        if record.strikes and record.looks - record.struck >= self.params.strike_models:
             record.strikes, record.struck = record.strikes // 2, record.looks
         return self._settle(member, "its models")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from operator import attrgetter
 
+from p2pfed.core.reputation.params import ReputationParams
 from p2pfed.core.types import Standing
 
 
@@ -66,7 +67,22 @@ class PeerRecord:
     @property
     def suspicion(self) -> float:
         """The worst of what speaks against it, in points."""
-        return max(self.score, self.bursts, self.faults**2 / 4)
+        return max(self.score, self.bursts, self.faults_points)
+
+    @property
+    def faults_points(self) -> float:
+        """What its broken rules come to: four single ones quarantine, one now and then does nothing."""
+        return self.faults**2 / 4
+
+    def add(self, evidence: float, params: ReputationParams, spared: bool = False) -> None:
+        """Add a model's `evidence` to the scores, unless what is bad of it is `spared`."""
+        self.faults *= params.faults_kept
+        if not (spared and evidence > 0):
+            gross = 1.0 if evidence >= params.gross else -params.gross_forgiven
+            # beyond the threshold a score says who is worse when not everybody can be quarantined
+            self.score = min(max(0.0, self.score + evidence), 2 * params.threshold)
+            self.bursts = min(max(0.0, self.bursts + gross), 2 * params.threshold)
+        self.clean = self.clean + 1 if evidence < 0 else 0
 
     def copied(self) -> PeerRecord:
         """Another record that says the same, several times as fast as `copy.copy` makes it."""
