@@ -15,9 +15,10 @@ are chosen on ulb, handbook and weak, and confirmed on paysim, generated and wea
 
 Differences: `iid` is none; `rate:F` leaves bank-1 one in F of its legitimate rows, so that it has about F times the
 others' share of frauds; `rates:F` does so at every third bank, by F down to 1; `tiny` leaves it some 220 rows, 15 of
-them fraud, and `odd` moves the legitimate ones of these by a deviation a column, in one direction. All else deals the
-rows as `partition` of a scenario does: `dirichlet:0.1`, `lognormal:2` (sizes over three orders of magnitude),
-`by:COLUMN`. Some deals leave a bank nothing but frauds: these cells say so.
+them fraud, and `odd` moves the legitimate ones of these by a deviation a column, in one direction. `unusual` has five
+banks that differ at once, as `p2pfed data make --unusual` makes them. All else deals the rows as `partition` of a
+scenario does: `dirichlet:0.1`, `lognormal:2` (sizes over three orders of magnitude), `by:COLUMN`. Some deals leave a
+bank nothing but frauds: these cells say so.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ DIFFERENCES = (
     "dirichlet:0.3",
     "dirichlet:1",
 )
-GROUPS = {"handbook": (f"by:{bench_poisoning.MEMBER}",), "paysim": ("by:type",), "generated": ("by:bank",)}
+GROUPS = {"handbook": (f"by:{bench_poisoning.MEMBER}",), "paysim": ("by:type",), "generated": ("by:bank", "unusual")}
 
 
 def main() -> None:
@@ -154,7 +155,7 @@ def _values(cell: Cell, folder: Path) -> dict[str, Any]:
         "seed": cell["seed"],
         "nodes": cell["nodes"],
         "rounds": cell["rounds"],
-        "partition": "iid" if kind in ("rate", "rates", "tiny", "odd") else difference,
+        "partition": _partition(kind, difference),
         "min_rows": 200,
         "gossip": {"heartbeat_seconds": 1.0},
         "compute": {"seconds_per_step": 0.006, "jitter": 0.2},
@@ -169,8 +170,16 @@ def _values(cell: Cell, folder: Path) -> dict[str, Any]:
         file = {"file": str(_paysim(folder))}
     elif name in WEAK:
         file = {"file": str(_weak(folder, name))}
+    if kind == "unusual":
+        file = {"unusual": True, "rows": 50_000 * cell["nodes"]}
     values["data"] = values["data"] | file | {"own_test_share": 0.0}
     return values
+
+
+def _partition(kind: str, difference: str) -> str:
+    if kind == "unusual":
+        return "by:bank"
+    return "iid" if kind in ("rate", "rates", "tiny", "odd") else difference
 
 
 def _with_rate(bank: BankRows, times: float, rng: np.random.Generator) -> BankRows:

@@ -32,14 +32,20 @@ def make(
     banks: Annotated[int, typer.Option(help="Banks the customers belong to, in column `bank`.")] = 4,
     days: Annotated[int, typer.Option(help="Days the payments cover.")] = 120,
     seed: Annotated[int, typer.Option(help="The same seed makes the same payments.")] = 0,
+    unusual: Annotated[
+        bool, typer.Option("--unusual", help="Bank 0 to 4 differ: frauds, amounts, tiny, huge, seasonal.")
+    ] = False,
     force: Force = False,
 ) -> None:
     """Generate card payments with several kinds of fraud, of which each bank sees some."""
     from p2pfed.data import files, synthetic
+    from p2pfed.data.unusual import unusual as make_unusual
 
     files.source_of(out)
     check_free(out, force)
     frame = synthetic.generate(rows, banks=banks, seed=seed, days=days)
+    if unusual:
+        frame = make_unusual(frame, seed)
     files.write(frame, out)
     print(f"wrote {plural(len(frame), 'payment')} of {plural(banks, 'bank')} to {out}")
 

@@ -23,6 +23,7 @@ from p2pfed.data.partition import MIN_BANK_ROWS, deal, dealing, holdout
 from p2pfed.data.sources import check_columns
 from p2pfed.data.split import TEST, TRAIN, VALIDATION, Index, Owners, each_by_time, each_stratified, gate_rows
 from p2pfed.data.table import Table, read_table
+from p2pfed.data.unusual import unusual as make_unusual
 from p2pfed.errors import DataError
 
 PARTS = (TRAIN, VALIDATION, TEST)
@@ -79,9 +80,11 @@ def read_payments(
     return Payments(frame, label, time, split, how, tuple(drop)).dealt(how)
 
 
-def generated_payments(rows: int, banks: int, seed: int) -> Payments:
-    """Generated payments, each at the bank it was made for."""
+def generated_payments(rows: int, banks: int, seed: int, unusual: bool = False) -> Payments:
+    """Generated payments, each at the bank it was made for; with `unusual` banks as `data.unusual` makes them."""
     frame = synthetic.generate(rows, banks, seed)
+    if unusual:
+        frame = make_unusual(frame, seed)
     drop = (synthetic.BANK, *synthetic.IDENTIFIERS)
     return Payments(frame, synthetic.LABEL, synthetic.EVENT_TIME, "time", f"by:{synthetic.BANK}", drop)
 

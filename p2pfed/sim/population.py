@@ -166,7 +166,8 @@ def _payments(scenario: Scenario) -> Payments:
     made_at = min(max(rows // synthetic.PAYMENTS_A_BANK, 1), scenario.nodes)
     if scenario.dealing == f"by:{synthetic.BANK}":
         made_at = scenario.nodes
-    return replace(generated_payments(rows, made_at, scenario.seed), split=scenario.split).dealt(scenario.dealing)
+    made = generated_payments(rows, made_at, scenario.seed, scenario.data.unusual)
+    return replace(made, split=scenario.split).dealt(scenario.dealing)
 
 
 def populate(scenario: Scenario, loaded: LoadedBanks) -> Population:

@@ -66,6 +66,8 @@ class PaymentsSection(Section):
     """CSV or Parquet file of payments; relative paths start at the scenario. `null` generates some."""
     rows: int = Field(default=0, ge=0, le=10**9)
     """Payments to generate, all banks together; 0 is 25,000 a bank. Nothing for a `file`."""
+    unusual: bool = False
+    """Of generated payments: five of eleven banks or more differ, by frauds, amounts, size or season."""
     label: str = "is_fraud"
     """The file's fraud column; 0/1, true/false or yes/no."""
     drop: tuple[str, ...] = ()
@@ -91,6 +93,8 @@ class PaymentsSection(Section):
             raise ValueError(f"{of_files[0]} is for a file: generated payments have columns of their own")
         if self.file is not None and self.rows:
             raise ValueError("rows counts generated payments; a file is read whole")
+        if self.file is not None and self.unusual:
+            raise ValueError("unusual is for generated payments; a file has the banks that it has")
         if self.split == "time" and self.file is not None and self.time is None:
             raise ValueError("split: time needs time, the column that orders the payments")
         return self
