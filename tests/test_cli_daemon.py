@@ -193,10 +193,10 @@ async def test_a_peer_is_explained_in_plain_words(admin, p2pfed):
         ({"standing": "trusted", "score": 0.0, "trust": 1.0, "evidence": -0.5}, "nothing speaks against it"),
         (
             {"standing": "suspect", "score": 2.5, "clean_takes": 0.1, "clean_needed": 6},
-            "a clean model takes 0.10 off the score; 6 clean models in a row make it trusted again",
+            "a clean model takes up to 0.10 off the score; at least 6 clean models until it is trusted again",
         ),
-        ({"standing": "trusted", "score": 1.5, "clean_needed": 0}, "a clean model takes 0.50 off the score\n"),
-        ({"doubtful": True}, "This is doubtful: with its models since then its score is below 4"),
+        ({"standing": "trusted", "score": 1.5, "clean_needed": 0}, "a clean model takes up to 0.50 off the score\n"),
+        ({"doubtful": True}, "This is doubtful: with its models since then its score is below 2"),
         ({"nearness": 1.0}, "up to 8 is fine: too much\n"),
         ({"standing": "trusted", "idle": 4, "score": 0.0}, "but its models bring nothing new, and weigh nothing"),
         ({"judging": False}, "The manifest turns reputation off"),

@@ -192,11 +192,11 @@ class ReputationReply(Reply):
     release_after: int
     """So many end a quarantine; twice as many with every strike."""
     clean_takes: float
-    """What a clean model takes off the score."""
+    """What a clean model takes off the score at most."""
     clean_needed: int | None
-    """Clean models in a row until a suspect is trusted; null in quarantine, and if that is very many."""
+    """The least number of them until a suspect is trusted; null in quarantine, and if that is very many."""
     doubtful: bool
-    """It is quarantined for its models, and with those since its score has fallen below what quarantines."""
+    """It is in quarantine, and with its models since its score has fallen below what makes suspect."""
 
 
 class UpdateRow(Reply):

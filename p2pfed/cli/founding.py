@@ -212,11 +212,14 @@ def _usual_round(measured: dict[str, float]) -> float:
 
 def _round_said(seconds: float, measured: dict[str, float], hidden: str | None) -> str:
     """What the length of a round rests on, and does not."""
+    from p2pfed.core.gossip.calendar import LEAST_ROUND_SECONDS
+
     if not measured:
         return f"rounds of {seconds:g} s are a guess, for no bank measured how long it trains; see --round-seconds"
     slowest = max(measured, key=measured.__getitem__)
-    said = f"rounds of {seconds:g} s, for {slowest}, the slowest that measured it, needs {measured[slowest]:.1f} s"
-    return f"{said} with the usual model; with --hidden it may be another time" if hidden else said
+    needs = f"{slowest}, the slowest bank that measured it, needs {measured[slowest]:.1f} s for its training"
+    said = f"rounds take {seconds:g} s: {needs}, and gossip {LEAST_ROUND_SECONDS:g} s at least"
+    return f"{said}; that was measured with the usual model, not with --hidden {hidden}" if hidden else said
 
 
 def _decay(text: str | None, calendar: Calendar) -> tuple[int, ...]:

@@ -118,10 +118,10 @@ def _next(reply: dict[str, Any]) -> str:
             f"`p2pfed peer pardon {reply['name']}` does so now"
         )
         if reply["doubtful"]:
-            said += f". This is doubtful: with its models since then its score is below {reply['quarantine_at']:g}"
+            said += f". This is doubtful: with its models since then its score is below {reply['suspect_at']:g}"
         return said
     if reply["score"] == 0:
         return "nothing speaks against it"
-    said = f"a clean model takes {reply['clean_takes']:.2f} off the score"
+    said = f"a clean model takes up to {reply['clean_takes']:.2f} off the score"
     needed = reply["clean_needed"]
-    return f"{said}; {plural(needed, 'clean model')} in a row make it trusted again" if needed else said
+    return f"{said}; at least {plural(needed, 'clean model')} until it is trusted again" if needed else said

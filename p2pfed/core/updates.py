@@ -146,7 +146,7 @@ class Updates:
         return [Save(peers=self._reputation.changed_records()), *map(Emit, changes)] if changes else []
 
     def slots(self, most: int | None = None) -> list[Slot]:
-        """The updates of the last 8 merges of members who are neither blocked by the operator nor proven liars.
+        """The updates that are kept of members who are neither blocked by the operator nor proven liars.
 
         Those that arrived last come first; `most` of them are answered.
         """
@@ -182,6 +182,13 @@ class Updates:
             return [Withdraw(member) for member in self.inbox.keep(max(FRESHEST * self._fanout, 2 * MOST_SOURCES))]
         return [Withdraw(member) for member in self.inbox.expire(merges)]
 
+    @staticmethod
+    def _waited(slot: Slot, number: int, free: bool) -> int:
+        """Rounds since a merge took it first; of a free-running node, which knows no rounds of others, its arrival."""
+        if slot.merged_in is None:
+            return max(number - slot.arrived_merge, 0) if free else 0
+        return max(number - slot.merged_in, 1)
+
     def forget(self) -> list[Effect]:
         """Neither merge nor serve what is here: another model is trained from now on."""
         return [Withdraw(member) for member in self.inbox.keep(0)]
@@ -210,7 +217,7 @@ class Updates:
                 s.update.statement.sender,
                 s.update.vector,
                 s.update.statement.rows,
-                0 if s.merged_in is None else max(number - s.merged_in, 1),
+                self._waited(s, number, own is None),
                 0 if own is None else abs(self.number(s) - own),
             )
             for s in newest

@@ -98,16 +98,19 @@ def _both(points: Curve, legitimate: int = 1) -> bool:
 def calibrated_log_loss(scores: ArrayLike, labels: ArrayLike) -> float:
     """Mean log loss of an MLP's `scores` [n] once they are made probabilities on these very rows (Platt 1999).
 
-    For rows with few frauds: what a model is trained to weigh frauds by moves its scores, and is no fault of it. A
-    slope and an offset are fitted, the slope slightly drawn to 0, or models that tell all rows apart had no loss at
-    all. `labels` [n] in {0, 1} has both.
+    For rows with few frauds: what a model is trained to weigh frauds by moves and stretches its scores, and is no fault
+    of it. A slope and an offset are fitted to the log odds in units of their deviation, the slope slightly drawn to 0,
+    or models that tell all rows apart had no loss at all. A model that takes frauds for the most legitimate tells
+    nothing, whatever it could be turned into. `labels` [n] in {0, 1} has both.
     """
     from sklearn.linear_model import LogisticRegression
 
     said = np.clip(np.asarray(scores, np.float64), 1e-7, 1 - 1e-7)
     odds = np.log(said / (1 - said))[:, None]
     fraud = np.asarray(labels) > 0.5
-    probable = LogisticRegression().fit(odds, fraud).predict_proba(odds)[:, 1]
+    odds = (odds - odds.mean()) / max(float(odds.std()), 1e-9)
+    fitted = LogisticRegression().fit(odds, fraud)
+    probable = fitted.predict_proba(odds)[:, 1] if fitted.coef_[0, 0] > 0 else np.full(len(odds), fraud.mean())
     return float(np.mean(np.abs(np.log(np.clip(np.where(fraud, probable, 1 - probable), 1e-7, 1)))))
 
 

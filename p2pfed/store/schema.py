@@ -11,12 +11,6 @@ _BEFORE_MERGED = "round, seq, statement_digest, vector, optimiser, aggregation, 
 _BEFORE_DECIDED = f"{_BEFORE_MERGED}, merged"
 _BEFORE_HEALTH = f"{_BEFORE_DECIDED}, decided, momentum"
 
-_MEASURED = {"distance": 0.0, "distance_fine": 0.0, "nearness": 1.0, "disagreement": 0.0, "disagreement_fine": 0.0}
-_MEASURED |= {"recognition": 1.0, "recognition_fine": 0.0, "agreement": 1.0, "evidence": 0.0}
-_JSON = "CAST(record AS TEXT)"
-_PATHS = ", ".join(f"'$.{name}'" for name in _MEASURED)
-_VALUES = ", ".join(f"'{name}', coalesce(json_extract({_JSON}, '$.{name}'), {n})" for name, n in _MEASURED.items())
-
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE node (one INTEGER PRIMARY KEY CHECK (one = 1), instance TEXT NOT NULL, epoch INTEGER NOT NULL,
@@ -60,20 +54,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         f"UPDATE checkpoint SET sha256 = content_hash({_BEFORE_HEALTH}, x'', x'')"
         f" WHERE sha256 = content_hash({_BEFORE_HEALTH})",
     ),
-    (
-        # what was measured of a member's newest model is a value of its own
-        "CREATE TEMP TABLE sound AS SELECT member FROM reputation WHERE sha256 = content_hash(member, record)",
-        f"""UPDATE reputation SET record = CAST(json_insert(json_remove({_JSON}, {_PATHS}),
-            '$.newest', json_object({_VALUES})) AS BLOB) WHERE member IN sound""",
-        "UPDATE reputation SET sha256 = content_hash(member, record) WHERE member IN sound",
-        "DROP TABLE sound",
-    ),
 )
 """Statements that take the file from schema version i to i + 1 (`PRAGMA user_version`); only ever appended to.
 
 `content_hash(...)` is `sqlite._content_hash`."""
 
-REPUTATION_SINCE = 7
-"""Schema version from which reputation is stored as it is read."""
+REPUTATION_SINCE = 2
+"""Schema version that reputation came with."""
 CALENDAR_SINCE = 4
 """Schema version before which distances had no unit: whom they quarantined is taken back."""

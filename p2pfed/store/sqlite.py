@@ -12,13 +12,13 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from p2pfed.core.effects import Checkpoint, KeptProof, Save
 from p2pfed.core.record import RecordError, build, canonical, load, plain
-from p2pfed.core.reputation.peer_record import PeerRecord, Scales
+from p2pfed.core.reputation.peer_record import Assessment, PeerRecord, Scales
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt
 from p2pfed.store.base import (
@@ -143,11 +143,11 @@ class SqliteStore:
         db = self._db
         db.create_function("content_hash", -1, lambda *content: _content_hash(content), deterministic=True)
         with self._transaction():
+            if REPUTATION_SINCE <= version < CALENDAR_SINCE:
+                self._pardoned = _pardon(db, self._state.database)
             for statement in itertools.chain(*MIGRATIONS[version:]):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-            if 0 < version < CALENDAR_SINCE:
-                self._pardoned = _pardon(db, self._state.database)
 
     def _open_epoch(self) -> Restored:
         db = self._db
@@ -339,11 +339,11 @@ def _reputation(db: sqlite3.Connection, path: Path) -> Reputed:
     for member, record, stored in db.execute("SELECT member, record, sha256 FROM reputation ORDER BY member"):
         if _content_hash((member, record)) != stored:
             raise corrupt(path, f"what it remembers of member {member[:7]} does not have the hash it was saved with")
-        peers[NodeId(member)] = _remembered(PeerRecord, record, path)
+        peers[NodeId(member)] = _peer(record, path)
     row = db.execute("SELECT state, sha256 FROM scales").fetchone()
     if row is not None and _content_hash(row[:1]) != row[1]:
         raise corrupt(path, "the scales of reputation do not have the hash they were saved with")
-    return peers, _remembered(Scales, row[0], path) if row else None
+    return peers, _remembered(Scales, load, row[0], path) if row else None
 
 
 def _pardon(db: sqlite3.Connection, path: Path) -> tuple[NodeId, ...]:
@@ -356,11 +356,22 @@ def _pardon(db: sqlite3.Connection, path: Path) -> tuple[NodeId, ...]:
     return pardoned
 
 
-def _remembered(kind: type[T], stored: bytes, path: Path) -> T:
+def _peer(stored: bytes, path: Path) -> PeerRecord:
+    """What is remembered of a member; measurements once lay beside the rest."""
+
+    def nested(stored: bytes) -> Any:
+        told, measured = load(stored), plain(Assessment())
+        beside = {name: told.pop(name) for name in measured if name in told}
+        return told | {"newest": measured | told.get("newest", beside)}
+
+    return _remembered(PeerRecord, nested, stored, path)
+
+
+def _remembered(kind: type[T], read: Callable[[bytes], Any], stored: bytes, path: Path) -> T:
     """Of an earlier version's record new fields have their defaults."""
     try:
-        return build(kind, plain(kind()) | load(stored))
-    except (RecordError, TypeError) as error:
+        return build(kind, plain(kind()) | read(stored))
+    except (RecordError, TypeError, AttributeError) as error:
         raise corrupt(path, f"the remembered reputation is unreadable: {error}") from None
 
 

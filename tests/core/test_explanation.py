@@ -6,7 +6,7 @@ import pytest
 
 from p2pfed.core.reputation.explanation import explain
 from p2pfed.core.reputation.peer_record import Assessment, PeerRecord
-from tests.core.test_reputation import BAD, OWN, PARAMS, Bank
+from tests.core.test_reputation import BAD, PARAMS, Bank
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from tests.core.test_reputation import BAD, OWN, PARAMS, Bank
         (PeerRecord(), 0.0, 0),
     ],
 )
-def test_what_clean_models_do_is_told_as_they_do_it(record: PeerRecord, takes: float, needed: int) -> None:
+def test_what_the_cleanest_models_do_is_told_as_they_do_it(record: PeerRecord, takes: float, needed: int) -> None:
     why = explain(record, PARAMS, 10)
     assert (why.clean_takes, why.clean_needed) == (pytest.approx(takes), needed)
     bank = Bank()
@@ -31,11 +31,17 @@ def test_what_clean_models_do_is_told_as_they_do_it(record: PeerRecord, takes: f
     assert record.standing == "trusted"
 
 
-def test_a_quarantine_that_its_models_since_would_not_ask_for_is_doubtful() -> None:
-    bank = Bank()
-    assert bank.until_quarantined(-OWN) and not bank.reputation.explain(BAD).doubtful
-    bank.round()
-    why = bank.reputation.explain(BAD)
-    assert why.doubtful and why.standing == "quarantined" and why.clean_needed is None
-    bank.reputation.convict(BAD)
-    assert not bank.reputation.explain(BAD).doubtful, "a lie is no matter of its models"
+@pytest.mark.parametrize(
+    ("record", "doubtful"),
+    [
+        (PeerRecord("quarantined", score=1.9), True),
+        (PeerRecord("quarantined", score=3.7), False),
+        (PeerRecord("quarantined", score=1.0, bursts=3.9), False),
+        (PeerRecord("quarantined", faults=4.0), False),
+        (PeerRecord("quarantined", score=1.9, proven=True), False),
+        (PeerRecord("suspect", score=1.9), False),
+    ],
+)
+def test_a_quarantine_that_its_models_since_would_not_ask_for_is_doubtful(record: PeerRecord, doubtful: bool) -> None:
+    """To behave once is no proof, and a lie is no matter of models."""
+    assert explain(record, PARAMS, 10).doubtful is doubtful

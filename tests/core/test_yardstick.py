@@ -135,6 +135,12 @@ def test_how_far_a_model_is_counts_less_if_its_predictions_hardly_differ(yardsti
     assert apart.distance == pytest.approx(3.5 * fine, rel=0.01)
     assert apart.evidence < 0 and apart.nearness < 1, "its weight is what bounds it"
     assert permuted.evidence == 1.0, "so far from each other no honest banks are that predict the same"
+    tensors = SPEC.schema().split(alike(3.5))
+    tensors[-1][:] += 2.0  # seven times the odds of all rows
+    other_rate = measured(yardstick, SPEC.schema().join(tensors))
+    assert other_rate.disagreement < 1e-6 and other_rate.evidence == 1.0, (
+        "a distance that shows is no less for its cause"
+    )
     yardstick.probe = Probe(np.zeros(0, np.float32), np.zeros(0, np.float32))
     assert measured(yardstick, alike(3.5)).evidence == 1.0, "without rows to look at, distance is all there is"
 

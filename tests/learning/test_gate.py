@@ -63,7 +63,9 @@ def test_the_loss_at_the_gate_is_calibrated() -> None:
         return calibrated_log_loss(1 / (1 + np.exp(-said)), labels)
 
     assert loss(odds + 3) == pytest.approx(loss(odds), rel=0.01)
-    assert loss(2 * odds) == pytest.approx(loss(odds), rel=0.1)
+    assert loss(3 * odds) == pytest.approx(loss(odds), rel=0.02)
+    assert loss(-odds) == pytest.approx(loss(0 * odds)), "turned around it would be a good one"
+    assert loss(-odds) > 1.5 * loss(odds)
     assert loss(rng.permuted(odds)) > 1.5 * loss(odds)
     assert loss(np.where(labels == 1, 90.0, -90.0)) > 0, "also where all rows are told apart"
 

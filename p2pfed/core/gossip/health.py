@@ -57,6 +57,7 @@ class _Kept:
     served: tuple[tuple[float, float], ...] = ()
     problems: tuple[ProblemRaised, ...] = ()
     listening: bool | None = None
+    held: tuple[str, ...] | None = None
 
 
 class Health:
@@ -91,7 +92,7 @@ class Health:
         quarantined = tuple(sorted(self._quarantined))
         problems = self._problems.open(KEPT)
         counted = (self._cycle, self.trained, self.last, quarantined, self._heard)
-        kept = _Kept(*counted, merged, served, problems, self.listening)
+        kept = _Kept(*counted, merged, served, problems, self.listening, tuple(sorted(self.held)) or None)
         return b"" if kept == _Kept() else record.canonical(kept)
 
     def restore(self, state: bytes, of_model: bool = True) -> None:
@@ -102,14 +103,16 @@ class Health:
         if not state:
             return
         try:
-            kept = record.parse(_Kept, state)
-        except record.RecordError:
+            kept = record.build(_Kept, record.plain(_Kept()) | record.load(state))
+        except (record.RecordError, TypeError):
             return
         self.last, self.listening = kept.last, kept.listening
         if not of_model:
             return
         self._cycle, self._heard, self.trained = kept.cycle, kept.heard, kept.trained
         self._quarantined = {NodeId(member) for member in kept.quarantined}
+        if kept.held is not None:  # else those in quarantine now are none of this cycle
+            self.held = {NodeId(member) for member in kept.held}
         self._qualities[MERGED].extend(kept.merged)
         self._qualities[SERVED].extend(kept.served)
         self._open_before = kept.problems
@@ -145,7 +148,8 @@ class Health:
             "MANY_QUARANTINED",
             "error",
             f"{many} of {others} other members were quarantined within one cycle",
-            "so many attackers are unlikely: see `p2pfed peer show`, and compare this bank's data with the others'",
+            "so many attackers are unlikely: see what each did by `p2pfed peer show`; if it is their models, compare "
+            "this bank's data with the others'",
         )
 
     def cycle_ended(self, cycle: int, others: int, wall: float) -> list[Effect]:

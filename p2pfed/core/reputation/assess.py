@@ -54,6 +54,8 @@ class Own:
 class _Seen(NamedTuple):
     distance: float
     disagreement: float
+    plainly: float
+    """The same, with what another share of frauds explains."""
     recognition: float
 
 
@@ -105,17 +107,19 @@ def _see(
     # a bank with more frauds is sooner alarmed by every row, and right to be
     alike = probe.at_own_rate(own.spec, own.scores, theirs, params.rates, params.rate_spread)
     changed = max(scales.changed or 0.0, params.least_changed)
-    disagreements = probe.disagreements(own.spec, own.scores, alike) / changed
+    disagreements, plain = (probe.disagreements(own.spec, own.scores, said) / changed for said in (alike, theirs))
     recognised, recognitions = probe.recognitions(own.spec, own.scores, theirs)
     # a model of another round differs by as much as training moves it meanwhile
     apart = np.array([1 + candidate.apart for candidate in candidates], np.float64)
     distances = np.minimum(lengths(models, own.vector) / (scale * apart), 1e9)
-    return recognised, [_Seen(*map(float, one)) for one in zip(distances, disagreements, recognitions, strict=True)]
+    return recognised, [
+        _Seen(*map(float, one)) for one in zip(distances, disagreements, plain, recognitions, strict=True)
+    ]
 
 
 def _remembering(scales: Scales, seen: Sequence[_Seen], params: ReputationParams) -> Scales:
     def after(before: tuple[tuple[float, ...], ...], new: Iterable[float]) -> tuple[tuple[float, ...], ...]:
-        return (*before[1 - params.window :], tuple(new))
+        return (*before, tuple(new))[-params.window :]
 
     return replace(
         scales,
@@ -158,7 +162,7 @@ class _Weigh(NamedTuple):
         missed = (self.known + params.unknown) / (seen.recognition + params.unknown)
         disagreement = max(seen.disagreement, 1e-9)
         # without rows to look at nothing is known of predictions
-        felt = within(disagreement / params.felt_at, (params.felt, 1.0)) if len(self.probe.held_out) else 1.0
+        felt = within(seen.plainly / params.felt_at, (params.felt, 1.0)) if len(self.probe.held_out) else 1.0
         worst = max(
             math.log2(max(seen.distance * felt, 1e-9) / distance_fine),
             math.log2(disagreement / disagreement_fine),

@@ -42,11 +42,11 @@ class Explanation:
     release_after: int
     """So many end a quarantine."""
     clean_takes: float
-    """Points that a clean model takes off."""
+    """Points that a clean model takes off at most."""
     clean_needed: int | None
-    """Clean models in a row until a suspect is trusted, 0 of who is; None in quarantine, and if that is very many."""
+    """The least number of them until a suspect is trusted, 0 of who is; None in quarantine, or if that is very many."""
     doubtful: bool
-    """It is quarantined for its models, and with those since its score has fallen below what quarantines."""
+    """It is in quarantine, and with its models since its score has fallen below what makes suspect."""
 
 
 def explain(record: PeerRecord, params: ReputationParams, release_after: int) -> Explanation:
@@ -71,7 +71,7 @@ def explain(record: PeerRecord, params: ReputationParams, release_after: int) ->
         release_after=release_after,
         clean_takes=record.suspicion - after.suspicion,
         clean_needed=None if held else _clean_needed(record, params),
-        doubtful=held and not record.proven and record.suspicion < params.threshold,
+        doubtful=held and not record.proven and record.suspicion < params.threshold / 2,
     )
 
 

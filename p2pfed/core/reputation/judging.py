@@ -7,13 +7,14 @@ show, and is measured in units of what own training does.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from p2pfed.core.aggregation import Candidate
 from p2pfed.core.events import StandingChanged
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.reputation.assess import Look
+from p2pfed.core.reputation.explanation import Explanation
 from p2pfed.core.reputation.ledger import Ledger
 from p2pfed.core.reputation.params import STANDARD, ReputationParams
 from p2pfed.core.reputation.peer_record import PeerRecord, Scales
@@ -66,6 +67,14 @@ class Reputation(Ledger):
         """Whether it weighs nothing for bringing nothing, and tells nothing of what is usual."""
         record = self.peers.get(member)
         return record is not None and record.idle >= self.params.idle
+
+    def explain(self, member: NodeId) -> Explanation:
+        """See `Ledger`; of who was not judged since such limits are kept, what is fine is what is so now."""
+        why = super().explain(member)
+        if why.newest.distance_fine and why.newest.disagreement_fine:
+            return why
+        far, other = self.yardstick.fine
+        return replace(why, newest=replace(why.newest, distance_fine=far, disagreement_fine=other))
 
     def follow(self, members: Sequence[NodeId]) -> list[StandingChanged]:
         """See `Ledger`."""

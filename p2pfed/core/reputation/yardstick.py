@@ -74,7 +74,7 @@ class Yardstick:
             self._anew, self.scales = False, replace(self.scales, moved=None, changed=None)
         scales = self.scales
         moved, changed = self._average(scales.moved, moved), self._average(scales.changed, changed)
-        self._trained = (*self._trained[1 - self._params.window :], after[self._drawn].tolist())
+        self._trained = (*self._trained, after[self._drawn].tolist())[-self._params.window :]
         self.scales = replace(scales, moved=moved, changed=changed)
 
     def brings_nothing(self, record: PeerRecord, vector: Vector) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from p2pfed.core import record
 from p2pfed.core.effects import Effect, Emit
 from p2pfed.core.events import ModelHeld, PaymentsServed, ProblemCleared, ProblemRaised
 from p2pfed.core.gossip.calendar import Calendar, Moment
@@ -95,6 +96,29 @@ def test_quality_that_falls_is_told_by_who_restarts_in_each_cycle_and_after_each
         assert said == [(ProblemRaised, "QUALITY_FALLS")]
     assert told(health.decided(measured(0.571))) == [(ProblemCleared, "QUALITY_FALLS")]
     assert restarted(health, 6)[1] == []
+
+
+def test_what_an_earlier_version_kept_is_gone_on_with() -> None:
+    health = Health(Problems())
+    health.cycle_begun(3)
+    health.merged(2, 11, members("A", "B"))
+    before = record.load(health.state())
+    del before["listening"], before["held"]
+    after = Health(Problems())
+    after.held = {*members("A", "B")}
+    after.restore(record.canonical(before))
+    assert told(after.merged(1, 11, members("A", "B", "C"))) == [(ProblemRaised, "MANY_QUARANTINED")]
+    after.restore(b"[]")  # no state of any version is no reason not to start
+
+
+def test_who_was_quarantined_between_the_last_merge_and_a_restart_counts() -> None:
+    health = Health(Problems())
+    health.cycle_begun(3)
+    health.merged(2, 11, members("A", "B"))
+    after = Health(Problems())
+    after.held = {*members("A", "B", "C")}
+    after.restore(health.state())
+    assert told(after.merged(1, 11, members("A", "B", "C"))) == [(ProblemRaised, "MANY_QUARANTINED")]
 
 
 def test_a_restart_within_a_cycle_counts_on_and_ends_no_problem() -> None:
