@@ -104,7 +104,7 @@ def test_what_was_read_is_the_readings_own_word_where_there_is_one() -> None:
 
 def test_before_the_first_reading_after_a_start_the_kept_one_is_told_with_when_it_was() -> None:
     rounds = node(RESTING, SECOND + 1000).rounds
-    last = Reading(110, 108, 7, 100, 10, 1.0, 4.0, 3.0, ("amount",), (("country", 0.25),), (), (), SECOND - 5, 1.5)
+    last = Reading(110, 108, 7, 100, 10, 1.0, 4.0, 3.0, ("amount",), (("country", 0.25),), (), (), (), SECOND - 5, 1.5)
     kept = last.plain()
     data = learning.data(rounds, None, None, SECOND + 1000, json.loads(json.dumps(kept)))
     assert (data.rows, data.frauds, data.immature, data.newest_payment) == (110, 10, 7, 4.0)
