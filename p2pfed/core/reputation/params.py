@@ -1,8 +1,9 @@
 """Every number that reputation goes by, with its unit, what raising it does, and the measurement that it rests on.
 
-Constants were chosen on ulb, handbook and weak with seeds 0 to 4, and confirmed on paysim, generated and weak2 (see
-`scripts/bench_differences.py`). What each does to attacks and to honest banks that differ `scripts/bench_ablation.py`
-measures: each switched off, at half and at double.
+Where a measurement is named, the number was chosen by it; the others are older and rest on the attack tables of ulb and
+handbook alone. From now on numbers are chosen on ulb, handbook and weak with seeds 0 to 4, and confirmed once on other
+sets (see `scripts/bench_differences.py`) and in the simulated year with attackers. What each does
+`scripts/bench_ablation.py` measures: switched off, at half and at double.
 """
 
 from __future__ import annotations
