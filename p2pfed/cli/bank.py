@@ -112,12 +112,12 @@ def _request(
         if not force:
             raise UsageError(f"{path} is not what init made here ({error}): move it away, or use --force") from None
         before = None
-    moments = before.moments if before else None
+    moments, rate = (before.moments, before.legitimate_per_fraud) if before else (None, None)
     seconds = before.seconds_per_round if before else None
     if contract is not None:
-        moments = _moments(node, contract)
+        moments, rate = _declared(node, contract)
         seconds = (_timed_round(node, contract) if timed else None) or seconds
-    sealed = enrolment.join_request(node, state, identity, moments, seconds)
+    sealed = enrolment.join_request(node, state, identity, moments, seconds, rate)
     request = open_join_request(sealed)
     if request == before:
         return request, ""
@@ -139,11 +139,11 @@ def _write_sample(config: Path, name: str | None, advertise: str | None) -> None
     write_atomically(config, SAMPLE.format(name=name, advertise=advertise).encode(), 0o644)
 
 
-def _moments(node: NodeConfig, contract: Path) -> Moments:
+def _declared(node: NodeConfig, contract: Path) -> tuple[Moments, float]:
     from p2pfed.cli.manifests import read_contract
     from p2pfed.data import features
 
-    return features.moments(node.data, read_contract(contract).columns, time.time())
+    return features.declared(node.data, read_contract(contract).columns, time.time())
 
 
 def _timed_round(node: NodeConfig, contract: Path) -> float | None:
@@ -174,7 +174,7 @@ def join(
 ) -> None:
     """Trust a manifest: the first by its fingerprint, later versions by the signatures of the admins before them."""
     from p2pfed.api.client import AdminClient
-    from p2pfed.cli.founding import units_said
+    from p2pfed.cli.founding import rate_said, units_said
     from p2pfed.core.consortium import parse_signed
     from p2pfed.core.succession import verify_root, verify_succession
     from p2pfed.runtime.enrolment import check_member, made_before, trusted_chain
@@ -206,8 +206,10 @@ def join(
         text += "; the running daemon takes it over"
     request = made_before(state.root / "join-request.json", identity)
     units = units_said(new.contract, request) if request is not None else []
-    lines = [text, *(f"look at this bank's data, as `init` read them: {sentence}" for sentence in units)]
+    rate = rate_said(new, new.declared.get(identity.node_id))
+    lines = [text, *(f"look at this bank's data, as `init` read them: {sentence}" for sentence in (*units, *rate))]
     value = {"consortium": new.name, "version": new.version, "members": len(new.members), "other_units": units}
+    value["other_base_rate"] = rate
     show(as_json, value, "\n".join(lines))
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from p2pfed.cli import times
-from p2pfed.cli.founding import agree, check_round, needed, say_units
+from p2pfed.cli.founding import agree, check_round, needed, say_unlike
 from p2pfed.cli.manifests import (
     Keys,
     ManifestPath,
@@ -111,7 +111,7 @@ def change(
         begins = old.calendar.begins(cycle)
         print(f"admins of both versions must sign; the change holds from cycle {cycle} on, {times.shown(begins)}")
         print("\n".join(times.calendar_lines(new.calendar, max(now, begins - 1))))
-    say_units(new.contract, joining)
+    say_unlike(new, joining)
 
 
 def _governed(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2pfed.cli import times
-from p2pfed.cli.founding import say_units
+from p2pfed.cli.founding import say_unlike, share_of_frauds
 from p2pfed.cli.manifests import (
     Days,
     Keys,
@@ -67,7 +67,7 @@ def add(
     for path in requests:
         request = read_request(path)
         _warn_if_slow(request, signed.manifest)
-        say_units(signed.manifest.contract, [request])
+        say_unlike(signed.manifest, [request])
         new = as_member(request)
         members[new.key] = _renewed(members[new.key], new) if new.key in members else new
     write(successor(signed, tuple(members.values()), days), keys, out, force=force)
@@ -154,9 +154,12 @@ def _warn_if_slow(request: JoinRequest, manifest: Manifest) -> None:
 
 
 def _renewed(old: Member, new: Member) -> Member:
-    """The old entry with the new addresses, and both certificates until the next change."""
+    """The old entry with the new addresses and rate, and both certificates until the next change."""
     certificates = dict.fromkeys((old.certificates[-1], *new.certificates))
-    return dataclasses.replace(old, certificates=tuple(certificates), endpoints=new.endpoints)
+    rate = old.legitimate_per_fraud if new.legitimate_per_fraud is None else new.legitimate_per_fraud
+    return dataclasses.replace(
+        old, certificates=tuple(certificates), endpoints=new.endpoints, legitimate_per_fraud=rate
+    )
 
 
 def _text(signed: SignedManifest, signers: Sequence[str]) -> str:
@@ -164,7 +167,13 @@ def _text(signed: SignedManifest, signers: Sequence[str]) -> str:
 
     m = signed.manifest
     rows = [
-        (b.name, ", ".join(b.endpoints) or "dials out only", len(b.certificates), fingerprint(bytes.fromhex(b.key)))
+        (
+            b.name,
+            ", ".join(b.endpoints) or "dials out only",
+            share_of_frauds(b.legitimate_per_fraud),
+            len(b.certificates),
+            fingerprint(bytes.fromhex(b.key)),
+        )
         for b in m.members
     ]
     layers = "-".join(map(str, (m.model.inputs, *m.model.hidden, m.model.outputs)))
@@ -181,6 +190,6 @@ def _text(signed: SignedManifest, signers: Sequence[str]) -> str:
             f"contract     {plural(len(m.contract.columns), 'column')}, {m.contract.scaling} scaling",
             *times.calendar_lines(m.calendar, time.time()),
             "",
-            table(("NAME", "ENDPOINTS", "CERTIFICATES", "KEY"), rows),
+            table(("NAME", "ENDPOINTS", "FRAUDS", "CERTIFICATES", "KEY"), rows),
         )
     )

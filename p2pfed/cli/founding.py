@@ -18,7 +18,7 @@ from p2pfed.cli.terminal import Force, numbers
 from p2pfed.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from p2pfed.core.consortium import JoinRequest
+    from p2pfed.core.consortium import JoinRequest, Manifest
     from p2pfed.core.contract import FeatureContract
     from p2pfed.core.gossip.calendar import Calendar
 
@@ -136,7 +136,7 @@ def create(
     print("\n".join(times.calendar_lines(calendar, now)))
     if round_seconds is None and not calendar.free:
         print(_round_said(calendar.round_seconds, needed(joining, local_steps), hidden))
-    say_units(agreed, joining)
+    say_unlike(first, joining)
     if calendar.free:
         print(f"each bank must set learning.rounds to {rounds}: without cycles nothing else ends its training")
 
@@ -229,11 +229,34 @@ def _decay(text: str | None, calendar: Calendar) -> tuple[int, ...]:
     return () if calendar.free else (max(1, calendar.rounds * 3 // 4),)
 
 
-def say_units(contract: FeatureContract, joining: Sequence[JoinRequest]) -> None:
-    """Tell the admin whose columns seem to be in another unit than the contract's."""
+def say_unlike(manifest: Manifest, joining: Sequence[JoinRequest]) -> None:
+    """Tell the admin whose columns seem to be in another unit than the contract's, and who has another base rate."""
     for request in joining:
-        for sentence in units_said(contract, request):
+        rate = rate_said(manifest, request.legitimate_per_fraud)
+        for sentence in (*units_said(manifest.contract, request), *rate):
             print(f"look at {request.name}: {sentence}")
+
+
+def rate_said(manifest: Manifest, rate: float | None) -> list[str]:
+    """That frauds are far more usual, or rarer, at a bank than at others, if it told a `rate` and they did."""
+    from statistics import median
+
+    from p2pfed.core.reputation.params import STANDARD
+
+    told = manifest.declared.values()
+    usual = median(told) if len(told) > 1 else rate
+    if rate is None or usual is None or 1 / STANDARD.rates <= rate / usual <= STANDARD.rates:
+        return []
+    apart = f"{share_of_frauds(rate)} of its payments are frauds, where {share_of_frauds(usual)} is usual"
+    return [f"{apart}: are its labels right? The others let its models differ by more for that"]
+
+
+def share_of_frauds(legitimate_per_fraud: float | None) -> str:
+    """`Member.legitimate_per_fraud` in words."""
+    if legitimate_per_fraud is None:
+        return "unknown"
+    times = 1 + legitimate_per_fraud
+    return f"1 in {times:,.0f}" if times >= 2 else f"{1 / times:.0%}"
 
 
 def units_said(contract: FeatureContract, request: JoinRequest) -> list[str]:

@@ -37,7 +37,7 @@ from p2pfed.core.model import ModelSpec
 from p2pfed.core.succession import verify_root
 from p2pfed.core.types import NodeId
 from p2pfed.data.describe import describe, propose_contract
-from p2pfed.data.features import contract_moments, moments
+from p2pfed.data.features import contract_moments, declared
 from p2pfed.data.leaks import check_leaks
 from p2pfed.data.table import read_table
 from p2pfed.errors import UsageError
@@ -256,8 +256,8 @@ def _join(config: NodeConfig, columns: tuple[FeatureColumn, ...], folder: Path, 
     identity, _ = enrolment.make_keys(state, name, now)
     path = folder / "node.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_defaults=True), sort_keys=False))
-    told = moments(config.data, columns, now)
-    sealed = enrolment.join_request(config, state, identity, told)
+    moments, rate = declared(config.data, columns, now)
+    sealed = enrolment.join_request(config, state, identity, moments, legitimate_per_fraud=rate)
     (folder / "join-request.json").write_bytes(sealed)
     return Bank(name, identity.node_id, path, state, config.data), open_join_request(sealed)
 

@@ -30,6 +30,10 @@ MAX_CERTIFICATE = 4096
 """A DER certificate, in bytes."""
 MAX_PARAMETERS = 20_000_000
 
+POWERS = tuple(2.0**power for power in range(-20, 21))
+"""What `Member.legitimate_per_fraud` may be: coarse, to tell little of a bank, and fine enough to know what its models
+may be like."""
+
 _NAME = re.compile(NAME)
 
 
@@ -44,6 +48,8 @@ class Member:
     """DER, base64; two while one is being replaced."""
     endpoints: tuple[str, ...]
     """`host:port`; empty for a bank that can only dial out."""
+    legitimate_per_fraud: float | None = record.added()
+    """Legitimate payments for each fraud, to a power of two, as its join request told; None where it did not."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,12 @@ class Manifest:
         return {node: bytes.fromhex(m.key) for node, m in self.by_id.items()}
 
     @cached_property
+    def declared(self) -> dict[NodeId, float]:
+        """Of each member that told it, its legitimate payments for each fraud."""
+        told = {node: m.legitimate_per_fraud for node, m in self.by_id.items()}
+        return {node: times for node, times in told.items() if times is not None}
+
+    @cached_property
     def graph(self) -> Graph | None:
         """Who may pull from whom; None where all may pull from all. Raises ConfigError on an impossible topology."""
         named = {m.name: node for node, m in self.by_id.items()}
@@ -160,6 +172,8 @@ class JoinRequest:
     """The bank's own feature moments, once it has told `init` its data and the proposed contract."""
     seconds_per_round: float | None = None
     """What 100 steps of the default model took on the bank's machine and rows; None where `init` did not measure."""
+    legitimate_per_fraud: float | None = record.added()
+    """See `Member`; told together with the moments."""
 
 
 @dataclass(frozen=True)
@@ -278,6 +292,8 @@ def member_problems(member: Member) -> list[str]:
         problems.append(f"member {name!r}: a certificate is not base64 of DER")
     if problem := endpoints_problem(member.endpoints):
         problems.append(f"member {name!r}: {problem}")
+    if member.legitimate_per_fraud not in (None, *POWERS):
+        problems.append(f"member {name!r}: legitimate_per_fraud is not a power of two from 2^-20 to 2^20")
     return problems
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from p2pfed.core import record
-from p2pfed.core.consortium import JoinRequest, ManifestError, Member, member_problems
+from p2pfed.core.consortium import POWERS, JoinRequest, ManifestError, Member, member_problems
 from p2pfed.core.identity import JOIN_DOMAIN, Signer, fingerprint, verify
 from p2pfed.core.model import DEFAULT_TRAINING
 from p2pfed.core.types import DAY
@@ -60,7 +61,13 @@ def key_fingerprint(request: JoinRequest) -> str:
 
 def as_member(request: JoinRequest) -> Member:
     """The manifest entry the request asks for."""
-    return Member(request.name, request.key, (request.certificate,), request.endpoints)
+    return Member(request.name, request.key, (request.certificate,), request.endpoints, request.legitimate_per_fraud)
+
+
+def declared_rate(legitimate: int, frauds: int) -> float:
+    """Of a bank's training rows what `Member.legitimate_per_fraud` tells; no fraud counts as half a one."""
+    times = max(legitimate, 0.5) / max(frauds, 0.5)
+    return min(POWERS, key=lambda power: abs(math.log(times / power)))
 
 
 def needed_seconds(request: JoinRequest, local_steps: int) -> float | None:

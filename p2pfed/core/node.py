@@ -89,15 +89,12 @@ class GossipNode:
         self.peers.block(settings.blocked)
         self._rng = rng
         self.reputation = Reputation(
-            manifest.model,
-            len(manifest.members),
-            int(rng.spawn(1)[0].integers(2**63)),
-            epochs=manifest.training.local_steps == 0,
-            params=settings.judging,
-        )
+            manifest.model, len(manifest.members), int(rng.spawn(1)[0].integers(2**63)),
+            epochs=manifest.training.local_steps == 0, params=settings.judging, me=self.me,
+        )  # fmt: skip
         self.reputation.restore(memory.scales, memory.peers, memory.checkpoint.merged if memory.checkpoint else 0)
         self._renewed = self.reputation.begin_anew(manifest.model) if memory.outdated(manifest.model_digest) else []
-        self._renewed += self.reputation.follow(manifest.roster.ids)
+        self._renewed += self.reputation.follow(manifest.roster.ids, manifest.declared)
         self.witness = Witness(self.me, manifest, memory.proofs, self.reputation, self.problems)
         self.updates = Updates(self.me, manifest, memory, self.peers, self.reputation, rng)
         self.presence = Presence(
@@ -345,7 +342,7 @@ class GossipNode:
         self.manifest, self.members = new, new.by_id
         self.presence.follow(new)
         self.updates.follow(new)
-        released = self.reputation.follow(new.roster.ids)
+        released = self.reputation.follow(new.roster.ids, new.declared)
         saved = [Save(peers=self.reputation.changed_records())] if released else []
         effects: list[Effect] = [*saved, *map(Emit, released), *self.witness.follow(new)]
         if changes_training(old, new):

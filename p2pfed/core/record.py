@@ -36,7 +36,11 @@ def plain(value: Any) -> Any:
     if kind in _SCALARS:
         return value
     if (names := _names(kind)) is not None:
-        return {name: plain(getattr(value, name)) for name in names}
+        fields = {name: plain(getattr(value, name)) for name in names}
+        for name in _added(kind):
+            if fields[name] is None:
+                del fields[name]
+        return fields
     if isinstance(value, (list, tuple)):
         return [v if type(v) in _SCALARS else plain(v) for v in value]
     if isinstance(value, dict):
@@ -69,6 +73,19 @@ def build(record: type[T], value: Any) -> T:
     """Check plain `value` against the annotations of `record` and construct it; raises RecordError."""
     result: T = _check_fields(record, value, record.__name__, 0)
     return result
+
+
+def added() -> Any:
+    """The default of a field `X | None` that a record got later: it is not written where it is None.
+
+    What was signed before the field was there has the same bytes as ever.
+    """
+    return dataclasses.field(default=None, metadata={"added": True})
+
+
+@cache
+def _added(kind: Any) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(kind) if "added" in f.metadata)
 
 
 @cache
@@ -135,6 +152,9 @@ def _check_fields(kind: Any, value: Any, where: str, depth: int) -> Any:
     checks = _field_checks(kind)
     if unknown := sorted(value.keys() - checks.keys()):
         raise RecordError(f"{where}: unknown field {unknown[0][:40]!r}")
+    for name in _added(kind):
+        if name not in value:
+            value = {**value, name: None}
     if missing := sorted(checks.keys() - value.keys()):
         raise RecordError(f"{where}: field {missing[0]!r} is missing")
     try:

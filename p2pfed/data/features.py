@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from p2pfed.config import DataSection, ParquetSource
 from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments, Scaler
+from p2pfed.core.joining import declared_rate
 from p2pfed.core.rows import BankRows, Rows
 from p2pfed.core.types import DAY
 from p2pfed.data.leaks import check_leaks
@@ -111,15 +112,17 @@ def transform(frame: pd.DataFrame, data: DataSection, contract: FeatureContract,
     return inputs
 
 
-def moments(data: DataSection, columns: Sequence[FeatureColumn], now: float) -> Moments:
-    """Mean and deviation of the numeric columns over the bank's own training rows, after their transform.
+def declared(data: DataSection, columns: Sequence[FeatureColumn], now: float) -> tuple[Moments, float]:
+    """What a join request tells the others of this bank's training rows, and nothing but these numbers.
 
-    What a join request tells the others of this bank's rows: nothing but these numbers. Raises like `load_bank`.
+    Mean and deviation of the numeric columns after their transform, and `Member.legitimate_per_fraud`. Raises like
+    `load_bank`.
     """
     table = read_table(data, columns, now)
     parts = _split(table, data)
     own = _statistics(table, parts.train, columns)
-    return told(own.means, own.deviations)
+    frauds = int(table.labels[parts.train].sum())
+    return told(own.means, own.deviations), declared_rate(len(parts.train) - frauds, frauds)
 
 
 def told(means: NDArray[np.float64], deviations: NDArray[np.float64]) -> Moments:

@@ -60,6 +60,7 @@ def join_request(
     identity: Identity,
     moments: Moments | None,
     seconds_per_round: float | None = None,
+    legitimate_per_fraud: float | None = None,
 ) -> bytes:
     """The signed file to send to an admin; raises ManifestError if the configuration's words do not fit a manifest."""
     request = JoinRequest(
@@ -69,6 +70,7 @@ def join_request(
         endpoints=config.peers.advertise or _listening(config.peers.listen),
         moments=moments,
         seconds_per_round=seconds_per_round,
+        legitimate_per_fraud=legitimate_per_fraud,
     )
     return seal_join_request(identity, request)
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from p2pfed.config import ThresholdSection
 from p2pfed.core.consortium import Admin, GossipPolicy, Manifest, Member, SignedManifest
-from p2pfed.core.contract import FeatureContract
 from p2pfed.core.identity import Identity
+from p2pfed.core.joining import declared_rate
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.probe import Probe
 from p2pfed.core.reputation.params import STANDARD, ReputationParams
@@ -174,7 +174,7 @@ def populate(scenario: Scenario, loaded: LoadedBanks) -> Population:
     """The nodes of a scenario whose rows are loaded; the same for the same arguments."""
     roles = cast(scenario, _publishers(scenario, loaded))
     identities = tuple(_identity(scenario.seed, name) for name in scenario.names)
-    manifest = _manifest(scenario, loaded.contract, identities, roles.dial_out)
+    manifest = _manifest(scenario, loaded, identities, roles.dial_out)
     return Population(
         manifest=manifest,
         identities=identities,
@@ -320,9 +320,10 @@ def _identity(seed: int, name: str) -> Identity:
 
 
 def _manifest(
-    scenario: Scenario, contract: FeatureContract, identities: Sequence[Identity], dial_out: frozenset[int]
+    scenario: Scenario, loaded: LoadedBanks, identities: Sequence[Identity], dial_out: frozenset[int]
 ) -> Manifest:
     """What a founder would make, with keys and consortium id from the seed, and no certificates: nobody dials."""
+    contract = loaded.contract
     model = ModelSpec(scenario.model.kind, contract.width, scenario.layers, scenario.model.dropout)
     topology, fanout = scenario.graph
     g = scenario.gossip
@@ -344,10 +345,14 @@ def _manifest(
     agreed = (contract, model, scenario.policy, gossip)
     founded = enrolment.first_manifest(*people, *agreed, seed=scenario.seed, now=0, days=MANIFEST_DAYS)
     members = tuple(
-        Member(name, identity.public_key.hex(), (), () if i in dial_out else (_endpoint(i),))
-        for i, (name, identity) in enumerate(zip(scenario.names, identities, strict=True))
+        Member(name, identity.public_key.hex(), (), () if i in dial_out else (_endpoint(i),), _declared(bank))
+        for i, (name, identity, bank) in enumerate(zip(scenario.names, identities, loaded.banks, strict=True))
     )
     return replace(founded, consortium=consortium, members=members, calendar=scenario.agreed_calendar)
+
+
+def _declared(bank: BankRows) -> float:
+    return declared_rate(len(bank.train) - bank.train.frauds, bank.train.frauds)
 
 
 def _endpoint(node: int) -> str:

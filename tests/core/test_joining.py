@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from p2pfed.core.consortium import JoinRequest, ManifestError
 from p2pfed.core.contract import Moments
 from p2pfed.core.identity import Identity, grouped
-from p2pfed.core.joining import MAX_JOIN_REQUEST, as_member, key_fingerprint, open_join_request, seal_join_request
+from p2pfed.core.joining import (
+    MAX_JOIN_REQUEST,
+    as_member,
+    declared_rate,
+    key_fingerprint,
+    open_join_request,
+    seal_join_request,
+)
 from tests.consortia import consortium, member
 
 BANK = Identity.from_seed(b"b" * 32)
@@ -28,6 +35,16 @@ def test_a_request_comes_back_as_it_went():
 def test_a_request_becomes_a_manifest_entry():
     assert as_member(REQUEST) == ENTRY
     assert key_fingerprint(REQUEST) == grouped(BANK.node_id)
+
+
+@pytest.mark.parametrize(
+    ("legitimate", "frauds", "told"),
+    [(1000, 1, 1024), (100, 1, 128), (300, 0, 512), (1, 3, 0.25), (0, 9, 1 / 16), (0, 0, 1), (10**9, 1, 2.0**20)],
+)
+def test_a_base_rate_is_told_to_a_power_of_two(legitimate, frauds, told):
+    assert declared_rate(legitimate, frauds) == told
+    request = replace(REQUEST, legitimate_per_fraud=declared_rate(legitimate, frauds))
+    assert as_member(open_join_request(seal_join_request(BANK, request))).legitimate_per_fraud == told
 
 
 def test_a_whole_number_for_a_fraction_signs_the_same():
@@ -57,6 +74,7 @@ def test_a_wrong_signature_is_refused(signature):
     ("changes", "complaint"),
     [
         ({"name": "bank b"}, "a name has up to 63"),
+        ({"legitimate_per_fraud": 1000.0}, "is not a power of two"),
         ({"certificate": "AAAA"}, "not base64 of DER"),
         ({"endpoints": ("x",)}, "'x' is not an address"),
         ({"moments": Moments((0.0, 1.0), (1.0,))}, "as many deviations as means"),

@@ -49,6 +49,22 @@ def test_canonical_bytes_never_change():
     assert record.canonical({"b": (1, 2), "a": None}) == b'{"a":null,"b":[1,2]}'
 
 
+@dataclass(frozen=True)
+class Grown:
+    """A record that got a field after the first were signed."""
+
+    name: str
+    rate: float | None = record.added()
+
+
+def test_a_field_that_came_later_is_not_written_where_it_is_none():
+    assert record.canonical(Grown("a")) == b'{"name":"a"}'
+    assert record.parse_canonical(Grown, b'{"name":"a"}') == Grown("a", None)
+    assert record.parse_canonical(Grown, record.canonical(Grown("a", 4.0))) == Grown("a", 4.0)
+    with pytest.raises(RecordError, match="not in canonical form"):
+        record.parse_canonical(Grown, b'{"name":"a","rate":null}')
+
+
 def test_what_is_written_is_read_back():
     assert record.parse(Outer, TEXT.encode()) == VALUE
     assert record.parse_canonical(Outer, TEXT.encode()) == VALUE

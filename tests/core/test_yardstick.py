@@ -102,6 +102,48 @@ def test_a_bank_with_hardly_any_rows_may_be_of_another_opinion(
     assert found.disagreement_fine == pytest.approx(more * yardstick.fine[1])
 
 
+@pytest.mark.parametrize(
+    ("own", "told", "disagreement", "distance"),
+    [
+        (256.0, 256.0, 1, 1),
+        (256.0, 64.0, 1, 1),
+        (256.0, 16.0, 16 / 12, 16 / 12),
+        (16.0, 256.0, 16 / 12, 1),
+        (1024.0, 1.0, 8, 8),
+        (0.25, 1024.0, 8, 1),
+        (None, 1.0, 1, 8),
+        (256.0, None, 1, 1),
+    ],
+)
+def test_who_told_that_frauds_are_far_more_usual_or_rarer_may_differ_by_so_much(
+    yardstick, own, told, disagreement, distance
+):
+    fine = measured(yardstick, knowing(2.0))
+    (found,) = yardstick.measure(knowing(2.0), 100, [look(knowing(2.0))._replace(rate=told)], 100.0, (own, 256.0))
+    assert found.disagreement_fine == pytest.approx(disagreement * fine.disagreement_fine)
+    assert found.distance_fine == pytest.approx(distance * fine.distance_fine)
+
+
+def test_who_told_that_frauds_are_rarer_than_usual_may_know_less_of_them(yardstick):
+    yardstick.probe = poor(20)
+    looks = [look(knowing(2.0))._replace(rate=told) for told in (16.0, 1.0, 128.0, 512.0, 4.0**8)]
+    evidence = [
+        one.recognition_fine + PARAMS.unknown
+        for one in yardstick.measure(knowing(2.0), 100, looks, 100.0, (None, 16.0))
+    ]
+    usual, _, no_rarer, rarer, most = evidence
+    assert no_rarer == usual and rarer == pytest.approx(usual / 4) and most == pytest.approx(usual / 8)
+
+
+def test_what_autoencoders_find_odd_does_not_depend_on_the_base_rate():
+    spec = ModelSpec("autoencoder", 4, (2,), 0.0)
+    own = spec.initial_weights(0).vector
+    found = Yardstick(spec, 0, PARAMS)
+    found.note_training(own, own + np.float32(0.1))
+    (fine,) = found.measure(own, 100, [look(own)._replace(rate=1.0)], 100.0, (4.0**8, 4.0**8))
+    assert (fine.distance_fine, fine.disagreement_fine) == found.fine
+
+
 @pytest.mark.parametrize("epochs", [False, True])
 def test_where_rounds_are_epochs_who_has_more_rows_may_be_farther_and_who_has_few_sees_others_so(epochs) -> None:
     few, usual = (Yardstick(SPEC, 0, PARAMS, epochs=epochs) for _ in range(2))

@@ -32,6 +32,8 @@ class Look(NamedTuple):
     """Most training rows that the sender ever claimed."""
     counts: bool
     """Whether it tells what is usual: not in quarantine, and none of those that bring nothing."""
+    rate: float | None = None
+    """`Member.legitimate_per_fraud` of its sender."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,10 @@ class Own:
     """`Probe.scores` of `vector`."""
     epochs: bool = False
     """Rounds are epochs: who has more rows takes more steps, and moves farther."""
+    rate: float | None = None
+    """`Member.legitimate_per_fraud` of this node."""
+    usual_rate: float | None = None
+    """Median of these and of the members'."""
 
 
 class _Seen(NamedTuple):
@@ -72,7 +78,7 @@ def assess(
     # a bank that knows frauds which nobody else has met must not distrust everybody for that
     known = min(recognised, median([recognised, *chain.from_iterable(scales.recognitions)]))
     weigh = _Weigh(own, probe, params, *fine(scales, params), known)
-    return [weigh.assessment(one, look.rows) for one, look in zip(seen, looks, strict=True)], scales
+    return [weigh.assessment(one, look) for one, look in zip(seen, looks, strict=True)], scales
 
 
 def unit(own: Vector, scales: Scales, params: ReputationParams) -> float:
@@ -136,6 +142,11 @@ def _usual(seen: Iterable[tuple[float, ...]], limits: tuple[float, float, float]
     return min(max(found, least), most)
 
 
+def _doublings(rate: float | None, other: float | None) -> float:
+    """How much more seldom frauds are by the first rate; 0 where one of them is not known."""
+    return 0.0 if rate is None or other is None else math.log2(rate / other)
+
+
 class _Weigh(NamedTuple):
     own: Own
     probe: Probe
@@ -147,18 +158,22 @@ class _Weigh(NamedTuple):
     known: float
     """How well own frauds are usually recognised."""
 
-    def assessment(self, seen: _Seen, rows: int) -> Assessment:
+    def assessment(self, seen: _Seen, look: Look) -> Assessment:
         """How far a model is counts less if it changes predictions by less than `felt_at` rounds of own training do:
         honest models that have learned apart for some rounds are far apart in weights long before they predict
         otherwise.
         """
         params = self.params
-        few = math.log2(self.own.usual_rows / max(rows, 1))
+        few = math.log2(self.own.usual_rows / max(look.rows, 1))
         unlike = abs(few) if self.own.epochs else max(few, 0.0)
-        distance_fine = self.far * 2 ** min(unlike, params.few_rows_doublings)
         # a few hundred rows beside thousands are learned by heart, and unusual customers decide more of them
         hardly = within(few - params.few_rows_from, (0.0, params.few_rows_doublings))
-        disagreement_fine = self.other * 2**hardly
+        apart = abs(_doublings(look.rate, self.own.rate))
+        rarer = _doublings(look.rate, self.own.usual_rate)
+        distance_fine = self.far * 2 ** (min(unlike, params.few_rows_doublings) + self._beyond(abs(rarer)))
+        disagreement_fine = self.other * 2 ** (hardly + self._beyond(apart))
+        # who sees hardly any fraud forgets what the others know of them
+        halvings = params.recognition_halvings + self._beyond(rarer, params.rarer)
         missed = (self.known + params.unknown) / (seen.recognition + params.unknown)
         disagreement = max(seen.disagreement, 1e-9)
         # without rows to look at nothing is known of predictions
@@ -166,7 +181,7 @@ class _Weigh(NamedTuple):
         worst = max(
             math.log2(max(seen.distance * felt, 1e-9) / distance_fine),
             math.log2(disagreement / disagreement_fine),
-            math.log2(missed) - params.recognition_halvings,
+            math.log2(missed) - halvings,
         )
         return Assessment(
             distance=seen.distance,
@@ -175,8 +190,12 @@ class _Weigh(NamedTuple):
             disagreement=seen.disagreement,
             disagreement_fine=disagreement_fine,
             recognition=seen.recognition,
-            recognition_fine=(self.known + params.unknown) / 2**params.recognition_halvings - params.unknown,
+            recognition_fine=(self.known + params.unknown) / 2**halvings - params.unknown,
             # imagined frauds tell who knows none; how much others know of real ones they tell too roughly for weights
             agreement=min(1.0, 1 / missed) ** 2 if not len(self.probe.imagined) else 1.0,
             evidence=min(max(worst, -params.forgiven), 1.0),
         )
+
+    def _beyond(self, doublings: float, times: float | None = None) -> float:
+        """What is allowed for base rates that differ by so many doublings: nothing up to `times`, or `rates`."""
+        return within(doublings - math.log2(times or self.params.rates), (0.0, self.params.rate_doublings))

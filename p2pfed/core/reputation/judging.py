@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
+from types import MappingProxyType
 
 from p2pfed.core.aggregation import Candidate
 from p2pfed.core.events import StandingChanged
@@ -37,13 +38,23 @@ class Reputation(Ledger):
     """A ledger whose evidence comes of a yardstick."""
 
     def __init__(
-        self, spec: ModelSpec, members: int, seed: int, *, epochs: bool = False, params: ReputationParams = STANDARD
+        self,
+        spec: ModelSpec,
+        members: int,
+        seed: int,
+        *,
+        epochs: bool = False,
+        params: ReputationParams = STANDARD,
+        me: NodeId | None = None,
     ) -> None:
         """`members` of the consortium, this node included; `seed` of what nobody else shall know.
 
-        `epochs` says that a round is one epoch of each bank's rows, not the same number of steps for all.
+        `epochs` says that a round is one epoch of each bank's rows, not the same number of steps for all; `me` under
+        what id this node's rate is declared (see `follow`).
         """
         super().__init__(members, params)
+        self._me = me
+        self._declared: Mapping[NodeId, float] = {}
         self.yardstick = Yardstick(spec, seed, params, epochs=epochs)
         self._number = 0
         """The round that was judged last."""
@@ -76,8 +87,11 @@ class Reputation(Ledger):
         far, other = self.yardstick.fine
         return replace(why, newest=replace(why.newest, distance_fine=far, disagreement_fine=other))
 
-    def follow(self, members: Sequence[NodeId]) -> list[StandingChanged]:
-        """See `Ledger`."""
+    def follow(
+        self, members: Sequence[NodeId], declared: Mapping[NodeId, float] = MappingProxyType({})
+    ) -> list[StandingChanged]:
+        """See `Ledger`; `declared` is `Manifest.declared`."""
+        self._declared = declared
         self._voices = {member: voice for member, voice in self._voices.items() if member in members}
         self._apart = {member: left for member, left in self._apart.items() if member in members}
         return super().follow(members)
@@ -126,7 +140,8 @@ class Reputation(Ledger):
         fresh = {c.member: c for c in candidates if c.waited == 0}
         usual_rows = median([max(rows, 1), *(max(c.rows, 1) for c in candidates)])
         self._number = self._number + 1 if number is None else number
-        found = self.yardstick.measure(own, rows, [self._look(c) for c in fresh.values()], usual_rows)
+        looks = [self._look(candidate) for candidate in fresh.values()]
+        found = self.yardstick.measure(own, rows, looks, usual_rows, self._rates(candidates))
         for member, assessment in zip(fresh, found, strict=True):
             record = self.peers[member]
             record.newest = assessment
@@ -151,12 +166,19 @@ class Reputation(Ledger):
         self._number = number
         self._voices = {m: (number, r.newest.evidence > 0) for m, r in self.peers.items() if r.looks}
 
+    def _rates(self, candidates: Sequence[Candidate]) -> tuple[float | None, float | None]:
+        """What this node told of its base rate, and the median of that and of what `candidates`' members told."""
+        own = self._declared.get(self._me) if self._me else None
+        told = [own, *(self._declared.get(candidate.member) for candidate in candidates)]
+        known = [rate for rate in told if rate is not None]
+        return own, median(known) if known else None
+
     def _look(self, candidate: Candidate) -> Look:
         record = self._record(candidate.member)
         record.rows = max(record.rows, candidate.rows)
         # of echoes and stale models, too, honest peers would look far
         counts = record.standing != "quarantined" and not self.idles(candidate.member)
-        return Look(candidate, record.rows, counts)
+        return Look(candidate, record.rows, counts, self._declared.get(candidate.member))
 
     def _spares(self, member: NodeId) -> bool:
         """Whether `apart` spares the member's newest model; a clean one ends that."""

@@ -87,9 +87,21 @@ class Yardstick:
             return True
         return any(math.dist(told, own) < self._params.near * scale for own in self._trained)
 
-    def measure(self, own: Vector, rows: int, looks: Sequence[Look], usual_rows: float) -> list[Assessment]:
-        """What each of `looks` comes to beside `own`, trained on `rows`; see `assess`."""
-        held = Own(self._spec, own, rows, usual_rows, self._scores(own), self._epochs)
+    def measure(
+        self,
+        own: Vector,
+        rows: int,
+        looks: Sequence[Look],
+        usual_rows: float,
+        rates: tuple[float | None, float | None] = (None, None),
+    ) -> list[Assessment]:
+        """What each of `looks` comes to beside `own`, trained on `rows`; see `assess`.
+
+        `rates` are `Member.legitimate_per_fraud`, this node's and the usual one.
+        """
+        if self._spec.kind != "mlp":  # what autoencoders say of a payment does not depend on how many are frauds
+            rates = (None, None)
+        held = Own(self._spec, own, rows, usual_rows, self._scores(own), self._epochs, *rates)
         found, self.scales = assess(held, looks, self.scales, self.probe, self._params)
         return found
 
