@@ -32,21 +32,18 @@ from p2pfed.core.reputation.params import STANDARD, ReputationParams
 
 NAMES = ("variant", "set", "of", "seed")
 OFF = {
-    "gross": 1.0,  # evidence never is more than 1, so all of it counts: "no gross models" cannot be said
-    "least_moved": 0.0,
     "least_changed": 1e-9,
-    "near": 0.0,
     "novelty": 0.0,
     "distance_doublings": 99.0,
     "disagreement_doublings": 99.0,
     "recognition_halvings": 99.0,
     "few_rows_doublings": 0.0,
+    "rate_doublings": 0.0,
     "felt": 1.0,
-    "rate_spread": 0.0,
 }
 """The value with which a number does nothing, of those that have one."""
 ATTACKS = {
-    "ulb": ("dirichlet:1.0", ("labelflip", "fraudblind", "dissensus", "scaled", "stale", "onoff")),
+    "ulb": ("dirichlet:1.0", ("labelflip", "fraudblind", "dissensus", "scaled", "stale", "onoff", "duty:1:2")),
     "handbook": (f"by:{bench_poisoning.MEMBER}", ("fraudblind", "dissensus", "stale")),
 }
 DIFFERENCES = (("handbook", "odd"), ("handbook", "dirichlet:0.1"), ("ulb", "dirichlet:0.1"))

@@ -22,12 +22,11 @@ DRAFT = FeatureContract((FeatureColumn("amount", "numeric", (), "none"),), "frau
 HOUR = 3600
 
 
-def request(name: str, seconds: float | None) -> bytes:
+def request(name: str, seconds: float | None, rate: float | None = None) -> bytes:
     bank = Identity.from_seed(name.encode().ljust(32))
     entry = member(name, bank)
-    return seal_join_request(
-        bank, JoinRequest(name, entry.key, entry.certificates[0], entry.endpoints, Moments((0.5,), (2.0,)), seconds)
-    )
+    told = (entry.key, entry.certificates[0], entry.endpoints, Moments((0.5,), (2.0,)), seconds, rate)
+    return seal_join_request(bank, JoinRequest(name, *told))
 
 
 @pytest.fixture
@@ -241,8 +240,10 @@ def test_a_new_contract_is_scaled_by_the_requests(founded, said, refused):
     (founded / "other.json").write_bytes(record.readable(replace(DRAFT, clip=5.0)))
     changing = ("consortium", "change", "manifest-1.json", "--contract", "other.json")
     assert refused(*changing)[0] == 78
+    (founded / "bank-a.json").write_bytes(request("bank-a", None, 64.0))
     said(*changing, "--request", "bank-a.json", *SIGN)
     new = manifest(founded, 2)
+    assert [m.legitimate_per_fraud for m in new.members] == [64.0, None, None], "and what it told of its base rate"
     assert (new.contract.clip, new.contract.moments.means, new.generation) == (5.0, (0.5,), 2)
     said("consortium", "verify", "manifest-2.json", "--previous", "manifest-1.json")
 

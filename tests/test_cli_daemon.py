@@ -174,8 +174,7 @@ async def test_a_peer_is_explained_in_plain_words(admin, p2pfed):
         "score         4.50; suspect at 2, quarantined at 4. It is the worst of: its models 4.50, "
         "gross ones now and then 2.00, broken rules 0.25",
         "newest model  is as bad as counts: +1.00 to the score, from -0.5 to +1 a model",
-        "distance      40 times what a round of own training moves the model; up to 8 is fine: too much; "
-        "its models weigh 0.20 for that",
+        "distance      40 times what a round of own training moves the model; up to 8 is fine: too much",
         "disagreement  2 times what a round of own training changes on own held-out payments; up to 5 is fine: fine",
         "frauds        own ones, with imagined ones where they are few, are given 0.125 on average, "
         "less than usual: its models weigh 0.25 for that; fine",
@@ -197,7 +196,6 @@ async def test_a_peer_is_explained_in_plain_words(admin, p2pfed):
         ),
         ({"standing": "trusted", "score": 1.5, "clean_needed": 0}, "a clean model takes up to 0.50 off the score\n"),
         ({"doubtful": True}, "This is doubtful: with its models since then its score is below 2"),
-        ({"nearness": 1.0}, "up to 8 is fine: too much\n"),
         ({"standing": "trusted", "idle": 4, "score": 0.0}, "but its models bring nothing new, and weigh nothing"),
         ({"judging": False}, "The manifest turns reputation off"),
         ({"blocked": True}, "blocked by the operator"),

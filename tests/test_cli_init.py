@@ -50,7 +50,14 @@ def test_a_bank_with_far_more_frauds_than_usual_is_pointed_out_and_shown(tmp_pat
     (tmp_path / "draft.json").write_bytes(record.readable(draft))
     said("consortium", "key", "alice")
     requests: list[str] = []
-    for name, rate in (("bank-a", 256.0), ("bank-b", 1024.0), ("bank-c", 0.25), ("bank-d", None)):
+    for name, rate in (
+        ("bank-a", 256.0),
+        ("bank-b", 512.0),
+        ("bank-c", 0.25),
+        ("bank-d", None),
+        ("bank-e", 128.0),
+        ("bank-f", 512.0),
+    ):
         bank = Identity.from_seed(name.encode().ljust(32))
         entry = member(name, bank)
         told = JoinRequest(
@@ -60,8 +67,10 @@ def test_a_bank_with_far_more_frauds_than_usual_is_pointed_out_and_shown(tmp_pat
         requests += ["--request", f"{name}.json"]
     text = said("consortium", "create", "test", *requests, "--admin", "alice.pub", "--threshold", "1",
                 "--contract", "draft.json", "--key", "alice.key")  # fmt: skip
-    assert text.count("look at ") == 1
-    assert "look at bank-c: 80% of its payments are frauds, where 1 in 257 is usual: are its labels right?" in text
+    assert text.count("look at ") == 1, text
+    assert (
+        "look at bank-c: about 80% of its payments are frauds, where 1 in 363 is usual: are its labels right?" in text
+    )
     shown = said("consortium", "show", "manifest-1.json")
     assert [line for line in shown.splitlines() if "bank-c" in line and "80%" in line]
     assert [line for line in shown.splitlines() if "bank-d" in line and "unknown" in line]

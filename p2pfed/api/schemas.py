@@ -151,7 +151,7 @@ class ReputationReply(Reply):
     """Whether the manifest lets reputation decide."""
     standing: Standing
     trust: float
-    """Factor on the weight of its models, 0 to 1; `nearness` and `agreement` are parts of it."""
+    """Factor on the weight of its models, 0 to 1; `agreement` is part of it."""
     score: float
     """The largest of `models`, `bursts` and `faults`, in points."""
     suspect_at: float
@@ -168,8 +168,6 @@ class ReputationReply(Reply):
     """Of its newest model, in units of what a round of own training moves."""
     distance_fine: float
     """Up to here a distance is no evidence; follows what members were like in the last merges."""
-    nearness: float
-    """Factor on its weight: what distance would be fine for every bank over its own, at most 1."""
     disagreement: float
     """Of its newest model about own held-out rows, in units of what a round of own training changes there."""
     disagreement_fine: float

@@ -90,6 +90,7 @@ def init(
         "join_request": path,
         "moments": request.moments is not None,
         "seconds_per_round": request.seconds_per_round,
+        "legitimate_per_fraud": request.legitimate_per_fraud,
     }
     show(as_json, value, "\n".join(lines))
 
@@ -206,8 +207,9 @@ def join(
         text += "; the running daemon takes it over"
     request = made_before(state.root / "join-request.json", identity)
     units = units_said(new.contract, request) if request is not None else []
-    rate = rate_said(new, new.declared.get(identity.node_id))
-    lines = [text, *(f"look at this bank's data, as `init` read them: {sentence}" for sentence in (*units, *rate))]
+    rate = rate_said(new, identity.public_key.hex(), new.declared.get(identity.node_id))
+    lines = [text, *(f"look at this bank's data, as `init` read them: {sentence}" for sentence in units)]
+    lines += [f"look at this bank's entry in the manifest: {sentence}" for sentence in rate]
     value = {"consortium": new.name, "version": new.version, "members": len(new.members), "other_units": units}
     value["other_base_rate"] = rate
     show(as_json, value, "\n".join(lines))

@@ -89,7 +89,7 @@ def change(
     asked = None if contract is None else read_contract(contract)
     joining = [read_request(path) for path in requests or ()]
     agreed = agree(asked, joining, scaling) if asked else None
-    new = _remodelled(new, agreed, model, hidden, dropout, seed, cycle)
+    new = _with_rates(_remodelled(new, agreed, model, hidden, dropout, seed, cycle), joining)
     if rule is not None:
         new = dataclasses.replace(new, gossip=dataclasses.replace(new.gossip, rule=rule))
     if any(option is not None for option in (every, rounds, round_seconds, extra, skip)):
@@ -128,6 +128,15 @@ def _governed(
         admins[admin.name] = admin
     needed = manifest.threshold if threshold is None else threshold
     return dataclasses.replace(manifest, admins=tuple(admins.values()), threshold=needed)
+
+
+def _with_rates(manifest: Manifest, joining: Sequence[JoinRequest]) -> Manifest:
+    """With what the members' new join requests tell of their base rates."""
+    told = {r.key: r.legitimate_per_fraud for r in joining if r.legitimate_per_fraud is not None}
+    members = (
+        dataclasses.replace(m, legitimate_per_fraud=told.get(m.key, m.legitimate_per_fraud)) for m in manifest.members
+    )
+    return dataclasses.replace(manifest, members=tuple(members))
 
 
 def _remodelled(

@@ -232,22 +232,20 @@ def _decay(text: str | None, calendar: Calendar) -> tuple[int, ...]:
 def say_unlike(manifest: Manifest, joining: Sequence[JoinRequest]) -> None:
     """Tell the admin whose columns seem to be in another unit than the contract's, and who has another base rate."""
     for request in joining:
-        rate = rate_said(manifest, request.legitimate_per_fraud)
+        rate = rate_said(manifest, request.key, request.legitimate_per_fraud)
         for sentence in (*units_said(manifest.contract, request), *rate):
             print(f"look at {request.name}: {sentence}")
 
 
-def rate_said(manifest: Manifest, rate: float | None) -> list[str]:
-    """That frauds are far more usual, or rarer, at a bank than at others, if it told a `rate` and they did."""
-    from statistics import median
-
+def rate_said(manifest: Manifest, key: str, rate: float | None) -> list[str]:
+    """That frauds are far more usual, or rarer, at the bank with that key than at others, if it and they told."""
+    from p2pfed.core.consortium import usual_rate
     from p2pfed.core.reputation.params import STANDARD
 
-    told = manifest.declared.values()
-    usual = median(told) if len(told) > 1 else rate
+    usual = usual_rate(member.legitimate_per_fraud for member in manifest.members if member.key != key)
     if rate is None or usual is None or 1 / STANDARD.rates <= rate / usual <= STANDARD.rates:
         return []
-    apart = f"{share_of_frauds(rate)} of its payments are frauds, where {share_of_frauds(usual)} is usual"
+    apart = f"about {share_of_frauds(rate)} of its payments are frauds, where {share_of_frauds(usual)} is usual"
     return [f"{apart}: are its labels right? The others let its models differ by more for that"]
 
 

@@ -52,7 +52,7 @@ def _text(reply: dict[str, Any]) -> str:
     rows = (
         ("score", _score(reply)),
         ("newest model", _evidence(reply["evidence"])),
-        ("distance", _measured(reply, "distance", "a round of own training moves the model") + _nearness(reply)),
+        ("distance", _measured(reply, "distance", "a round of own training moves the model")),
         ("disagreement", _measured(reply, "disagreement", "a round of own training changes on own held-out payments")),
         ("frauds", _recognition(reply)),
         ("seen", _seen(reply)),
@@ -89,10 +89,6 @@ def _evidence(evidence: float) -> str:
 def _measured(reply: dict[str, Any], name: str, unit: str) -> str:
     value, fine = reply[name], reply[f"{name}_fine"]
     return f"{value:.3g} times what {unit}; up to {fine:.3g} is fine: {'fine' if value <= fine else 'too much'}"
-
-
-def _nearness(reply: dict[str, Any]) -> str:
-    return f"; its models weigh {reply['nearness']:.2f} for that" if reply["nearness"] < 1 else ""
 
 
 def _recognition(reply: dict[str, Any]) -> str:

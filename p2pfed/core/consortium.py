@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import median
 
 from p2pfed.core import record
 from p2pfed.core.contract import FeatureContract, Moments
@@ -278,6 +280,12 @@ def check_manifest(manifest: Manifest) -> None:
         raise ManifestError(*problems)
 
 
+def usual_rate(rates: Iterable[float | None]) -> float | None:
+    """The geometric median of those of `Member.legitimate_per_fraud` that are known; None if none is."""
+    known = [math.log2(rate) for rate in rates if rate is not None]
+    return 2.0 ** median(known) if known else None
+
+
 def member_problems(member: Member) -> list[str]:
     """What is wrong with one member's entry, by itself."""
     name = member.name[:63]
@@ -292,7 +300,8 @@ def member_problems(member: Member) -> list[str]:
         problems.append(f"member {name!r}: a certificate is not base64 of DER")
     if problem := endpoints_problem(member.endpoints):
         problems.append(f"member {name!r}: {problem}")
-    if member.legitimate_per_fraud not in (None, *POWERS):
+    rate = member.legitimate_per_fraud
+    if rate is not None and (type(rate) is not float or rate not in POWERS):
         problems.append(f"member {name!r}: legitimate_per_fraud is not a power of two from 2^-20 to 2^20")
     return problems
 

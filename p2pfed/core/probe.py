@@ -102,22 +102,19 @@ class Probe:
         losses = -np.log(np.maximum(np.where(fraud, said, 1 - said), LEAST))
         return float(np.mean([losses[kind].mean() for kind in (fraud, ~fraud) if kind.any()]))
 
-    def at_own_rate(self, spec: ModelSpec, own: Scores, others: Scores, rates: float, spread: float) -> Scores:
+    def at_own_rate(self, spec: ModelSpec, own: Scores, others: Scores, told: Scores) -> Scores:
         """`others` [k, n + m] as their models would judge if their banks had as many frauds as this one.
 
         Another base rate changes the log odds of every row by the same number (Saerens, Latinne and Decaestecker 2002,
-        eq. 2.4): the median difference to `own` [n + m] on the held-out rows. Scores stay what they are where that is
-        more than by `rates` times, or differs from row to row by a standard deviation of more than `spread`; and of
-        autoencoders, which know no rate.
+        eq. 2.4): the median difference to `own` [n + m] on the held-out rows is taken off, as far as it lies between 0
+        and what the banks told, `told` [k] in log odds. Autoencoders know no rate.
         """
         n = len(self.held_out) // spec.inputs
-        if n == 0 or spec.kind != "mlp":
+        if n == 0 or spec.kind != "mlp" or not told.any():
             return others
         odds = _log_odds(others)
-        apart = odds[:, :n] - _log_odds(own[:n])
-        shift = np.median(apart, axis=1, keepdims=True)
-        same = (apart.std(axis=1, keepdims=True) <= spread) & (np.abs(shift) <= math.log(rates))
-        alike: Scores = np.where(same & np.isfinite(others), 1 / (1 + np.exp(shift - odds)), others)
+        shift = np.median(odds[:, :n] - _log_odds(own[:n]), axis=1).clip(np.minimum(told, 0), np.maximum(told, 0))
+        alike: Scores = np.where(np.isfinite(others), 1 / (1 + np.exp(shift[:, None] - odds)), others)
         return alike
 
     def disagreements(self, spec: ModelSpec, own: Scores, others: Scores) -> Scores:

@@ -357,12 +357,14 @@ def _pardon(db: sqlite3.Connection, path: Path) -> tuple[NodeId, ...]:
 
 
 def _peer(stored: bytes, path: Path) -> PeerRecord:
-    """What is remembered of a member; measurements once lay beside the rest."""
+    """What is remembered of a member; measurements once lay beside the rest, and there was one more of them."""
 
     def nested(stored: bytes) -> Any:
         told, measured = load(stored), plain(Assessment())
-        beside = {name: told.pop(name) for name in measured if name in told}
-        return told | {"newest": measured | told.get("newest", beside)}
+        beside = {name: told.pop(name) for name in (*measured, "nearness") if name in told}
+        newest = measured | told.get("newest", beside)
+        newest.pop("nearness", None)
+        return told | {"newest": newest}
 
     return _remembered(PeerRecord, nested, stored, path)
 

@@ -149,7 +149,6 @@ class FakeNode:
             **dict(
                 distance=40.0,
                 distance_fine=8.0,
-                nearness=0.2,
                 disagreement=2.0,
                 disagreement_fine=5.0,
                 recognition=0.125,

@@ -20,6 +20,7 @@ from p2pfed.core.consortium import (
     body_bytes,
     check_manifest,
     parse_signed,
+    usual_rate,
 )
 from p2pfed.core.gossip.calendar import Calendar
 from p2pfed.core.identity import Identity, fingerprint
@@ -365,3 +366,8 @@ def test_whatever_the_admins_sign_is_checked_without_a_crash(path, value):
         return
     assert isinstance(signed.manifest, Manifest)
     assert parse_signed(signed.to_bytes()) == signed
+
+
+def test_the_usual_rate_is_as_far_from_the_rarer_as_from_the_more_usual() -> None:
+    assert usual_rate([1024.0, 16.0, None]) == 128.0
+    assert usual_rate([None]) is None

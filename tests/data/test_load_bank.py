@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from p2pfed.core.contract import FeatureContract, Moments
+from p2pfed.core.joining import declared_rate
 from p2pfed.data import files
-from p2pfed.data.features import LoadedBank, contract_moments, load_bank, moments, transform
+from p2pfed.data.features import LoadedBank, contract_moments, declared, load_bank, transform
 from p2pfed.errors import DataError
 from tests.data.banks import COLUMNS, CONTRACT, LOCAL, NOW, payments, section
 
@@ -345,8 +346,9 @@ def test_transform_names_what_is_wrong(tmp_path: Path) -> None:
 
 def test_moments_are_those_of_the_training_rows(tmp_path: Path) -> None:
     frame = payments()
-    found = moments(section(tmp_path, frame), COLUMNS, NOW)
+    found, rate = declared(section(tmp_path, frame), COLUMNS, NOW)
     train = frame[:280]
+    assert rate == declared_rate(280 - train.fraud.sum(), train.fraud.sum()) > 1
     assert found.means == pytest.approx((np.log1p(train.amount).mean(), train.age.mean()))
     assert found.deviations == pytest.approx((np.log1p(train.amount).std(ddof=0), train.age.std(ddof=0)))
     assert set(asdict(found)) == {"means", "deviations"}
@@ -354,7 +356,7 @@ def test_moments_are_those_of_the_training_rows(tmp_path: Path) -> None:
 
 def test_moments_are_bounded(tmp_path: Path) -> None:
     frame = payments().assign(age=1e30)
-    found = moments(section(tmp_path, frame), COLUMNS, NOW)
+    found, _ = declared(section(tmp_path, frame), COLUMNS, NOW)
     assert found.means[1] == 1e12
 
 
@@ -370,6 +372,6 @@ def test_contract_moments_are_the_median_and_never_zero() -> None:
 def test_a_contract_of_categories_only(tmp_path: Path) -> None:
     columns = (COLUMNS[1],)
     data = section(tmp_path, payments())
-    found = moments(data, columns, NOW)
+    found, _ = declared(data, columns, NOW)
     contract = FeatureContract(columns, "fraud", "contract", contract_moments([found]), 10.0)
     assert load_bank(data, contract, NOW).rows.train.features.shape == (280, 2)

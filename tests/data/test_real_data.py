@@ -13,7 +13,7 @@ from p2pfed.config import CsvSource, DataSection, ParquetSource
 from p2pfed.core.contract import FeatureContract
 from p2pfed.data import files, partition
 from p2pfed.data.describe import propose_contract
-from p2pfed.data.features import LoadedBank, contract_moments, load_bank, moments
+from p2pfed.data.features import LoadedBank, contract_moments, declared, load_bank
 from p2pfed.errors import DataError
 
 SHARED = Path(os.environ.get("P2PFED_TEST_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data")
@@ -35,7 +35,7 @@ def _load(name: str, label: str, drop: tuple[str, ...] = (), time: str | None = 
     columns = propose_contract(kind, label, drop, time)
     fields = {"source": kind, "label": label, "event_time": time, "split": "time" if time else "stratified", **changes}
     data = DataSection.model_validate(fields)
-    frozen = contract_moments([moments(data, columns, 0.0)])
+    frozen = contract_moments([declared(data, columns, 0.0)[0]])
     return load_bank(data, FeatureContract(columns, "fraud", "contract", frozen, 10.0), 0.0)
 
 

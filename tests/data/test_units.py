@@ -44,7 +44,7 @@ def test_customers_of_another_kind_are_no_other_unit(amounts: float, ages: float
 
 def test_the_one_bank_in_euros_among_those_in_cents_is_found(tmp_path: Path) -> None:
     in_cents = replace(CONTRACT, moments=Moments((3.0 + math.log(100), 40.0), (1.0, 10.0)))
-    own = features.moments(section(tmp_path, payments()), in_cents.columns, NOW)
+    own = features.declared(section(tmp_path, payments()), in_cents.columns, NOW)[0]
     ((name, times),) = in_cents.other_units(own).items()
     assert name == "amount" and 1 / 250 < times < 1 / 40
 

@@ -25,7 +25,7 @@ PROVEN, GOOD = NodeId("B" * 56), NodeId("C" * 56)
 REMEMBERED = {
     A: PeerRecord("quarantined", score=4.5, strikes=2, looks=30),
     PROVEN: PeerRecord("quarantined", proven=True, looks=3),
-    GOOD: PeerRecord("suspect", score=2.5, looks=30, newest=Assessment(3.5, 4.0, 0.9, 1.25, evidence=-0.25)),
+    GOOD: PeerRecord("suspect", score=2.5, looks=30, newest=Assessment(3.5, 4.0, 1.25, evidence=-0.25)),
 }
 
 
@@ -34,7 +34,13 @@ def flat(record: PeerRecord) -> bytes:
     stored = plain(record)
     measured = stored.pop("newest")
     del measured["disagreement_fine"], measured["recognition_fine"]
-    return json.dumps(stored | measured).encode()
+    return json.dumps(stored | measured | {"nearness": 0.9}).encode()
+
+
+def test_a_measurement_that_is_no_more_made_is_left_out(tmp_path):
+    stored = plain(REMEMBERED[GOOD])
+    stored["newest"]["nearness"] = 0.9
+    assert sqlite._peer(json.dumps(stored).encode(), tmp_path) == REMEMBERED[GOOD]
 
 
 def of_schema_3(state: StateDir, damaged: bool = False) -> None:

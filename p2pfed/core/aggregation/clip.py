@@ -11,6 +11,7 @@ import numpy as np
 
 from p2pfed.core.aggregation.geometry import Doubles, copies, moves_to, norm, within
 from p2pfed.core.aggregation.rule import Candidate, Memoryless, Merged, memory_of, with_memory
+from p2pfed.core.training_scale import averaged, unit, usual
 from p2pfed.core.weights import Vector
 
 
@@ -32,12 +33,9 @@ class Clip:
 
     name = "clip"
 
-    MEMORY = 0.8  # of the moving average of `own`
-    SCALE_FLOOR = 1e-3  # own is at least this share of the model's norm
     RADIUS = (3.0, 6.0)  # limits of tau / own
     REFERENCE = (2.0, 4.0)  # limits of the scale for duplicates / own
     WINDOW = 8  # merges whose distances are remembered
-    PRIOR, PRIOR_COUNT = 1.6, 6  # pseudo-distances that steady the median while few are known
     IDLE = 0.3  # nearer than this (in own) says nothing of how far honest peers are
     COPY = 0.25  # models within this share of the reference have one vote together
     FAR_SHARE, FAR_WEIGHT = 0.17, 1 / 3  # share of candidates that count as far, and what is left of their weight
@@ -57,7 +55,7 @@ class Clip:
         moved = norm(after.astype(np.float64) - before)
         if self._anew:
             self._anew, self._own, self._ratios = False, None, []
-        self._own = moved if self._own is None else self.MEMORY * self._own + (1 - self.MEMORY) * moved
+        self._own = averaged(self._own, moved)
 
     def merge(self, own: Vector, rows: int, candidates: Sequence[Candidate]) -> Merged:
         """own + sum_j w_j * min(1, tau / d_j) * (x_j - own), with the weights of `_weigh`."""
@@ -65,7 +63,7 @@ class Clip:
             return Merged(own, {}, 0.0)
         candidates = sorted(candidates, key=lambda c: c.member)
         moves, distances = moves_to(own, candidates)
-        scale = max(self._own or 0.0, self.SCALE_FLOOR * norm(own.astype(np.float64)), 1e-12)
+        scale = unit(self._own, norm(own.astype(np.float64)))
         spread = self._spread(distances / scale, candidates)
         weights = self._weigh(rows, candidates, moves, distances, scale * within(spread, self.REFERENCE))
         tau = scale * within(spread, self.RADIUS)
@@ -88,7 +86,7 @@ class Clip:
         seen = zip(ratios.tolist(), candidates, strict=True)
         fresh = (ratio for ratio, c in seen if c.waited == 0 and ratio >= self.IDLE)
         self._ratios = [*self._ratios[1 - self.WINDOW :], tuple(fresh)]
-        return median([r for merge in self._ratios for r in merge] + [self.PRIOR] * self.PRIOR_COUNT)
+        return usual(r for merge in self._ratios for r in merge)
 
     def _weigh(
         self, rows: int, candidates: Sequence[Candidate], moves: Vector, distances: Doubles, reference: float

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfed.core import training_scale
 from p2pfed.core.aggregation import Candidate
 from p2pfed.core.aggregation.geometry import within
 from p2pfed.core.model import ModelSpec
@@ -54,7 +55,7 @@ class Own:
     rate: float | None = None
     """`Member.legitimate_per_fraud` of this node."""
     usual_rate: float | None = None
-    """Median of these and of the members'."""
+    """Of these and of the members' whose models are at hand; see `usual_rate`."""
 
 
 class _Seen(NamedTuple):
@@ -72,7 +73,7 @@ def assess(
 
     Evidence is the worst of three, in doublings beyond what is fine: distance, disagreement, recognition.
     """
-    recognised, seen = _see(own, [look.candidate for look in looks], scales, probe, params)
+    recognised, seen = _see(own, looks, scales, probe, params)
     counting = [one for one, look in zip(seen, looks, strict=True) if look.counts]
     scales = _remembering(scales, counting, params)
     # a bank that knows frauds which nobody else has met must not distrust everybody for that
@@ -81,15 +82,15 @@ def assess(
     return [weigh.assessment(one, look) for one, look in zip(seen, looks, strict=True)], scales
 
 
-def unit(own: Vector, scales: Scales, params: ReputationParams) -> float:
+def unit(own: Vector, scales: Scales) -> float:
     """What distances to `own` are measured in: as far as a round of own training moves this node."""
-    return max(scales.moved or 0.0, params.least_moved * float(lengths(own, np.float32(0))), 1e-12)
+    return training_scale.unit(scales.moved, float(lengths(own, np.float32(0))))
 
 
 def fine(scales: Scales, params: ReputationParams) -> tuple[float, float]:
     """Distance and disagreement up to which a model is no evidence, by what peers were like in recent merges."""
-    far = _usual(scales.distances, params.usual_distance, params.steadied)
-    other = _usual(scales.disagreements, params.usual_disagreement, params.steadied)
+    far = _usual(scales.distances, params.usual_distance)
+    other = _usual(scales.disagreements, params.usual_disagreement)
     return far * 2**params.distance_doublings, other * 2**params.disagreement_doublings
 
 
@@ -102,22 +103,26 @@ def lengths(models: NDArray[np.float32], other: Vector | np.float32) -> NDArray[
 
 
 def _see(
-    own: Own, candidates: Sequence[Candidate], scales: Scales, probe: Probe, params: ReputationParams
+    own: Own, looks: Sequence[Look], scales: Scales, probe: Probe, params: ReputationParams
 ) -> tuple[float, list[_Seen]]:
     """How well the own model recognises frauds, and what each of the others is like."""
+    candidates = [look.candidate for look in looks]
     models = np.concatenate([own.vector[:0], *(c.vector for c in candidates)]).reshape(len(candidates), len(own.vector))
-    scale = unit(own.vector, scales, params)
+    scale = unit(own.vector, scales)
     if own.epochs:  # a bank that moves less than others would find everybody far
         scale *= 2 ** within(math.log2(own.usual_rows / max(own.rows, 1)), (0.0, params.few_rows_doublings))
     theirs = probe.scores(own.spec, models)
     # a bank with more frauds is sooner alarmed by every row, and right to be
-    alike = probe.at_own_rate(own.spec, own.scores, theirs, params.rates, params.rate_spread)
+    most = math.log2(params.rates)
+    apart = [within(_doublings(own.rate, look.rate), (-most, most)) for look in looks]
+    alike = probe.at_own_rate(own.spec, own.scores, theirs, math.log(2) * np.array(apart))
     changed = max(scales.changed or 0.0, params.least_changed)
-    disagreements, plain = (probe.disagreements(own.spec, own.scores, said) / changed for said in (alike, theirs))
+    explained, plain = (probe.disagreements(own.spec, own.scores, said) / changed for said in (alike, theirs))
+    disagreements = np.minimum(explained, plain)  # what a bank told must not count against it
     recognised, recognitions = probe.recognitions(own.spec, own.scores, theirs)
     # a model of another round differs by as much as training moves it meanwhile
-    apart = np.array([1 + candidate.apart for candidate in candidates], np.float64)
-    distances = np.minimum(lengths(models, own.vector) / (scale * apart), 1e9)
+    rounds = np.array([1 + candidate.apart for candidate in candidates], np.float64)
+    distances = np.minimum(lengths(models, own.vector) / (scale * rounds), 1e9)
     return recognised, [
         _Seen(*map(float, one)) for one in zip(distances, disagreements, plain, recognitions, strict=True)
     ]
@@ -125,21 +130,19 @@ def _see(
 
 def _remembering(scales: Scales, seen: Sequence[_Seen], params: ReputationParams) -> Scales:
     def after(before: tuple[tuple[float, ...], ...], new: Iterable[float]) -> tuple[tuple[float, ...], ...]:
-        return (*before, tuple(new))[-params.window :]
+        return (*before, tuple(new))[-params.recent :]
 
     return replace(
         scales,
         # near copies of this node's model must not make honest peers look far
-        distances=after(scales.distances, (s.distance for s in seen if s.distance >= params.near)),
+        distances=after(scales.distances, (s.distance for s in seen if s.distance >= params.novelty)),
         disagreements=after(scales.disagreements, (s.disagreement for s in seen)),
         recognitions=after(scales.recognitions, (s.recognition for s in seen)),
     )
 
 
-def _usual(seen: Iterable[tuple[float, ...]], limits: tuple[float, float, float], steadied: int) -> float:
-    least, prior, most = limits
-    found = median([*chain.from_iterable(seen), *[prior] * steadied])
-    return min(max(found, least), most)
+def _usual(seen: Iterable[tuple[float, ...]], limits: tuple[float, float]) -> float:
+    return within(training_scale.usual(chain.from_iterable(seen)), limits)
 
 
 def _doublings(rate: float | None, other: float | None) -> float:
@@ -173,7 +176,8 @@ class _Weigh(NamedTuple):
         distance_fine = self.far * 2 ** (min(unlike, params.few_rows_doublings) + self._beyond(abs(rarer)))
         disagreement_fine = self.other * 2 ** (hardly + self._beyond(apart))
         # who sees hardly any fraud forgets what the others know of them
-        halvings = params.recognition_halvings + self._beyond(rarer, params.rarer)
+        spared = self._beyond(rarer, params.rarer)
+        halvings = params.recognition_halvings + spared
         missed = (self.known + params.unknown) / (seen.recognition + params.unknown)
         disagreement = max(seen.disagreement, 1e-9)
         # without rows to look at nothing is known of predictions
@@ -186,13 +190,13 @@ class _Weigh(NamedTuple):
         return Assessment(
             distance=seen.distance,
             distance_fine=distance_fine,
-            nearness=min(1.0, self.far / max(seen.distance, 1e-9)),
             disagreement=seen.disagreement,
             disagreement_fine=disagreement_fine,
             recognition=seen.recognition,
-            recognition_fine=(self.known + params.unknown) / 2**halvings - params.unknown,
-            # imagined frauds tell who knows none; how much others know of real ones they tell too roughly for weights
-            agreement=min(1.0, 1 / missed) ** 2 if not len(self.probe.imagined) else 1.0,
+            recognition_fine=max((self.known + params.unknown) / 2**halvings - params.unknown, 0.0),
+            # imagined frauds tell who knows none; how much others know of real ones they tell too roughly for weights,
+            # but for those who are let off for what they told
+            agreement=min(1.0, 1 / missed) ** 2 if spared or not len(self.probe.imagined) else 1.0,
             evidence=min(max(worst, -params.forgiven), 1.0),
         )
 

@@ -12,6 +12,7 @@ from statistics import median
 from types import MappingProxyType
 
 from p2pfed.core.aggregation import Candidate
+from p2pfed.core.consortium import usual_rate
 from p2pfed.core.events import StandingChanged
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.reputation.assess import Look
@@ -70,9 +71,7 @@ class Reputation(Ledger):
             return 1.0
         if self.quarantined(member) or self.idles(member):
             return 0.0
-        newest = record.newest
-        nearness = 1.0 if self._apart.get(member) else newest.nearness  # else those who were apart would hardly meet
-        return max(0.0, 1 - record.suspicion / self.params.threshold) * newest.agreement * nearness
+        return max(0.0, 1 - record.suspicion / self.params.threshold) * record.newest.agreement
 
     def idles(self, member: NodeId) -> bool:
         """Whether it weighs nothing for bringing nothing, and tells nothing of what is usual."""
@@ -106,14 +105,13 @@ class Reputation(Ledger):
         """`members` and this node did not hear each other: many of them were lost at once, or it was away itself.
 
         Who trains apart is led elsewhere, and is far for some rounds without having done anything bad. Their next
-        models count nothing against them, and weigh as if they were near, until one is clean: then those who were apart
-        have met. And so again only once they were clean for long, for others could go silent again and again, to lie in
-        between.
+        models count nothing against them, until one is clean: then those who were apart have met. And so again only
+        once they were clean for long, for others could go silent again and again, to lie in between.
         """
         for member in members:
             again = self._apart.get(member) == 0 and self._record(member).clean >= self.params.release
             if member not in self._apart or again:
-                self._apart[member] = self.params.returned
+                self._apart[member] = self.params.recent
 
     def begin_anew(self, spec: ModelSpec) -> list[StandingChanged]:
         """Another model is trained from now on: what members' models were like before says nothing of it.
@@ -167,11 +165,9 @@ class Reputation(Ledger):
         self._voices = {m: (number, r.newest.evidence > 0) for m, r in self.peers.items() if r.looks}
 
     def _rates(self, candidates: Sequence[Candidate]) -> tuple[float | None, float | None]:
-        """What this node told of its base rate, and the median of that and of what `candidates`' members told."""
+        """What this node told of its base rate, and what is usual among that and what `candidates`' members told."""
         own = self._declared.get(self._me) if self._me else None
-        told = [own, *(self._declared.get(candidate.member) for candidate in candidates)]
-        known = [rate for rate in told if rate is not None]
-        return own, median(known) if known else None
+        return own, usual_rate([own, *(self._declared.get(candidate.member) for candidate in candidates)])
 
     def _look(self, candidate: Candidate) -> Look:
         record = self._record(candidate.member)
@@ -193,7 +189,7 @@ class Reputation(Ledger):
         Of two nobody can say which of them is odd, and who was heard long ago says nothing of now.
         """
         self._voices.update((member, (self._number, self.peers[member].newest.evidence > 0)) for member in fresh)
-        lately = self.params.lately
-        self._voices = {m: v for m, v in self._voices.items() if abs(self._number - v[0]) < lately}
+        recent = self.params.recent
+        self._voices = {m: v for m, v in self._voices.items() if abs(self._number - v[0]) < recent}
         voices = [bad for member, (_, bad) in self._voices.items() if not self.quarantined(member)]
         return 2 * sum(voices) > len(voices)

@@ -17,8 +17,6 @@ class Assessment:
     """In rounds of own training: what one moves this node by."""
     distance_fine: float = 0.0
     """Up to here that is no evidence, for a bank with so many rows."""
-    nearness: float = 1.0
-    """Factor on its weight: what distance would be fine for every bank over its own, at most 1."""
     disagreement: float = 0.0
     """About held-out rows, in units of what a round of own training changes there; less what another share of frauds
     among its bank's rows explains."""
@@ -78,7 +76,7 @@ class PeerRecord:
         """Add a model's `evidence` to the scores, unless what is bad of it is `spared`."""
         self.faults *= params.faults_kept
         if not (spared and evidence > 0):
-            gross = 1.0 if evidence >= params.gross else -params.gross_forgiven
+            gross = 1.0 if evidence == 1.0 else -params.gross_forgiven
             # beyond the threshold a score says who is worse when not everybody can be quarantined
             self.score = min(max(0.0, self.score + evidence), 2 * params.threshold)
             self.bursts = min(max(0.0, self.bursts + gross), 2 * params.threshold)

@@ -13,10 +13,13 @@ from p2pfed.core.probe import Probe, Scores
 from p2pfed.core.reputation.assess import Look, Own, assess, fine, lengths, unit
 from p2pfed.core.reputation.params import ReputationParams
 from p2pfed.core.reputation.peer_record import Assessment, PeerRecord, Scales
+from p2pfed.core.training_scale import averaged
 from p2pfed.core.weights import Vector
 
 DRAWN = 32
 """Weights, drawn at random and known to nobody else, by which a model is told from another one."""
+IMAGINE_EVERY = 8
+"""Rounds between two looks for imagined frauds. Fewer cost time."""
 
 
 class Yardstick:
@@ -51,7 +54,7 @@ class Yardstick:
 
     def unit(self, own: Vector) -> float:
         """What distances to `own` are measured in: as far as a round of own training moves this node."""
-        return unit(own, self.scales, self._params)
+        return unit(own, self.scales)
 
     def distances(self, own: Vector, models: Sequence[Vector]) -> list[float]:
         """How far `models` are from `own`, in units of own training."""
@@ -64,7 +67,7 @@ class Yardstick:
     def note_training(self, before: Vector, after: Vector) -> None:
         """Learn what a round of own training moves and changes: the units of all evidence about others."""
         moved = float(lengths(after, before))
-        if self._rounds % self._params.imagine_every == 0 or self.probe is not self._imagined_for:
+        if self._rounds % IMAGINE_EVERY == 0 or self.probe is not self._imagined_for:
             self.probe = self._imagined_for = self.probe.imagining(self._spec, after, self._rng)
         self._rounds += 1
         was, now = self.probe.scores(self._spec, np.stack([before, after]))
@@ -73,8 +76,8 @@ class Yardstick:
         if self._anew:
             self._anew, self.scales = False, replace(self.scales, moved=None, changed=None)
         scales = self.scales
-        moved, changed = self._average(scales.moved, moved), self._average(scales.changed, changed)
-        self._trained = (*self._trained, after[self._drawn].tolist())[-self._params.window :]
+        moved, changed = averaged(scales.moved, moved), averaged(scales.changed, changed)
+        self._trained = (*self._trained, after[self._drawn].tolist())[-self._params.recent :]
         self.scales = replace(scales, moved=moved, changed=changed)
 
     def brings_nothing(self, record: PeerRecord, vector: Vector) -> bool:
@@ -83,9 +86,10 @@ class Yardstick:
         before, record.drawn = np.frombuffer(bytes.fromhex(record.drawn), "<f4").tolist(), drawn.tobytes().hex()
         told: list[float] = drawn.tolist()  # for so few numbers numpy takes several times as long
         scale = (self.scales.moved or 0.0) * math.sqrt(DRAWN / len(vector))  # of so many weights
-        if len(before) == DRAWN and math.dist(told, before) < self._params.novelty * scale:
+        same = self._params.novelty * scale
+        if len(before) == DRAWN and math.dist(told, before) < same:
             return True
-        return any(math.dist(told, own) < self._params.near * scale for own in self._trained)
+        return any(math.dist(told, own) < same for own in self._trained)
 
     def measure(
         self,
@@ -110,7 +114,3 @@ class Yardstick:
         if self._own_scores is None or self._own_scores[0] is not own or self._own_scores[1] is not self.probe:
             self._own_scores = own, self.probe, self.probe.scores(self._spec, own[None])[0]
         return self._own_scores[2]
-
-    def _average(self, before: float | None, new: float) -> float:
-        memory = self._params.memory
-        return new if before is None else memory * before + (1 - memory) * new

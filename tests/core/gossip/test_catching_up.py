@@ -234,7 +234,7 @@ def test_who_was_away_does_not_hold_against_trusted_members_that_they_are_far_at
     node = net.nodes[net.ids[0]]
     node.reputation.peers[net.ids[4]].standing = "suspect"
     node.rounds._caught_up()
-    assert node.reputation._apart == dict.fromkeys(net.ids[1:4], ReputationParams().returned)
+    assert node.reputation._apart == dict.fromkeys(net.ids[1:4], ReputationParams().recent)
 
 
 @pytest.mark.parametrize(("reached", "now", "nobody"), [(31, 32, False), (24, 30, True), (30, 31, True)])
