@@ -16,7 +16,7 @@ class Assessment:
     distance: float = 0.0
     """In rounds of own training: what one moves this node by."""
     distance_fine: float = 0.0
-    """Up to here that is no evidence, for a bank with so many rows."""
+    """Up to here that is no evidence, for a bank with so many rows and such a base rate."""
     disagreement: float = 0.0
     """About held-out rows, in units of what a round of own training changes there; less what another share of frauds
     among its bank's rows explains."""
