@@ -21,7 +21,8 @@ POLITE = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 print("up", flush=True)
-time.sleep(60)
+for _ in range(600):  # a signal that comes just before a sleep begins is heard when it ends
+    time.sleep(0.1)
 """
 
 
