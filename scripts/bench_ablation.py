@@ -33,6 +33,7 @@ from p2pfed.core.reputation.params import STANDARD, ReputationParams
 NAMES = ("variant", "set", "of", "seed")
 OFF = {
     "least_changed": 1e-9,
+    "near": 0.0,
     "novelty": 0.0,
     "distance_doublings": 99.0,
     "disagreement_doublings": 99.0,
@@ -43,7 +44,10 @@ OFF = {
 }
 """The value with which a number does nothing, of those that have one."""
 ATTACKS = {
-    "ulb": ("dirichlet:1.0", ("labelflip", "fraudblind", "dissensus", "scaled", "stale", "onoff", "duty:1:2")),
+    "ulb": (
+        "dirichlet:1.0",
+        ("labelflip", "fraudblind", "dissensus", "scaled", "stale", "onoff", "duty:1:2", "near_echo:0.2"),
+    ),
     "handbook": (f"by:{bench_poisoning.MEMBER}", ("fraudblind", "dissensus", "stale")),
 }
 DIFFERENCES = (("handbook", "odd"), ("handbook", "dirichlet:0.1"), ("ulb", "dirichlet:0.1"))

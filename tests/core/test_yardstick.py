@@ -231,9 +231,19 @@ def test_a_model_is_known_again_and_so_is_an_own_one(yardstick: Yardstick) -> No
     assert not yardstick.brings_nothing(record, vector + np.float32(0.1))
 
 
+def test_an_own_model_handed_back_with_a_little_noise_brings_nothing_and_tells_nothing(yardstick: Yardstick) -> None:
+    assert yardstick.scales.moved is not None
+    noise = np.random.default_rng(0).choice([-1, 1], SPEC.schema().size).astype(np.float32)
+    step = yardstick.scales.moved / np.sqrt(SPEC.schema().size)
+    echoed, apart = (knowing(2.0) + np.float32(times * step) * noise for times in (0.2, 0.5))
+    assert yardstick.brings_nothing(PeerRecord(), echoed) and not yardstick.brings_nothing(PeerRecord(), apart)
+    found = yardstick.measure(knowing(2.0), 100, [look(echoed), look(apart)], 100.0)
+    assert yardstick.scales.distances[-1] == (found[1].distance,)
+
+
 def test_who_brings_nothing_tells_nothing_of_what_is_usual(yardstick: Yardstick) -> None:
     new = [look(knowing(2.0) + np.float32(step), counts=counts) for step, counts in ((0.4, True), (0.3, False))]
     honest, idle = yardstick.measure(knowing(2.0), 100, new, 100.0)
-    assert idle.distance > PARAMS.novelty
+    assert idle.distance > PARAMS.near
     assert yardstick.scales.distances[-1] == (honest.distance,)
     assert yardstick.scales.disagreements[-1] == (honest.disagreement,)

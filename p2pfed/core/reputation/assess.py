@@ -135,7 +135,7 @@ def _remembering(scales: Scales, seen: Sequence[_Seen], params: ReputationParams
     return replace(
         scales,
         # near copies of this node's model must not make honest peers look far
-        distances=after(scales.distances, (s.distance for s in seen if s.distance >= params.novelty)),
+        distances=after(scales.distances, (s.distance for s in seen if s.distance >= params.near)),
         disagreements=after(scales.disagreements, (s.disagreement for s in seen)),
         recognitions=after(scales.recognitions, (s.recognition for s in seen)),
     )

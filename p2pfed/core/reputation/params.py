@@ -47,8 +47,10 @@ class ReputationParams:
     """Mean difference of fraud probabilities that a round of own training makes at least: who has learned all it can
     must not find everybody of another opinion. Without it every cell has honest banks in quarantine."""
     novelty: float = 0.02
-    """Own rounds within which a model is taken for its sender's last, or for this node's own, which tells nothing of
-    what is usual."""
+    """Own rounds within which a model is taken for its sender's last."""
+    near: float = 0.3
+    """Own rounds within which a model is taken for this node's own, handed back: it brings nothing, and tells nothing
+    of what is usual, or echoes would make honest models look far. Lower lets echoes with a little noise pass."""
 
     # --- the assessment: evidence of one model --------------------------------------------------------------------
 

@@ -86,10 +86,9 @@ class Yardstick:
         before, record.drawn = np.frombuffer(bytes.fromhex(record.drawn), "<f4").tolist(), drawn.tobytes().hex()
         told: list[float] = drawn.tolist()  # for so few numbers numpy takes several times as long
         scale = (self.scales.moved or 0.0) * math.sqrt(DRAWN / len(vector))  # of so many weights
-        same = self._params.novelty * scale
-        if len(before) == DRAWN and math.dist(told, before) < same:
+        if len(before) == DRAWN and math.dist(told, before) < self._params.novelty * scale:
             return True
-        return any(math.dist(told, own) < same for own in self._trained)
+        return any(math.dist(told, own) < self._params.near * scale for own in self._trained)
 
     def measure(
         self,
