@@ -1,7 +1,7 @@
 """The banks' spawner of trainers, and that of attackers that poison their rows.
 
-`python -m p2pfed.adversary.spawner SOCKET KIND=SOCKET...` has one process for all of them: TensorFlow is imported once,
-and attackers begin to train when the banks do.
+`python -m p2pfed.adversary.spawner TOGETHER SOCKET KIND=SOCKET...` has one process for all of them: TensorFlow is
+imported once, and attackers begin to train when the banks do: as its first TOGETHER children, all of them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from p2pfed.runtime.spawner import serve_at
 
 def main(arguments: list[str]) -> None:
     """Serve on the first socket as the banks' spawner does; on the others, poison the rows that trainers see."""
-    banks, *attackers = arguments
+    together, banks, *attackers = arguments
     poisoned = [attacker.partition("=") for attacker in attackers]
-    serve_at({Path(banks): None} | {Path(path): attack_from_name(kind).rows for kind, _, path in poisoned})
+    changes = {Path(banks): None} | {Path(path): attack_from_name(kind).rows for kind, _, path in poisoned}
+    serve_at(changes, int(together))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class RunningCluster:
         try:
             poisoners = [f"{kind}={path}" for kind, path in self.cluster.poisoners.items()]
             module = "p2pfed.adversary.spawner" if poisoners else "p2pfed.runtime.spawner"
-            command = ["-m", module, str(self.cluster.spawner_socket), *poisoners]
+            command = ["-m", module, str(len(self.cluster.banks)), str(self.cluster.spawner_socket), *poisoners]
             self.processes.start(SPAWNER, command, self.cluster.log(SPAWNER))
             self._start_daemons()
         except BaseException:

@@ -1,14 +1,16 @@
 """A process without keys that imports TensorFlow once and forks a trainer for each daemon that connects.
 
-`python -m p2pfed.runtime.spawner SOCKET` listens on the Unix socket SOCKET (mode 0600) and ends, with its children,
-on SIGTERM or when the process that started it dies. TensorFlow is imported but never run before a fork: its thread
-pools start with the first operation, so a child starts its own.
+`python -m p2pfed.runtime.spawner TOGETHER SOCKET` listens on the Unix socket SOCKET (mode 0600) and ends, with its
+children, on SIGTERM or when the process that started it dies. Its first TOGETHER children begin to train together.
+TensorFlow is imported but never run before a fork: its thread pools start with the first operation, so a child starts
+its own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
+import multiprocessing
 import os
 import select
 import signal
@@ -23,6 +25,8 @@ from p2pfed.runtime.process import ONE_THREAD, die_with_parent, for_life
 from p2pfed.runtime.trainer_child import learner_class, serve, step_back
 
 if TYPE_CHECKING:
+    from multiprocessing.synchronize import Barrier
+
     from p2pfed.core.rows import Rows
 
 POLL_SECONDS = 1.0
@@ -51,14 +55,17 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-def serve_forks(listeners: Mapping[socket.socket, Change]) -> None:
-    """Fork a child for every connection until the parent of this process dies."""
+def serve_forks(listeners: Mapping[socket.socket, Change], together: int) -> None:
+    """Fork a child for every connection until the parent of this process dies; the first ones start `together`."""
     parent, children = os.getppid(), set[int]()
+    start = multiprocessing.get_context("fork").Barrier(together)
     try:
         while os.getppid() == parent:
             for listener in select.select(listeners, [], [], POLL_SECONDS)[0]:
                 with contextlib.suppress(BlockingIOError), listener.accept()[0] as connection:
-                    children.add(_fork(connection, listeners, listeners[listener]))
+                    waits = start if together > 0 else None
+                    children.add(_fork(connection, listeners, listeners[listener], waits))
+                    together -= 1
             children -= _ended(children)
     finally:
         for child in children:
@@ -66,7 +73,7 @@ def serve_forks(listeners: Mapping[socket.socket, Change]) -> None:
                 os.kill(child, signal.SIGKILL)
 
 
-def _fork(connection: socket.socket, listeners: Iterable[socket.socket], change: Change) -> int:
+def _fork(connection: socket.socket, listeners: Iterable[socket.socket], change: Change, start: Barrier | None) -> int:
     spawner = os.getpid()
     child = os.fork()
     if child:
@@ -79,7 +86,7 @@ def _fork(connection: socket.socket, listeners: Iterable[socket.socket], change:
         for listener in listeners:
             listener.close()
         connection.setblocking(True)
-        serve(connection, change)
+        serve(connection, change, start)
         code = 0
     finally:  # a fork must never return into the spawner's loop
         os._exit(code)
@@ -94,13 +101,13 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Serve on the socket path that is the only argument."""
-    if len(arguments) != 1:
-        raise SystemExit("usage: python -m p2pfed.runtime.spawner SOCKET")
-    serve_at({Path(arguments[0]): None})
+    """Serve as the two arguments say."""
+    if len(arguments) != 2 or not arguments[0].isdigit():
+        raise SystemExit("usage: python -m p2pfed.runtime.spawner TOGETHER SOCKET")
+    serve_at({Path(arguments[1]): None}, int(arguments[0]))
 
 
-def serve_at(changes: Mapping[Path, Change]) -> None:
+def serve_at(changes: Mapping[Path, Change], together: int) -> None:
     """Be a spawner on these sockets, until SIGTERM or the parent's death."""
     os.environ.update(ONE_THREAD)
     faulthandler.enable()
@@ -110,7 +117,7 @@ def serve_at(changes: Mapping[Path, Change]) -> None:
         with contextlib.ExitStack() as stack:  # first of all: a daemon that connects meanwhile waits in the backlog
             listeners = {stack.enter_context(listen(path)): change for path, change in changes.items()}
             preload()
-            serve_forks(listeners)
+            serve_forks(listeners, together)
     except Terminated:
         pass
     finally:

@@ -50,7 +50,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def spawner(bank: Path) -> Iterator[Path]:
     path = bank / "trainers.sock"
-    process = subprocess.Popen([sys.executable, "-m", "p2pfed.runtime.spawner", str(path)])
+    process = subprocess.Popen([sys.executable, "-m", "p2pfed.runtime.spawner", "1", str(path)])
     assert until(path.exists)
     yield path
     process.terminate()
@@ -75,6 +75,27 @@ async def trainer(
 async def within(inputs: "asyncio.Queue[Input]") -> Input:
     async with asyncio.timeout(SECONDS):
         return await inputs.get()
+
+
+async def test_the_first_trainers_begin_together_and_later_ones_at_once(bank: Path, tmp_path: Path) -> None:
+    path = tmp_path / "trainers.sock"
+    process = subprocess.Popen([sys.executable, "-m", "p2pfed.runtime.spawner", "2", str(path)])
+    assert await asyncio.to_thread(until, path.exists)
+    first_heard: asyncio.Queue[Input] = asyncio.Queue()
+    first = Trainer(config(bank, trainer_socket=path), manifest(0.2), first_heard.put_nowait)
+    first.start()
+    try:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(3):
+                await first_heard.get()
+        async with trainer(bank, path):
+            assert isinstance(await within(first_heard), TrainerReady)
+            async with trainer(bank, path):
+                pass
+    finally:
+        await first.stop()
+        process.terminate()
+        assert process.wait(SECONDS) == 0
 
 
 async def test_forks_train_and_evaluate_side_by_side(bank: Path, spawner: Path) -> None:
@@ -156,7 +177,7 @@ def test_a_child_ends_with_a_daemon_killed_in_the_middle_of_a_round(bank: Path, 
 def test_a_spawner_ends_with_its_parent_and_takes_its_forks_along(bank: Path) -> None:
     socket = bank / "orphan.sock"
     parent_code = "import subprocess, sys; p = subprocess.Popen(sys.argv[1:]); print(p.pid, flush=True); p.wait()"
-    spawn = [sys.executable, "-m", "p2pfed.runtime.spawner", str(socket)]
+    spawn = [sys.executable, "-m", "p2pfed.runtime.spawner", "1", str(socket)]
     with subprocess.Popen([sys.executable, "-c", parent_code, *spawn], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
