@@ -38,8 +38,7 @@ OFF = {
     "distance_doublings": 99.0,
     "disagreement_doublings": 99.0,
     "recognition_halvings": 99.0,
-    "few_rows_doublings": 0.0,
-    "rate_doublings": 0.0,
+    "allowed": 0.0,
     "felt": 1.0,
 }
 """The value with which a number does nothing, of those that have one."""

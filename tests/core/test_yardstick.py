@@ -89,17 +89,37 @@ def test_who_has_fewer_rows_than_usual_may_be_farther_but_only_so_far(yardstick:
         return measured(yardstick, knowing(2.0) + np.float32(step), rows).evidence
 
     assert evidence(2.1, rows=100) == 1.0 and evidence(2.1, rows=25) < 0
-    assert evidence(9, rows=25) == evidence(9, rows=1) == evidence(9, rows=0) == 1.0
+    assert evidence(17, rows=5) == evidence(17, rows=1) == evidence(17, rows=0) == 1.0
 
 
 @pytest.mark.parametrize(
-    ("rows", "usual", "more"), [(100, 100, 1), (25, 100, 1), (100, 800, 2), (100, 3200, 4), (1, 3200, 4), (400, 100, 1)]
+    ("rows", "usual", "more"),
+    [(100, 100, 1), (25, 100, 1), (100, 800, 2), (100, 1600, 4), (100, 3200, 8), (1, 3200, 8), (400, 100, 1)],
 )
 def test_a_bank_with_hardly_any_rows_may_be_of_another_opinion(
     yardstick: Yardstick, rows: int, usual: float, more: float
 ) -> None:
     found = measured(yardstick, knowing(2.0), rows, usual)
     assert found.disagreement_fine == pytest.approx(more * yardstick.fine[1])
+
+
+def test_who_has_few_rows_and_another_base_rate_is_not_allowed_both(yardstick: Yardstick) -> None:
+    few = look(knowing(2.0))._replace(rows=100, rate=1.0)
+    (found,) = yardstick.measure(knowing(2.0), 3200, [few], 3200.0, (2.0**12, 2.0**12))
+    assert (found.distance_fine, found.disagreement_fine) == pytest.approx(tuple(8 * fine for fine in yardstick.fine))
+
+
+def test_how_far_a_bank_with_hardly_any_rows_is_counts_less_while_it_predicts_much_the_same(
+    yardstick: Yardstick,
+) -> None:
+    yardstick.probe = Probe(np.full(100 * 4, 2.6, np.float32), np.zeros(0, np.float32))
+    fine, _ = yardstick.fine
+    assert yardstick.scales.moved is not None
+    tensors = SPEC.schema().split(knowing(2.2).copy())
+    tensors[0][:, 1:] += 12 * fine * yardstick.scales.moved / np.sqrt(tensors[0][:, 1:].size)  # of idle hidden units
+    away = SPEC.schema().join(tensors)
+    assert PARAMS.felt_at < measured(yardstick, away).disagreement < 4 * PARAMS.felt_at
+    assert measured(yardstick, away, 12).evidence > 0 > measured(yardstick, away, 3).evidence
 
 
 @pytest.mark.parametrize(

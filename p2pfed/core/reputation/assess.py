@@ -110,7 +110,7 @@ def _see(
     models = np.concatenate([own.vector[:0], *(c.vector for c in candidates)]).reshape(len(candidates), len(own.vector))
     scale = unit(own.vector, scales)
     if own.epochs:  # a bank that moves less than others would find everybody far
-        scale *= 2 ** within(math.log2(own.usual_rows / max(own.rows, 1)), (0.0, params.few_rows_doublings))
+        scale *= 2 ** within(math.log2(own.usual_rows / max(own.rows, 1)), (0.0, params.allowed))
     theirs = probe.scores(own.spec, models)
     # a bank with more frauds is sooner alarmed by every row, and right to be
     most = math.log2(params.rates)
@@ -164,24 +164,25 @@ class _Weigh(NamedTuple):
     def assessment(self, seen: _Seen, look: Look) -> Assessment:
         """How far a model is counts less if it changes predictions by less than `felt_at` rounds of own training do:
         honest models that have learned apart for some rounds are far apart in weights long before they predict
-        otherwise.
+        otherwise. So are those of a few hundred rows, whose predictions may differ by more.
         """
         params = self.params
         few = math.log2(self.own.usual_rows / max(look.rows, 1))
         unlike = abs(few) if self.own.epochs else max(few, 0.0)
         # a few hundred rows beside thousands are learned by heart, and unusual customers decide more of them
-        hardly = within(few - params.few_rows_from, (0.0, params.few_rows_doublings))
+        hardly = within(few - params.few_rows_from, (0.0, params.allowed))
         apart = abs(_doublings(look.rate, self.own.rate))
         rarer = _doublings(look.rate, self.own.usual_rate)
-        distance_fine = self.far * 2 ** (min(unlike, params.few_rows_doublings) + self._beyond(abs(rarer)))
-        disagreement_fine = self.other * 2 ** (hardly + self._beyond(apart))
+        distance_fine = self.far * 2 ** min(unlike + self._beyond(abs(rarer)), params.allowed)
+        disagreement_fine = self.other * 2 ** min(hardly + self._beyond(apart), params.allowed)
         # who sees hardly any fraud forgets what the others know of them
         spared = self._beyond(rarer, params.rarer)
         halvings = params.recognition_halvings + spared
         missed = (self.known + params.unknown) / (seen.recognition + params.unknown)
         disagreement = max(seen.disagreement, 1e-9)
         # without rows to look at nothing is known of predictions
-        felt = within(seen.plainly / params.felt_at, (params.felt, 1.0)) if len(self.probe.held_out) else 1.0
+        felt_at = params.felt_at * 2**hardly
+        felt = within(seen.plainly / felt_at, (params.felt, 1.0)) if len(self.probe.held_out) else 1.0
         worst = max(
             math.log2(max(seen.distance * felt, 1e-9) / distance_fine),
             math.log2(disagreement / disagreement_fine),
@@ -202,4 +203,4 @@ class _Weigh(NamedTuple):
 
     def _beyond(self, doublings: float, times: float | None = None) -> float:
         """What is allowed for base rates that differ by so many doublings: nothing up to `times`, or `rates`."""
-        return within(doublings - math.log2(times or self.params.rates), (0.0, self.params.rate_doublings))
+        return within(doublings - math.log2(times or self.params.rates), (0.0, self.params.allowed))

@@ -65,19 +65,23 @@ class ReputationParams:
     """Doublings beyond the usual disagreement that are still fine."""
     recognition_halvings: float = 1.5
     """So many times half of the usual may a model know of own frauds."""
-    few_rows_doublings: float = 2.0
-    """Doublings more for a bank with so many times fewer rows: with a few hundred it moves three times as far."""
+    allowed: float = 3.0
+    """Doublings that a bank is allowed at most, in all, for few rows, another base rate and rarer frauds. With two,
+    banks of 220 rows with other customers are quarantined by up to all others (handbook, seed 2; paysim, seeds 2 and
+    4), and 15 of 77 pairs are wronged that three spare (handbook, Dirichlet .1, seed 2); without a limit three of 144
+    pairs of label flippers are not caught (ulb, Dirichlet 1)."""
     few_rows_from: float = 2.0
-    """Times that a bank has half of the usual rows from which on it may be of another opinion by as much more. From 0
-    on (chosen against, on ulb and handbook) four or five of 36 pairs of dissensus attackers that are caught are not,
-    from 1 on three; without it, all others quarantine a bank of 220 rows whose customers are of another kind."""
+    """Times that a bank has half of the usual rows from which on it may be of another opinion by as much more, and its
+    distance counts less by as much. From 0 on (chosen against, on ulb and handbook) four or five of 36 pairs of
+    dissensus attackers that are caught are not, from 1 on three; without it, all others quarantine a bank of 220 rows
+    whose customers are of another kind."""
     felt: float = 0.25
     """Least share of a distance that counts, however little it changes predictions: a model with its hidden units in
     another order predicts the same from far away, as no honest one does."""
     felt_at: float = 2.0
-    """Own rounds by which predictions differ where all of a distance counts. Were it one, banks with shifted columns
-    would quarantine each other after some months (bench_year.py, seed 1), and gross attacks on weights would be caught
-    a little more often."""
+    """Own rounds by which predictions differ where all of a distance counts; more for few rows. Were it one, banks
+    with shifted columns would quarantine each other after some months (bench_year.py, seed 1), and gross attacks on
+    weights would be caught a little more often."""
     unknown: float = 0.05
     """Added to fraud probabilities before they are compared: between a hundredth and a thousandth nobody differs."""
     rates: float = 12.0
@@ -87,9 +91,6 @@ class ReputationParams:
     (bench_differences.py, Dirichlet .1 and 1 on ulb and handbook, three seeds); confirmed on paysim, generated and
     weak2, none of 2,233. Attackers that lie about their rate are caught less, and nobody is let in without an admin
     who read it."""
-    rate_doublings: float = 3.0
-    """Doublings that this, and `rarer`, allow at most. Two leave 15 of 77 pairs wronged that three do not (handbook,
-    Dirichlet .1, seed 2); without a limit three of 144 pairs of label flippers are not caught (ulb, Dirichlet 1)."""
     rarer: float = 8.0
     """Times by which frauds may be rarer at a member than usual before it may know so many times less of them: of
     100,000 rows of which 7 are frauds nobody learns much. From 4 on, five of 144 pairs of scaled attackers are not
