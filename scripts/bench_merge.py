@@ -26,11 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np  # noqa: E402
 
-from p2pfed.core.aggregation import RULES, Candidate, SeesLoss, rule_from_name  # noqa: E402
+from p2pfed.core.aggregation import RULES, Candidate, KnowsTraining, SeesLoss, rule_from_name  # noqa: E402
 from p2pfed.core.model import ModelSpec  # noqa: E402
 from p2pfed.core.momentum import Momentum  # noqa: E402
 from p2pfed.core.probe import FRAUDS, HELD_OUT, Probe  # noqa: E402
 from p2pfed.core.reputation import Reputation  # noqa: E402
+from p2pfed.core.training_scale import TrainingScale  # noqa: E402
 from p2pfed.core.types import NodeId  # noqa: E402
 from p2pfed.core.weights import Vector  # noqa: E402
 
@@ -55,7 +56,10 @@ def measure(rule_name: str, kind: str, count: int, parameters: int, repeats: int
     begun = own * np.float32(0.99)
     candidates = peers(kind, own, count, rng)
     rule = rule_from_name(rule_name)
-    rule.note_training(begun, own)
+    if isinstance(rule, KnowsTraining):
+        training = TrainingScale()
+        rule.measure_by(training)
+        training.note(begun, own)
     if isinstance(rule, SeesLoss):
         rule.see(lambda vector: float(vector[0]))  # a forward pass is the judgement's to measure
     whole, alone, wall = [], [], []

@@ -15,12 +15,14 @@ from p2pfed.core.aggregation import (
     coordinate_median,
     rule_from_name,
 )
+from p2pfed.core.aggregation.geometry import moves_to
 from p2pfed.core.consortium import Manifest
 from p2pfed.core.effects import Effect, Emit
 from p2pfed.core.inbox import Slot
 from p2pfed.core.momentum import Momentum
 from p2pfed.core.problems import Problems
 from p2pfed.core.reputation import Reputation
+from p2pfed.core.training_scale import distances
 from p2pfed.core.types import NodeId
 from p2pfed.core.updates import Updates
 from p2pfed.core.weights import Vector
@@ -50,6 +52,8 @@ class Merging:
         self.rule: AggregationRule = rule_from_name(manifest.gossip.rule)
         if isinstance(self.rule, SeesLoss):
             self.rule.see(lambda vector: reputation.yardstick.probe.loss(manifest.model, vector))
+        if isinstance(self.rule, KnowsTraining):
+            self.rule.measure_by(reputation.yardstick.training)
         self._judging = manifest.gossip.reputation
         self.momentum = Momentum()
         self.count = 0
@@ -57,15 +61,14 @@ class Merging:
     def rest(self) -> None:
         """After an absence what moved the node before, and how far, says nothing of now."""
         self.momentum = Momentum()
-        if isinstance(self.rule, KnowsTraining):
-            self.rule.forget_training()
-        self._reputation.yardstick.forget_training()
+        self._reputation.yardstick.training.forget()
 
     def note_training(self, begun: Vector, trained: Vector) -> None:
         """Learn how far a round of local training moves this node."""
+        yardstick = self._reputation.yardstick
+        learn = yardstick.note_training if self._judging else yardstick.training.note
+        learn(begun, trained)
         self.rule.note_training(begun, trained)
-        if self._judging:
-            self._reputation.yardstick.note_training(begun, trained)
 
     def end_round(
         self,
@@ -97,10 +100,10 @@ class Merging:
         vectors = [slot.update.vector for slot in slots]
         members = tuple(slot.update.statement.sender for slot in slots)
         middle = coordinate_median(vectors)
-        apart = middle - own
-        length = max(_length(apart), 1e-12)
-        share = STRIDE * self._reputation.yardstick.unit(own) / length
-        if len(vectors) > 2 or len(vectors) == 2 and _length(vectors[0] - middle) <= length / 4:
+        (apart,), (distance,) = moves_to(own, [middle])
+        length = max(float(distance), 1e-12)
+        share = STRIDE * self._reputation.yardstick.training.unit(own) / length
+        if len(vectors) > 2 or len(vectors) == 2 and distances(vectors[0], middle) <= length / 4:
             share = max(share, most)
         share = min(share, 1.0)
         self.count += 1
@@ -150,8 +153,3 @@ class Merging:
             "more than half of the members' models look bad from here, so it may be this node that differs",
             "compare this bank's data and its mapping to the contract with the other members'",
         )
-
-
-def _length(vector: Vector) -> float:
-    """Euclidean; the squares of what a peer may send overflow float32."""
-    return float(np.linalg.norm(vector.astype(np.float64)))

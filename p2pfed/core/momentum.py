@@ -13,6 +13,7 @@ from statistics import median
 import numpy as np
 
 from p2pfed.core.aggregation import Candidate
+from p2pfed.core.training_scale import REACH, lengths
 from p2pfed.core.weights import Vector
 
 
@@ -68,12 +69,12 @@ class Momentum:
     def push(self, begun: Vector, model: Vector, merged: bool) -> Vector:
         """`model`, moved on by half the usual movement if it was `merged`; the round that ends began at `begun`.
 
-        After a movement too large for float32 to measure, which no bounded rule makes, the node is at rest again.
+        A movement as long as `REACH`, which no bounded rule makes, is none: the node is at rest again.
         """
         before = np.zeros_like(begun) if self._movement is None else self._movement
         with np.errstate(over="ignore"):
             pushed: Vector = model + np.float32(self.PUSH) * before if merged else model
             movement = np.float32(self.MEMORY) * before + np.float32(1 - self.MEMORY) * (pushed - begun)
-            measurable = np.isfinite(np.vecdot(movement, movement))
-        self._movement = movement if measurable else None
-        return pushed if measurable else model
+        near = lengths(movement) < REACH
+        self._movement = movement if near else None
+        return pushed if near else model

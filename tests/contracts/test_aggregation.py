@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from p2pfed.core.aggregation import RULES, AggregationRule, Candidate, rule_from_name
+from p2pfed.core.aggregation import RULES, AggregationRule, Candidate, KnowsTraining, rule_from_name
+from p2pfed.core.training_scale import TrainingScale
 from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector
 
@@ -35,11 +36,21 @@ def candidates(elements: st.SearchStrategy[float]) -> st.SearchStrategy[list[Can
     )
 
 
-def trained(name: str, moved: float = 4.0) -> AggregationRule:
-    """A rule whose node has seen one local round move it by `moved`."""
+def measuring(name: str, training: TrainingScale) -> AggregationRule:
+    """A rule of a node with that scale."""
     rule = rule_from_name(name)
+    if isinstance(rule, KnowsTraining):
+        rule.measure_by(training)
+    return rule
+
+
+def trained(name: str, moved: float = 4.0, training: TrainingScale | None = None) -> AggregationRule:
+    """A rule whose node has seen one local round move it by `moved`."""
+    training = training or TrainingScale()
+    rule = measuring(name, training)
     step = np.zeros(SIZE, np.float32)
     step[0] = moved
+    training.note(np.zeros(SIZE, np.float32), step)
     rule.note_training(np.zeros(SIZE, np.float32), step)
     return rule
 
@@ -183,12 +194,14 @@ def test_a_restored_rule_goes_on_bit_for_bit(name: str, merges: int) -> None:
         models = rng.normal(0, 3, (6, SIZE)).astype(np.float32)
         return [Candidate(NodeId(f"PEER{i}"), m, int(rng.integers(1000)), int(i % 3)) for i, m in enumerate(models)]
 
-    old, own = trained(name), np.zeros(SIZE, np.float32)
+    training = TrainingScale()
+    old, own = trained(name, training=training), np.zeros(SIZE, np.float32)
     for _ in range(merges):
         merged = old.merge(own, 100, peers())
+        training.note(own, merged.vector)
         old.note_training(own, merged.vector)
         own = merged.vector
-    new = rule_from_name(name)
+    new = measuring(name, training)
     new.restore(old.state())
     assert new.state() == old.state()
     last = peers()

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from p2pfed.core.aggregation import Candidate, Clip, Mean, Merged, coordinate_median, rule_from_name
-from p2pfed.core.aggregation.geometry import FEW, REACH, copies
+from p2pfed.core.aggregation.geometry import FEW, copies
+from p2pfed.core.training_scale import REACH, TrainingScale
 from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector
 from p2pfed.errors import ConfigError, StateCorrupt
@@ -29,9 +30,15 @@ def at(distance: float, axis: int) -> Vector:
 
 
 def clip(own_scale: float = 1.0) -> Clip:
-    rule = Clip()
-    rule.note_training(ZERO, at(own_scale, 0))
-    return rule
+    return measuring(ZERO, at(own_scale, 0))[0]
+
+
+def measuring(before: Vector, after: Vector) -> tuple[Clip, TrainingScale]:
+    """A rule whose node has trained once, and its scale."""
+    rule, training = Clip(), TrainingScale()
+    rule.measure_by(training)
+    training.note(before, after)
+    return rule, training
 
 
 def peer(name: str, vector: Vector, rows: int = 100, waited: int = 0) -> Candidate:
@@ -91,11 +98,11 @@ def test_near_echo_attackers_do_not_stop_honest_nodes_from_mixing() -> None:
     nodes, attackers, size = 8, 4, 200
     models = np.zeros((nodes, size), np.float32)
     drift = rng.standard_normal((nodes, size)).astype(np.float32) / math.sqrt(size)  # each bank pulls its own way
-    rules = [Clip() for _ in range(nodes)]
+    rules = [measuring(model, model + way) for model, way in zip(models, drift, strict=True)]
     for _ in range(60):
         trained = models + drift
-        for i, rule in enumerate(rules):
-            rule.note_training(models[i], trained[i])
+        for i, (rule, training) in enumerate(rules):
+            training.note(models[i], trained[i])
             noise = rng.standard_normal((attackers, size)).astype(np.float32) * 0.4 / math.sqrt(size)
             listened = rng.choice([j for j in range(nodes) if j != i], 4, replace=False)
             candidates = [peer(f"H{j}", trained[j]) for j in listened]
@@ -109,8 +116,8 @@ def test_near_echo_attackers_do_not_stop_honest_nodes_from_mixing() -> None:
 
 
 def test_the_own_scale_is_a_moving_average_of_local_training() -> None:
-    rule = clip(1.0)
-    rule.note_training(ZERO, at(6.0, 3))
+    rule, training = measuring(ZERO, at(1.0, 0))
+    training.note(ZERO, at(6.0, 3))
     far = rule.merge(ZERO, 100, [peer("P", at(1e6, 1))])
     assert norm(far) == pytest.approx(3 * (0.8 * 1 + 0.2 * 6) * far.weights[NodeId("P")], rel=1e-6)
 
@@ -226,6 +233,7 @@ def test_copies_have_one_vote_together() -> None:
         b"\xff",
         b'{"rule":"clip","memory":""}',
         b'{"rule":"clip","memory":"{\\"own\\":\\"1\\",\\"ratios\\":[]}"}',
+        b'{"rule":"clip","memory":"{\\"own\\":1.0}"}',
     ],
 )
 def test_a_corrupt_state_is_told(state: bytes) -> None:

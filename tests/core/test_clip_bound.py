@@ -34,6 +34,7 @@ from tests.core.heap import make_manifest
 MERGES = int(os.environ.get("FUZZ_MERGES", "4000"))
 LARGEST = np.finfo(np.float32).max
 SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
+REACH = 2.0**60  # nothing counts as farther
 HALF_ULP = float(np.finfo(np.float32).eps) / 2
 PEERS = [NodeId(f"P{i:02}") for i in range(40)]
 SPECIAL = np.array([-LARGEST, -1.0, -1e-45, 0, 1e-45, 1e-38, 1.0, 2.0**63, 2.0**64, LARGEST], np.float32)
@@ -102,7 +103,7 @@ class Watched(Clip):
 
     def note_training(self, before: Vector, after: Vector) -> None:
         super().note_training(before, after)
-        moved = float(np.linalg.norm(after.astype(np.float64) - before))
+        moved = min(float(np.linalg.norm(after.astype(np.float64) - before)), REACH)
         self.usual = moved if self.usual is None else 0.8 * self.usual + 0.2 * moved
 
     def merge(self, own: Vector, rows: int, candidates: Sequence[Candidate]) -> Merged:
@@ -110,8 +111,8 @@ class Watched(Clip):
             candidates = [c._replace(trust=c.trust * 10.0 ** -self.rng.uniform(0, 300)) for c in candidates]
         merged = super().merge(own, rows, candidates)
         moves = np.stack([c.vector for c in candidates]).astype(np.float64) - own
-        distances = np.minimum(np.linalg.norm(moves, axis=1), 2.0**60)
-        scale = max(self.usual or 0.0, 1e-3 * length(own), 1e-12)
+        distances = np.minimum(np.linalg.norm(moves, axis=1), REACH)
+        scale = max(self.usual or 0.0, 1e-3 * min(length(own), REACH), 1e-12)
         # at the edge float32 may count one that float64 does not; without it the median is no smaller
         near = 0.3 * (1 + 1e-5)
         new = [r for r, c in zip((distances / scale).tolist(), candidates, strict=True) if c.waited == 0 and r >= near]
@@ -148,12 +149,17 @@ class Bank:
             rows = rng.standard_normal((8, self.spec.inputs), np.float32)
             self.reputation.yardstick.probe = Probe(rows[: rng.integers(6)].ravel(), rows[rng.integers(3, 8) :].ravel())
         self.merging = Merging(agreed, cast("Updates", self.slots), self.reputation, Problems())
-        self.rule = self.merging.rule = Watched(rng)
+        self.watch(Watched(rng))
         size = agreed.model.schema().size
         self.own = any_bits(rng, size) if rng.random() < 0.1 else rng.standard_normal(size, np.float32)
         self.step, self.movement, self.harm = rng.uniform(-6, 2), 0.0, rng.choice([0.1, 0.3, 0.6, 1.0])
         self.before = self.own[None]
         """What was sent last."""
+
+    def watch(self, rule: Watched) -> None:
+        """Merge by this rule."""
+        rule.measure_by(self.reputation.yardstick.training)
+        self.rule = self.merging.rule = rule
 
     def train(self) -> Vector:
         """A round's movement: of usual length, or none, or of any magnitude that a float has."""
@@ -250,12 +256,12 @@ class Bank:
         """As a daemon does: rule and reputation go on from what is saved, momentum begins at rest."""
         rule, reputation = self.rule, Reputation(self.spec, self.reputation.members, int(self.rng.integers(2**32)))
         again = Watched(self.rng, rule.usual, rule.pool, merges=rule.merges, near=rule.near)
-        again.restore(rule.state())
         reputation.restore(self.reputation.yardstick.scales, self.reputation.peers)
         reputation.yardstick.probe = self.reputation.yardstick.probe
         self.merging = Merging(manifest(SPECS.index(self.spec)), cast("Updates", self.slots), reputation, Problems())
-        self.rule = self.merging.rule = again
         self.reputation, self.movement = reputation, 0.0
+        self.watch(again)
+        again.restore(rule.state())
 
 
 def test_no_merge_moves_a_model_beyond_its_bound() -> None:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfed.core.aggregation import Candidate, rule_from_name
+from p2pfed.core.aggregation import Candidate, KnowsTraining, rule_from_name
 from p2pfed.core.momentum import Momentum
+from p2pfed.core.training_scale import REACH, TrainingScale
 from p2pfed.core.types import NodeId
 
 SIZE = 50
@@ -74,9 +75,10 @@ def test_the_lead_is_bounded_whatever_is_sent(scale: float, waited: int) -> None
     assert np.isfinite(honest.vector).all(), "one that sends such things must not spoil what follows"
 
 
-def test_after_an_immeasurable_movement_the_node_is_at_rest() -> None:
+@pytest.mark.parametrize("size", [REACH, np.finfo(np.float32).max])
+def test_after_a_movement_beyond_reach_the_node_is_at_rest(size: float) -> None:
     momentum, own = moving(step())
-    largest = np.full(SIZE, np.finfo(np.float32).max)
+    largest = np.full(SIZE, size, np.float32)
     for model in (largest, -largest):  # a rule without bounds follows whoever sends them
         assert momentum.push(own, model, merged=True) is model
         others = [candidate(-largest), candidate(largest, waited=2)]
@@ -91,7 +93,10 @@ def test_after_an_immeasurable_movement_the_node_is_at_rest() -> None:
 def test_whole_merges_with_huge_peers_warn_of_nothing(name: str, size: float) -> None:
     momentum, own = moving(step(), 5)
     rule = rule_from_name(name)
-    rule.note_training(own - step(), own)
+    if isinstance(rule, KnowsTraining):
+        training = TrainingScale()
+        rule.measure_by(training)
+        training.note(own - step(), own)
     for round_number in range(6):
         sent = np.full(SIZE, size, np.float32) * (-1) ** round_number
         ahead = momentum.ahead(

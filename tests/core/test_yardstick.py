@@ -267,3 +267,14 @@ def test_who_brings_nothing_tells_nothing_of_what_is_usual(yardstick: Yardstick)
     assert idle.distance > PARAMS.near
     assert yardstick.scales.distances[-1] == (honest.distance,)
     assert yardstick.scales.disagreements[-1] == (honest.disagreement,)
+
+
+def test_what_own_training_changed_before_an_absence_is_forgotten_with_what_it_moved(yardstick: Yardstick) -> None:
+    yardstick.probe = poor(20)
+    yardstick.note_training(knowing(1.0), knowing(2.0))
+    before = yardstick.scales
+    yardstick.note_training(knowing(2.0), knowing(2.0))
+    assert yardstick.scales.changed == pytest.approx(0.8 * before.changed) and before.changed > 0
+    yardstick.training.forget()
+    yardstick.note_training(knowing(2.0), knowing(2.0))
+    assert (yardstick.scales.moved, yardstick.scales.changed) == (0.0, 0.0)

@@ -11,22 +11,24 @@ import numpy as np
 
 from p2pfed.core.aggregation.geometry import Doubles, copies, moves_to, norm, within
 from p2pfed.core.aggregation.rule import Candidate, Memoryless, Merged, memory_of, with_memory
-from p2pfed.core.training_scale import averaged, unit, usual
+from p2pfed.core.record import added
+from p2pfed.core.training_scale import TrainingScale, usual
 from p2pfed.core.weights import Vector
 
 
 @dataclass(frozen=True)
 class _ClipState:
-    own: float | None
     ratios: tuple[tuple[float, ...], ...]
+    own: float | None = added()
+    """How far training moves this node: only in what was written while the rule kept that itself."""
 
 
 class Clip:
     """Self-centred clipping with a radius in units of the node's own training; needs no guess of how many attack.
 
     ClippedGossip (He, Karimireddy, Jaggi 2022, arXiv 2202.01545, eq. 5) with its radius tau replaced by
-    own * clip(m, 3, 6), where `own` is the moving average of how far a round of local training moves this node and m
-    the median of recent distances to peers in units of it. The lower bound matters: a pure median lets senders of near
+    own * clip(m, 3, 6), where `own` is how far a round of local training moves this node (`TrainingScale`) and m the
+    median of recent distances to peers in units of it. The lower bound matters: a pure median lets senders of near
     copies of this node's model shrink the radius until honest banks no longer mix. One merge moves the model at most
     tau * (1 - own weight) <= 6 * own, whatever arrives.
     """
@@ -42,28 +44,25 @@ class Clip:
     SAMPLE_LIMITS = (0.5, 2.0)  # of the factor by training rows: a liar gains at most 2
 
     def __init__(self) -> None:
-        self._own: float | None = None
-        self._anew = False
+        self._training = TrainingScale()
         self._ratios: list[tuple[float, ...]] = []
 
-    def forget_training(self) -> None:
+    def measure_by(self, training: TrainingScale) -> None:
         """See `KnowsTraining`."""
-        self._anew = True
+        self._training = training
 
     def note_training(self, before: Vector, after: Vector) -> None:
-        """Update the own scale. It starts from the first local round, never from what peers look like."""
-        moved = norm(after.astype(np.float64) - before)
-        if self._anew:
-            self._anew, self._own, self._ratios = False, None, []
-        self._own = averaged(self._own, moved)
+        """Forget distances in a unit that was forgotten; how far it moved this node the scale knows already."""
+        if self._training.renewed:
+            self._ratios = []
 
     def merge(self, own: Vector, rows: int, candidates: Sequence[Candidate]) -> Merged:
         """own + sum_j w_j * min(1, tau / d_j) * (x_j - own), with the weights of `_weigh`."""
         if not candidates:
             return Merged(own, {}, 0.0)
         candidates = sorted(candidates, key=lambda c: c.member)
-        moves, distances = moves_to(own, candidates)
-        scale = unit(self._own, norm(own.astype(np.float64)))
+        moves, distances = moves_to(own, [c.vector for c in candidates])
+        scale = self._training.unit(own)
         spread = self._spread(distances / scale, candidates)
         weights = self._weigh(rows, candidates, moves, distances, scale * within(spread, self.REFERENCE))
         tau = scale * within(spread, self.RADIUS)
@@ -73,13 +72,18 @@ class Clip:
         return Merged(own + move, shares, norm(move))
 
     def state(self) -> bytes:
-        """Own scale and remembered distances, as JSON."""
-        return with_memory(self.name, _ClipState(self._own, tuple(self._ratios)))
+        """Remembered distances, as JSON."""
+        return with_memory(self.name, _ClipState(tuple(self._ratios)))
 
     def restore(self, state: bytes) -> None:
-        """Go on from `state()`, unless another rule wrote it; raises StateCorrupt."""
+        """Go on from `state()`, unless another rule wrote it; raises StateCorrupt.
+
+        An earlier version wrote its own scale into it, which counts where the node's reputation has remembered none.
+        """
         if (memory := memory_of(self.name, _ClipState, state)) is not None:
-            self._own, self._ratios = memory.own, list(memory.ratios)
+            self._ratios = list(memory.ratios)
+            if self._training.moved is None:
+                self._training.moved = memory.own
 
     def _spread(self, ratios: Doubles, candidates: Sequence[Candidate]) -> float:
         """Median distance of recent merges in own scales; each version counts once, and near copies do not."""
@@ -127,7 +131,7 @@ class Clipped(Memoryless):
         if not candidates:
             return Merged(own, {}, 0.0)
         candidates = sorted(candidates, key=lambda c: c.member)
-        moves, distances = moves_to(own, candidates)
+        moves, distances = moves_to(own, [c.vector for c in candidates])
         share = 1.0 / (1 + len(candidates))
         shortened = share * self.radius / np.maximum(distances, self.radius)
         move: Vector = shortened.astype(np.float32) @ moves

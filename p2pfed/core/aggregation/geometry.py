@@ -1,4 +1,4 @@
-"""Distances between models: lengths that nothing overflows, near copies, and the median of each coordinate."""
+"""Distances between models: moves that nothing overflows, near copies, and the median of each coordinate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfed.core.aggregation.rule import Candidate
+from p2pfed.core.training_scale import REACH, lengths
 from p2pfed.core.weights import Vector
 
 Doubles = NDArray[np.float64]
@@ -18,9 +18,6 @@ ROUNDING = 1000 * float(np.finfo(np.float32).eps)
 LARGEST = np.finfo(np.float32).max
 FEW = 12
 """Of so few models BLAS makes all products up to three times as fast one after the other."""
-REACH = 2.0**60
-"""A model that is further away is taken to be so far in its direction: float32 can square and add such distances, and
-those between two such models."""
 
 
 def coordinate_median(vectors: Sequence[Vector]) -> Vector:
@@ -34,19 +31,18 @@ def coordinate_median(vectors: Sequence[Vector]) -> Vector:
     return median
 
 
-def moves_to(own: Vector, candidates: Sequence[Candidate]) -> tuple[Vector, Doubles]:
-    """x_j - own for each candidate, float32 [k, d], and their lengths [k]; none is longer than REACH."""
-    moves: Vector = np.concatenate([c.vector for c in candidates]).reshape(len(candidates), -1)
+def moves_to(own: Vector, models: Sequence[Vector]) -> tuple[Vector, Doubles]:
+    """x_j - own for each of `models`, float32 [k, d], and their lengths [k]; none is longer than REACH."""
+    moves: Vector = np.concatenate(models).reshape(len(models), -1)
     with np.errstate(over="ignore"):
         moves -= own
-        squares = np.vecdot(moves, moves)
-    for far in np.flatnonzero(squares > REACH**2):
+    long = lengths(moves)
+    for far in np.flatnonzero(long == REACH):
         move = moves[far]
         move.clip(-LARGEST, LARGEST, out=move)
         move *= np.float32(2.0**-80)  # small enough to be squared
         move *= np.float32(REACH) / np.sqrt(move @ move)
-        squares[far] = REACH**2
-    return moves, np.sqrt(squares.astype(np.float64))
+    return moves, long
 
 
 def squared_distances(models: Doubles) -> Doubles:

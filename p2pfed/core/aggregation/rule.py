@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from p2pfed.core.record import RecordError, canonical, parse
+from p2pfed.core.training_scale import TrainingScale
 from p2pfed.core.types import NodeId
 from p2pfed.core.weights import Vector
 from p2pfed.errors import StateCorrupt
@@ -85,10 +86,10 @@ class SeesLoss(Protocol):
 
 @runtime_checkable
 class KnowsTraining(Protocol):
-    """A rule that remembers how far training moves this node."""
+    """A rule that measures by how far training moves this node."""
 
-    def forget_training(self) -> None:
-        """The next training alone says so: what was learned before an absence is of other times."""
+    def measure_by(self, training: TrainingScale) -> None:
+        """Told once, before `restore` and the first merge. The node keeps it, and notes each round before the rule."""
         ...
 
 

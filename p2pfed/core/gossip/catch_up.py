@@ -218,7 +218,7 @@ class CatchUp:
         if len(self._peers) < FEWEST_SOURCES:
             return True  # of two banks neither is the one that others agree with, and neither quarantines the other
         mine, theirs = self._from_the_middle(own, [s.update.vector for s in slots])
-        trained, tolerated = self._yardstick.scales.moved is not None, self._yardstick.fine[0]
+        trained, tolerated = self._yardstick.training.moved is not None, self._yardstick.fine[0]
         if len(slots) < FEWEST_SOURCES:
             return trained and mine <= tolerated / 2
         return mine <= NEAR_SPREADS * _near_ones(theirs) and (mine <= tolerated or not trained)
@@ -262,7 +262,7 @@ class CatchUp:
 
     def _agree(self, own: Vector, vectors: Sequence[Vector]) -> bool:
         """Whether the models are no farther from their middle than members usually are from this node."""
-        if self._yardstick.scales.moved is None:
+        if self._yardstick.training.moved is None:
             return True  # nothing is known of what is usual: who joins has never trained
         middle = coordinate_median(vectors)
         spread = [self._yardstick.distances(own, [v - middle + own])[0] for v in vectors]

@@ -13,7 +13,6 @@ from statistics import median
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from p2pfed.core import training_scale
 from p2pfed.core.aggregation import Candidate
@@ -44,6 +43,8 @@ class Own:
     spec: ModelSpec
     vector: Vector
     """float32 [d]."""
+    unit: float
+    """`TrainingScale.unit` of `vector`."""
     rows: int
     """Training rows of this node."""
     usual_rows: float
@@ -82,24 +83,11 @@ def assess(
     return [weigh.assessment(one, look) for one, look in zip(seen, looks, strict=True)], scales
 
 
-def unit(own: Vector, scales: Scales) -> float:
-    """What distances to `own` are measured in: as far as a round of own training moves this node."""
-    return training_scale.unit(scales.moved, float(lengths(own, np.float32(0))))
-
-
 def fine(scales: Scales, params: ReputationParams) -> tuple[float, float]:
     """Distance and disagreement up to which a model is no evidence, by what peers were like in recent merges."""
     far = _usual(scales.distances, params.usual_distance)
     other = _usual(scales.disagreements, params.usual_disagreement)
     return far * 2**params.distance_doublings, other * 2**params.disagreement_doublings
-
-
-def lengths(models: NDArray[np.float32], other: Vector | np.float32) -> NDArray[np.float64]:
-    """Euclidean distances of models [..., d] to another one, at most 1e18."""
-    with np.errstate(over="ignore"):
-        apart = models - other
-        found: NDArray[np.float64] = np.sqrt(np.vecdot(apart, apart), dtype=np.float64)
-    return np.minimum(found, 1e18)
 
 
 def _see(
@@ -108,7 +96,7 @@ def _see(
     """How well the own model recognises frauds, and what each of the others is like."""
     candidates = [look.candidate for look in looks]
     models = np.concatenate([own.vector[:0], *(c.vector for c in candidates)]).reshape(len(candidates), len(own.vector))
-    scale = unit(own.vector, scales)
+    scale = own.unit
     if own.epochs:  # a bank that moves less than others would find everybody far
         scale *= 2 ** within(math.log2(own.usual_rows / max(own.rows, 1)), (0.0, params.allowed))
     theirs = probe.scores(own.spec, models)
@@ -122,7 +110,7 @@ def _see(
     recognised, recognitions = probe.recognitions(own.spec, own.scores, theirs)
     # a model of another round differs by as much as training moves it meanwhile
     rounds = np.array([1 + candidate.apart for candidate in candidates], np.float64)
-    distances = np.minimum(lengths(models, own.vector) / (scale * rounds), 1e9)
+    distances = np.minimum(training_scale.distances(models, own.vector) / (scale * rounds), 1e9)
     return recognised, [
         _Seen(*map(float, one)) for one in zip(distances, disagreements, plain, recognitions, strict=True)
     ]

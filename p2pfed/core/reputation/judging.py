@@ -160,7 +160,7 @@ class Reputation(Ledger):
         When a peer was judged is not kept: as if all of `records` were of that round.
         """
         self._remember(records)
-        self.yardstick.scales = scales or Scales()
+        self.yardstick.restore(scales or Scales())
         self._number = number
         self._voices = {m: (number, r.newest.evidence > 0) for m, r in self.peers.items() if r.looks}
 

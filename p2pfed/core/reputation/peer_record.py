@@ -101,6 +101,7 @@ class Scales:
     """What evidence is measured in: own training's moving averages, and what was seen of peers in recent merges."""
 
     moved: float | None = None
+    """`TrainingScale.moved`."""
     changed: float | None = None
     distances: tuple[tuple[float, ...], ...] = ()
     disagreements: tuple[tuple[float, ...], ...] = ()

@@ -10,10 +10,10 @@ import numpy as np
 
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.probe import Probe, Scores
-from p2pfed.core.reputation.assess import Look, Own, assess, fine, lengths, unit
+from p2pfed.core.reputation.assess import Look, Own, assess, fine
 from p2pfed.core.reputation.params import ReputationParams
 from p2pfed.core.reputation.peer_record import Assessment, PeerRecord, Scales
-from p2pfed.core.training_scale import averaged
+from p2pfed.core.training_scale import TrainingScale, averaged, distances
 from p2pfed.core.weights import Vector
 
 DRAWN = 32
@@ -34,9 +34,11 @@ class Yardstick:
         self._rng = np.random.default_rng(seed)
         self._drawn = np.sort(self._rng.integers(spec.schema().size, size=DRAWN))
         self._rounds = 0
-        self._anew = False
         self.probe = Probe(np.zeros(0, np.float32), np.zeros(0, np.float32))
-        self.scales = Scales()
+        self.training = TrainingScale()
+        """The node's one scale: the merge rule reads it, too."""
+        self._scales = Scales()
+        """What else is remembered."""
         self._imagined_for: Probe | None = None
         """The probe that frauds were imagined for last."""
         self._own_scores: tuple[Vector, Probe, Scores] | None = None
@@ -48,44 +50,43 @@ class Yardstick:
         return Yardstick(spec, int(self._rng.integers(2**63)), self._params, epochs=self._epochs)
 
     @property
+    def scales(self) -> Scales:
+        """What `restore` goes on from."""
+        return replace(self._scales, moved=self.training.moved)
+
+    def restore(self, scales: Scales) -> None:
+        """Go on from the `scales` of an earlier process."""
+        self._scales, self.training.moved = scales, scales.moved
+
+    @property
     def fine(self) -> tuple[float, float]:
         """Distance and disagreement up to which a model is no evidence, by what peers were like in recent merges."""
-        return fine(self.scales, self._params)
-
-    def unit(self, own: Vector) -> float:
-        """What distances to `own` are measured in: as far as a round of own training moves this node."""
-        return unit(own, self.scales)
+        return fine(self._scales, self._params)
 
     def distances(self, own: Vector, models: Sequence[Vector]) -> list[float]:
         """How far `models` are from `own`, in units of own training."""
-        return [float(lengths(model, own)) / self.unit(own) for model in models]
-
-    def forget_training(self) -> None:
-        """The next training alone says how far one moves: what was learned before is of other times."""
-        self._anew = True
+        unit = self.training.unit(own)
+        return [float(distances(model, own)) / unit for model in models]
 
     def note_training(self, before: Vector, after: Vector) -> None:
         """Learn what a round of own training moves and changes: the units of all evidence about others."""
-        moved = float(lengths(after, before))
+        self.training.note(before, after)
         if self._rounds % IMAGINE_EVERY == 0 or self.probe is not self._imagined_for:
             self.probe = self._imagined_for = self.probe.imagining(self._spec, after, self._rng)
         self._rounds += 1
         was, now = self.probe.scores(self._spec, np.stack([before, after]))
         self._own_scores = after, self.probe, now
         changed = float(self.probe.disagreements(self._spec, now, was[None])[0])
-        if self._anew:
-            self._anew, self.scales = False, replace(self.scales, moved=None, changed=None)
-        scales = self.scales
-        moved, changed = averaged(scales.moved, moved), averaged(scales.changed, changed)
+        changed = averaged(None if self.training.renewed else self._scales.changed, changed)
         self._trained = (*self._trained, after[self._drawn].tolist())[-self._params.recent :]
-        self.scales = replace(scales, moved=moved, changed=changed)
+        self._scales = replace(self._scales, changed=changed)
 
     def brings_nothing(self, record: PeerRecord, vector: Vector) -> bool:
         """Whether a new version is, as it came, the one before again or one that this node trained."""
         drawn = vector[self._drawn].astype("<f4")
         before, record.drawn = np.frombuffer(bytes.fromhex(record.drawn), "<f4").tolist(), drawn.tobytes().hex()
         told: list[float] = drawn.tolist()  # for so few numbers numpy takes several times as long
-        scale = (self.scales.moved or 0.0) * math.sqrt(DRAWN / len(vector))  # of so many weights
+        scale = (self.training.moved or 0.0) * math.sqrt(DRAWN / len(vector))  # of so many weights
         if len(before) == DRAWN and math.dist(told, before) < self._params.novelty * scale:
             return True
         return any(math.dist(told, own) < self._params.near * scale for own in self._trained)
@@ -104,8 +105,9 @@ class Yardstick:
         """
         if self._spec.kind != "mlp":  # what autoencoders say of a payment does not depend on how many are frauds
             rates = (None, None)
-        held = Own(self._spec, own, rows, usual_rows, self._scores(own), self._epochs, *rates)
-        found, self.scales = assess(held, looks, self.scales, self.probe, self._params)
+        unit, scores = self.training.unit(own), self._scores(own)
+        held = Own(self._spec, own, unit, rows, usual_rows, scores, self._epochs, *rates)
+        found, self._scales = assess(held, looks, self._scales, self.probe, self._params)
         return found
 
     def _scores(self, own: Vector) -> Scores:

@@ -268,7 +268,7 @@ def test_who_never_trained_is_near_once_it_is_as_near_as_the_others_are():
     net.run(ANCHOR + 145)
     node = net.nodes[net.ids[0]]
     slots = node.rounds.catch_up.trusted(node.rounds.moment.number)
-    node.reputation.yardstick.scales = replace(node.reputation.yardstick.scales, moved=None)
+    node.reputation.yardstick.training.moved = None
     assert node.rounds.catch_up.near(node.rounds.vector, slots)
     assert not node.rounds.catch_up.near(node.rounds.vector + np.float32(1), slots)
     assert not node.rounds.catch_up.near(node.rounds.vector, slots[:1]), "one alone tells nothing"

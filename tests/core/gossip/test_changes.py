@@ -80,7 +80,8 @@ def test_all_train_a_new_model_from_its_initial_weights_when_its_cycle_begins() 
     for node, seq in zip(net.nodes.values(), seqs, strict=True):
         assert np.array_equal(node.rounds.vector, new.initial.vector)
         assert node.rounds.optimiser == b"" and node.rounds.seq == seq and node.updates.slots() == []
-        assert node.reputation.yardstick.scales.moved is None
+        assert node.reputation.yardstick.training.moved is None
+        assert node.rounds.merging.rule._training is node.reputation.yardstick.training
     assert not any(net.shelves[member] for member in net.ids)
     net.run(BEGINS + 100.5)
     for i in range(4):

@@ -202,7 +202,7 @@ def test_who_was_away_catches_up_and_nobody_is_quarantined(n: int, away: int) ->
     assert rounds(net, 0)[-1] == rounds(net, 1)[-1]
     models = [net.nodes[i].rounds for i in net.ids]
     assert models[0].merged == models[1].merged
-    moved = models[1]._reputation.yardstick.unit(models[1].vector)
+    moved = models[1]._reputation.yardstick.training.unit(models[1].vector)
     assert models[1]._reputation.yardstick.distances(models[1].vector, [models[0].vector])[0] < 4, moved
 
 

@@ -22,7 +22,7 @@ def away(node, units: float) -> np.ndarray:
     """A model so far from the node's own, in what a round of training moves it."""
     own = node.rounds.vector
     step = np.random.default_rng(1).standard_normal(len(own)).astype(np.float32)
-    unit = node.reputation.yardstick.unit(own)
+    unit = node.reputation.yardstick.training.unit(own)
     return own + np.float32(units * unit / np.linalg.norm(step)) * step
 
 
@@ -127,7 +127,7 @@ def test_a_huge_model_leads_nobody_away():
     one, two = node.rounds.catch_up.trusted(node.rounds.moment.number)
     huge = replace(two, update=replace(two.update, vector=np.full_like(own, 3e38)))
     merge, _ = node.rounds.merging.approach(own, [one, huge])
-    unit = node.reputation.yardstick.unit(own)
+    unit = node.reputation.yardstick.training.unit(own)
     assert np.linalg.norm(merge.vector - own) <= STRIDE * unit * 1.01 and np.isfinite(merge.displacement)
 
 
@@ -147,6 +147,6 @@ def test_an_approach_goes_half_the_way_only_to_models_that_agree(models, halfway
     merge, arrived = merging.approach(own, slots)
     middle = float(np.linalg.norm(np.median([s.update.vector for s in slots], axis=0) - own))
     share = float(np.linalg.norm(merge.vector - own)) / middle
-    stride = STRIDE * node.reputation.yardstick.unit(own) / middle
+    stride = STRIDE * node.reputation.yardstick.training.unit(own) / middle
     assert share == pytest.approx(HALFWAY if halfway else stride, rel=1e-3) and not arrived
     assert merge.displacement == pytest.approx(share * middle, rel=1e-3)
