@@ -19,6 +19,7 @@ from p2pfed.core.aggregation.geometry import moves_to
 from p2pfed.core.consortium import Manifest
 from p2pfed.core.effects import Effect, Emit
 from p2pfed.core.inbox import Slot
+from p2pfed.core.misfit import LOOK_EVERY, Labels
 from p2pfed.core.momentum import Momentum
 from p2pfed.core.problems import Problems
 from p2pfed.core.reputation import Reputation
@@ -55,6 +56,7 @@ class Merging:
         if isinstance(self.rule, KnowsTraining):
             self.rule.measure_by(reputation.yardstick.training)
         self._judging = manifest.gossip.reputation
+        self._labels = Labels(manifest.contract, manifest.model, problems)
         self.momentum = Momentum()
         self.count = 0
 
@@ -140,6 +142,8 @@ class Merging:
         effects += self._updates.expire(self.count)
         if not candidates:
             return Merge(own, (), 0.0, effects)
+        if judge and self.count % LOOK_EVERY == 0:
+            effects += self._labels.look(self._reputation.yardstick.probe, [c.vector for c in candidates])
         merged = self.rule.merge(own, rows, candidates)
         return Merge(merged.vector, tuple(c.member for c in candidates), merged.displacement, effects)
 

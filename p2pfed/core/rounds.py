@@ -141,13 +141,11 @@ class Rounds(OwnModel):
     def trainer_ready(self, got: TrainerReady, now: float, wall: float) -> list[Effect]:
         """The bank's rows are loaded: begin, or go on after a trainer was lost."""
         self.train_rows, self.train_frauds = got.train_rows, got.train_frauds
-        if got.probe is not None:
-            self._reputation.yardstick.probe = got.probe
         restarted, self._trainer_ready, self._accepting = self._trainer_ready, True, False
         self._hand_over = bool(self.optimiser)
         self._evaluating.clear()  # whatever was asked of the trainer before is lost
         effects = self._problems.clear("TRAINER_LOST") + self._problems.clear("DATA_UNREADABLE")
-        effects += self._problems.clear("READING_REFUSED")
+        effects += self._problems.clear("READING_REFUSED") + self._look_with(got.probe)
         if self.listener and not restarted:
             effects.append(Emit(Listening(self.train_frauds, self.manifest.gossip.publish_min_frauds)))
         if self.phase is Phase.FINISHED:

@@ -348,16 +348,15 @@ class Cycles(Switching):
         if got is None:
             return []
         self.train_rows, self.train_frauds = got.train_rows, got.train_frauds
-        if got.probe is not None:
-            self._reputation.yardstick.probe = got.probe
+        effects = self._look_with(got.probe)
         self._hand_over = bool(self.optimiser)
         needed = self.manifest.gossip.publish_min_frauds
         before = self._listening
         self._listening = self.train_frauds < (needed if before else min(KEEP_PUBLISHING, needed))
         self.health.listening = self._listening
         if self._listening and self.manifest.model.kind == "mlp":
-            return [Emit(Listening(self.train_frauds, needed))]
-        return []
+            effects.append(Emit(Listening(self.train_frauds, needed)))
+        return effects
 
     def trainer_lost(self, got: TrainerLost, now: float) -> list[Effect]:
         """See `OwnModel`."""

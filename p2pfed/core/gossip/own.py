@@ -25,7 +25,9 @@ from p2pfed.core.inputs import (
 from p2pfed.core.membership import PeerTable
 from p2pfed.core.merging import Merging
 from p2pfed.core.messages import ModelUpdate
+from p2pfed.core.misfit import tell_columns
 from p2pfed.core.phase import Phase
+from p2pfed.core.probe import Probe
 from p2pfed.core.problems import Problems
 from p2pfed.core.reputation import Reputation
 from p2pfed.core.settings import Memory, NodeSettings
@@ -182,6 +184,13 @@ class OwnModel(ABC):
     @abstractmethod
     def trainer_ready(self, got: TrainerReady, now: float, wall: float) -> list[Effect]:
         """The bank's rows are loaded: begin, or go on after a trainer was lost."""
+
+    def _look_with(self, probe: Probe | None) -> list[Effect]:
+        """Judge others by the rows of a new reading, and say where these do not fit; None keeps the ones before."""
+        if probe is None:
+            return []
+        self._reputation.yardstick.probe = probe
+        return tell_columns(self._problems, self.manifest.contract, probe)
 
     @abstractmethod
     def training_finished(self, done: TrainingFinished, now: float, wall: float) -> list[Effect]:
