@@ -169,7 +169,7 @@ def test_a_new_certificate_of_a_member_is_listed_beside_the_old(town, said):
     said("init", "-c", "bank-b/node.yaml")
     said("consortium", "add", "manifest-1.json", "--request", "bank-b/state/join-request.json")
     members = parse_signed((town / "manifest-2.json").read_bytes()).manifest.members
-    assert [len(m.certificates) for m in members] == [1, 2, 1]
+    assert [(len(m.certificates), m.training_rows) for m in members] == [(1, 256), (2, 256), (1, 256)]
 
 
 def test_requests_without_moments_are_refused_unless_scaling_is_local(town, said, refused):
@@ -226,7 +226,7 @@ def test_init_does_not_replace_what_it_did_not_make(town, said, refused):
 def test_init_times_a_round_of_training(town, said, monkeypatch):
     monkeypatch.setattr("p2pfed.runtime.measuring.measure", lambda node, contract: 14.25)
     told = json.loads(said("init", "-c", "bank-b/node.yaml", "--contract", "draft.json", "--json"))
-    assert told["seconds_per_round"] == 14.25
+    assert (told["seconds_per_round"], told["training_rows"]) == (14.25, 256)
     said("init", "-c", "bank-b/node.yaml", "--contract", "draft.json", "--no-measure")
     kept = open_join_request((town / "bank-b/state/join-request.json").read_bytes())
     assert kept.seconds_per_round == 14.25

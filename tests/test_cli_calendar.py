@@ -8,11 +8,11 @@ import pytest
 
 from p2pfed.cli import run
 from p2pfed.core import record
-from p2pfed.core.consortium import JoinRequest, SignedManifest, parse_signed
+from p2pfed.core.consortium import SignedManifest, parse_signed
 from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments
 from p2pfed.core.gossip.calendar import FREE
 from p2pfed.core.identity import Identity
-from p2pfed.core.joining import open_join_request, seal_join_request
+from p2pfed.core.joining import JoinRequest, open_join_request, seal_join_request
 from p2pfed.core.model import DEFAULT_DROPOUT, DEFAULT_HIDDEN, DEFAULT_TRAINING
 from p2pfed.store.credentials import load_member_key
 from p2pfed.store.state_dir import StateDir
@@ -22,10 +22,10 @@ DRAFT = FeatureContract((FeatureColumn("amount", "numeric", (), "none"),), "frau
 HOUR = 3600
 
 
-def request(name: str, seconds: float | None, rate: float | None = None) -> bytes:
+def request(name: str, seconds: float | None, *declared: float) -> bytes:
     bank = Identity.from_seed(name.encode().ljust(32))
     entry = member(name, bank)
-    told = (entry.key, entry.certificates[0], entry.endpoints, Moments((0.5,), (2.0,)), seconds, rate)
+    told = (entry.key, entry.certificates[0], entry.endpoints, Moments((0.5,), (2.0,)), seconds, *declared)
     return seal_join_request(bank, JoinRequest(name, *told))
 
 
@@ -240,10 +240,11 @@ def test_a_new_contract_is_scaled_by_the_requests(founded, said, refused):
     (founded / "other.json").write_bytes(record.readable(replace(DRAFT, clip=5.0)))
     changing = ("consortium", "change", "manifest-1.json", "--contract", "other.json")
     assert refused(*changing)[0] == 78
-    (founded / "bank-a.json").write_bytes(request("bank-a", None, 64.0))
+    (founded / "bank-a.json").write_bytes(request("bank-a", None, 64.0, 512))
     said(*changing, "--request", "bank-a.json", *SIGN)
     new = manifest(founded, 2)
     assert [m.legitimate_per_fraud for m in new.members] == [64.0, None, None], "and what it told of its base rate"
+    assert [m.training_rows for m in new.members] == [512, None, None]
     assert (new.contract.clip, new.contract.moments.means, new.generation) == (5.0, (0.5,), 2)
     said("consortium", "verify", "manifest-2.json", "--previous", "manifest-1.json")
 

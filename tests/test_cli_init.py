@@ -5,10 +5,9 @@ import json
 import pytest
 
 from p2pfed.core import record
-from p2pfed.core.consortium import JoinRequest
 from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments
 from p2pfed.core.identity import Identity
-from p2pfed.core.joining import seal_join_request
+from p2pfed.core.joining import JoinRequest, seal_join_request
 from tests.consortia import member
 
 
@@ -43,34 +42,34 @@ def test_an_admin_key_is_never_overwritten(tmp_path, said, refused):
     assert refused("consortium", "key", "alice", "--folder", tmp_path)[0] == 2
 
 
-def test_a_bank_with_far_more_frauds_than_usual_is_pointed_out_and_shown(tmp_path, monkeypatch, said):
+def test_banks_with_far_more_frauds_or_far_fewer_rows_than_usual_are_pointed_out_and_shown(tmp_path, monkeypatch, said):
     monkeypatch.chdir(tmp_path)
     column = FeatureColumn("amount", "numeric", (), "none")
     draft = FeatureContract((column,), "fraud", "local", Moments((), ()), 10.0)
     (tmp_path / "draft.json").write_bytes(record.readable(draft))
     said("consortium", "key", "alice")
     requests: list[str] = []
-    for name, rate in (
-        ("bank-a", 256.0),
-        ("bank-b", 512.0),
-        ("bank-c", 0.25),
-        ("bank-d", None),
-        ("bank-e", 128.0),
-        ("bank-f", 512.0),
+    for name, *declared in (
+        ("bank-a", 256.0, 16_384),
+        ("bank-b", 512.0, 128),
+        ("bank-c", 0.25, 256),
+        ("bank-d", None, None),
+        ("bank-e", 128.0, 16_384),
+        ("bank-f", 512.0, 32_768),
     ):
         bank = Identity.from_seed(name.encode().ljust(32))
         entry = member(name, bank)
-        told = JoinRequest(
-            name, entry.key, entry.certificates[0], entry.endpoints, Moments((0.5,), (2.0,)), legitimate_per_fraud=rate
-        )
+        moments = Moments((0.5,), (2.0,))
+        told = JoinRequest(name, entry.key, entry.certificates[0], entry.endpoints, moments, None, *declared)
         (tmp_path / f"{name}.json").write_bytes(seal_join_request(bank, told))
         requests += ["--request", f"{name}.json"]
     text = said("consortium", "create", "test", *requests, "--admin", "alice.pub", "--threshold", "1",
                 "--contract", "draft.json", "--key", "alice.key")  # fmt: skip
-    assert text.count("look at ") == 1, text
+    assert text.count("look at ") == 2, text
+    assert "look at bank-b: it has about 128 training rows, where 16,384 are usual: are these all?" in text
     assert (
         "look at bank-c: about 80% of its payments are frauds, where 1 in 363 is usual: are its labels right?" in text
     )
     shown = said("consortium", "show", "manifest-1.json")
-    assert [line for line in shown.splitlines() if "bank-c" in line and "80%" in line]
-    assert [line for line in shown.splitlines() if "bank-d" in line and "unknown" in line]
+    assert [line for line in shown.splitlines() if "bank-c" in line and "256 " in line and "80%" in line]
+    assert [line for line in shown.splitlines() if "bank-d" in line and " -  " in line and "unknown" in line]

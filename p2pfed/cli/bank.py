@@ -15,9 +15,10 @@ from p2pfed.errors import ConfigError, Unavailable, UsageError
 
 if TYPE_CHECKING:
     from p2pfed.config import NodeConfig
-    from p2pfed.core.consortium import JoinRequest
+    from p2pfed.core.consortium import Declared
     from p2pfed.core.contract import Moments
     from p2pfed.core.identity import Identity
+    from p2pfed.core.joining import JoinRequest
     from p2pfed.store.state_dir import StateDir
 
 SAMPLE = """\
@@ -91,6 +92,7 @@ def init(
         "moments": request.moments is not None,
         "seconds_per_round": request.seconds_per_round,
         "legitimate_per_fraud": request.legitimate_per_fraud,
+        "training_rows": request.training_rows,
     }
     show(as_json, value, "\n".join(lines))
 
@@ -102,6 +104,7 @@ def _request(
 
     Raises UsageError if another file is in its place, unless `force`.
     """
+    from p2pfed.core.consortium import Declared
     from p2pfed.core.joining import open_join_request
     from p2pfed.runtime import enrolment
     from p2pfed.store.state_dir import write_atomically
@@ -113,12 +116,14 @@ def _request(
         if not force:
             raise UsageError(f"{path} is not what init made here ({error}): move it away, or use --force") from None
         before = None
-    moments, rate = (before.moments, before.legitimate_per_fraud) if before else (None, None)
-    seconds = before.seconds_per_round if before else None
+    moments, told, seconds = None, Declared(), None
+    if before is not None:
+        moments, seconds = before.moments, before.seconds_per_round
+        told = Declared(before.legitimate_per_fraud, before.training_rows)
     if contract is not None:
-        moments, rate = _declared(node, contract)
+        moments, told = _declared(node, contract)
         seconds = (_timed_round(node, contract) if timed else None) or seconds
-    sealed = enrolment.join_request(node, state, identity, moments, seconds, rate)
+    sealed = enrolment.join_request(node, state, identity, moments, told, seconds)
     request = open_join_request(sealed)
     if request == before:
         return request, ""
@@ -140,7 +145,7 @@ def _write_sample(config: Path, name: str | None, advertise: str | None) -> None
     write_atomically(config, SAMPLE.format(name=name, advertise=advertise).encode(), 0o644)
 
 
-def _declared(node: NodeConfig, contract: Path) -> tuple[Moments, float]:
+def _declared(node: NodeConfig, contract: Path) -> tuple[Moments, Declared]:
     from p2pfed.cli.manifests import read_contract
     from p2pfed.data import features
 
@@ -175,7 +180,7 @@ def join(
 ) -> None:
     """Trust a manifest: the first by its fingerprint, later versions by the signatures of the admins before them."""
     from p2pfed.api.client import AdminClient
-    from p2pfed.cli.founding import rate_said, units_said
+    from p2pfed.cli.founding import rate_said, rows_said, units_said
     from p2pfed.core.consortium import parse_signed
     from p2pfed.core.succession import verify_root, verify_succession
     from p2pfed.runtime.enrolment import check_member, made_before, trusted_chain
@@ -207,11 +212,12 @@ def join(
         text += "; the running daemon takes it over"
     request = made_before(state.root / "join-request.json", identity)
     units = units_said(new.contract, request) if request is not None else []
-    rate = rate_said(new, identity.public_key.hex(), new.declared.get(identity.node_id))
+    key, told = identity.public_key.hex(), new.declared[identity.node_id]
+    rate, few = rate_said(new, key, told.legitimate_per_fraud), rows_said(new, key, told.training_rows)
     lines = [text, *(f"look at this bank's data, as `init` read them: {sentence}" for sentence in units)]
-    lines += [f"look at this bank's entry in the manifest: {sentence}" for sentence in rate]
+    lines += [f"look at this bank's entry in the manifest: {sentence}" for sentence in (*rate, *few)]
     value = {"consortium": new.name, "version": new.version, "members": len(new.members), "other_units": units}
-    value["other_base_rate"] = rate
+    value |= {"other_base_rate": rate, "few_rows": few}
     show(as_json, value, "\n".join(lines))
 
 

@@ -31,9 +31,10 @@ from p2pfed.core.types import DAY
 from p2pfed.errors import UsageError
 
 if TYPE_CHECKING:
-    from p2pfed.core.consortium import Admin, JoinRequest, Manifest
+    from p2pfed.core.consortium import Admin, Manifest
     from p2pfed.core.contract import FeatureContract
     from p2pfed.core.gossip.calendar import Calendar
+    from p2pfed.core.joining import JoinRequest
 
 Repeated = list[str] | None
 
@@ -89,7 +90,7 @@ def change(
     asked = None if contract is None else read_contract(contract)
     joining = [read_request(path) for path in requests or ()]
     agreed = agree(asked, joining, scaling) if asked else None
-    new = _with_rates(_remodelled(new, agreed, model, hidden, dropout, seed, cycle), joining)
+    new = _declaring(_remodelled(new, agreed, model, hidden, dropout, seed, cycle), joining)
     if rule is not None:
         new = dataclasses.replace(new, gossip=dataclasses.replace(new.gossip, rule=rule))
     if any(option is not None for option in (every, rounds, round_seconds, extra, skip)):
@@ -130,12 +131,12 @@ def _governed(
     return dataclasses.replace(manifest, admins=tuple(admins.values()), threshold=needed)
 
 
-def _with_rates(manifest: Manifest, joining: Sequence[JoinRequest]) -> Manifest:
-    """With what the members' new join requests tell of their base rates."""
-    told = {r.key: r.legitimate_per_fraud for r in joining if r.legitimate_per_fraud is not None}
-    members = (
-        dataclasses.replace(m, legitimate_per_fraud=told.get(m.key, m.legitimate_per_fraud)) for m in manifest.members
-    )
+def _declaring(manifest: Manifest, joining: Sequence[JoinRequest]) -> Manifest:
+    """With what the members' new join requests tell of their rows."""
+    from p2pfed.core.joining import as_member, declaring
+
+    told = {request.key: as_member(request) for request in joining}
+    members = (declaring(m, told[m.key]) if m.key in told else m for m in manifest.members)
     return dataclasses.replace(manifest, members=tuple(members))
 
 

@@ -28,7 +28,8 @@ from p2pfed.cli.terminal import AsJson, Force, plural, show, table
 from p2pfed.errors import UsageError
 
 if TYPE_CHECKING:
-    from p2pfed.core.consortium import JoinRequest, Manifest, Member, SignedManifest
+    from p2pfed.core.consortium import Manifest, Member, SignedManifest
+    from p2pfed.core.joining import JoinRequest
 
 
 def key(
@@ -154,12 +155,11 @@ def _warn_if_slow(request: JoinRequest, manifest: Manifest) -> None:
 
 
 def _renewed(old: Member, new: Member) -> Member:
-    """The old entry with the new addresses and rate, and both certificates until the next change."""
+    """The old entry with the new addresses and what it told, and both certificates until the next change."""
+    from p2pfed.core.joining import declaring
+
     certificates = dict.fromkeys((old.certificates[-1], *new.certificates))
-    rate = old.legitimate_per_fraud if new.legitimate_per_fraud is None else new.legitimate_per_fraud
-    return dataclasses.replace(
-        old, certificates=tuple(certificates), endpoints=new.endpoints, legitimate_per_fraud=rate
-    )
+    return dataclasses.replace(declaring(old, new), certificates=tuple(certificates), endpoints=new.endpoints)
 
 
 def _text(signed: SignedManifest, signers: Sequence[str]) -> str:
@@ -170,6 +170,7 @@ def _text(signed: SignedManifest, signers: Sequence[str]) -> str:
         (
             b.name,
             ", ".join(b.endpoints) or "dials out only",
+            "-" if b.training_rows is None else f"{b.training_rows:,}",
             share_of_frauds(b.legitimate_per_fraud),
             len(b.certificates),
             fingerprint(bytes.fromhex(b.key)),
@@ -190,6 +191,6 @@ def _text(signed: SignedManifest, signers: Sequence[str]) -> str:
             f"contract     {plural(len(m.contract.columns), 'column')}, {m.contract.scaling} scaling",
             *times.calendar_lines(m.calendar, time.time()),
             "",
-            table(("NAME", "ENDPOINTS", "FRAUDS", "CERTIFICATES", "KEY"), rows),
+            table(("NAME", "ENDPOINTS", "ROWS", "FRAUDS", "CERTIFICATES", "KEY"), rows),
         )
     )

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -18,9 +19,10 @@ from p2pfed.cli.terminal import Force, numbers
 from p2pfed.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from p2pfed.core.consortium import JoinRequest, Manifest
+    from p2pfed.core.consortium import Manifest
     from p2pfed.core.contract import FeatureContract
     from p2pfed.core.gossip.calendar import Calendar
+    from p2pfed.core.joining import JoinRequest
 
 Scaling = Annotated[
     Literal["contract", "local"],
@@ -230,10 +232,12 @@ def _decay(text: str | None, calendar: Calendar) -> tuple[int, ...]:
 
 
 def say_unlike(manifest: Manifest, joining: Sequence[JoinRequest]) -> None:
-    """Tell the admin whose columns seem to be in another unit than the contract's, and who has another base rate."""
+    """Tell the admin whose columns seem to be in another unit than the contract's, whose base rate is another, and who
+    has hardly any rows."""
     for request in joining:
         rate = rate_said(manifest, request.key, request.legitimate_per_fraud)
-        for sentence in (*units_said(manifest.contract, request), *rate):
+        few = rows_said(manifest, request.key, request.training_rows)
+        for sentence in (*units_said(manifest.contract, request), *rate, *few):
             print(f"look at {request.name}: {sentence}")
 
 
@@ -247,6 +251,15 @@ def rate_said(manifest: Manifest, key: str, rate: float | None) -> list[str]:
         return []
     apart = f"about {share_of_frauds(rate)} of its payments are frauds, where {share_of_frauds(usual)} is usual"
     return [f"{apart}: are its labels right? The others let its models differ by more for that"]
+
+
+def rows_said(manifest: Manifest, key: str, rows: int | None) -> list[str]:
+    """That the bank with that key has less than a hundredth of the rows of others, if it and they told."""
+    others = [m.training_rows for m in manifest.members if m.key != key and m.training_rows is not None]
+    if rows is None or not others or 100 * rows >= (usual := median(others)):
+        return []
+    apart = f"it has about {rows:,} training rows, where {usual:,.0f} are usual"
+    return [f"{apart}: are these all? The others let its models differ by more for that"]
 
 
 def share_of_frauds(legitimate_per_fraud: float | None) -> str:

@@ -15,9 +15,10 @@ from p2pfed.core.types import DAY
 from p2pfed.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from p2pfed.core.consortium import Admin, JoinRequest, Member, SignedManifest
+    from p2pfed.core.consortium import Admin, Member, SignedManifest
     from p2pfed.core.contract import FeatureContract
     from p2pfed.core.identity import Identity
+    from p2pfed.core.joining import JoinRequest
 
 ManifestPath = Annotated[Path, typer.Argument(help="The manifest file.")]
 RequestPaths = Annotated[list[Path], typer.Option("--request", help="A bank's join request; repeatable.")]

@@ -29,10 +29,10 @@ from p2pfed.config import (
     ParquetSource,
     PeersSection,
 )
-from p2pfed.core.consortium import Admin, GossipPolicy, JoinRequest, Manifest, SignedManifest
+from p2pfed.core.consortium import Admin, GossipPolicy, Manifest, SignedManifest
 from p2pfed.core.contract import FeatureColumn, FeatureContract
 from p2pfed.core.identity import Identity
-from p2pfed.core.joining import open_join_request
+from p2pfed.core.joining import JoinRequest, open_join_request
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.succession import verify_root
 from p2pfed.core.types import NodeId
@@ -256,8 +256,8 @@ def _join(config: NodeConfig, columns: tuple[FeatureColumn, ...], folder: Path, 
     identity, _ = enrolment.make_keys(state, name, now)
     path = folder / "node.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_defaults=True), sort_keys=False))
-    moments, rate = declared(config.data, columns, now)
-    sealed = enrolment.join_request(config, state, identity, moments, legitimate_per_fraud=rate)
+    moments, told = declared(config.data, columns, now)
+    sealed = enrolment.join_request(config, state, identity, moments, told)
     (folder / "join-request.json").write_bytes(sealed)
     return Bank(name, identity.node_id, path, state, config.data), open_join_request(sealed)
 

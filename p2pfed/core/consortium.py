@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
+from typing import NamedTuple
 
 from p2pfed.core import record
-from p2pfed.core.contract import FeatureContract, Moments
+from p2pfed.core.contract import FeatureContract
 from p2pfed.core.fields import endpoints_problem, is_hex
 from p2pfed.core.gossip.calendar import FREE, MOST_CYCLES, Calendar, calendar_problems
 from p2pfed.core.identity import MANIFEST_DOMAIN, Signer, fingerprint, node_id, verify
@@ -35,6 +36,8 @@ MAX_PARAMETERS = 20_000_000
 POWERS = tuple(2.0**power for power in range(-20, 21))
 """What `Member.legitimate_per_fraud` may be: coarse, to tell little of a bank, and fine enough to know what its models
 may be like."""
+ROW_POWERS = tuple(1 << power for power in range(41))
+"""What `Member.training_rows` may be."""
 
 _NAME = re.compile(NAME)
 
@@ -52,6 +55,15 @@ class Member:
     """`host:port`; empty for a bank that can only dial out."""
     legitimate_per_fraud: float | None = record.added()
     """Legitimate payments for each fraud, to a power of two, as its join request told; None where it did not."""
+    training_rows: int | None = record.added()
+    """Its training rows, by the power of two at or below, as its join request told; None where it did not."""
+
+
+class Declared(NamedTuple):
+    """What a member's join request told of its training rows: see `Member`."""
+
+    legitimate_per_fraud: float | None = None
+    training_rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -138,10 +150,9 @@ class Manifest:
         return {node: bytes.fromhex(m.key) for node, m in self.by_id.items()}
 
     @cached_property
-    def declared(self) -> dict[NodeId, float]:
-        """Of each member that told it, its legitimate payments for each fraud."""
-        told = {node: m.legitimate_per_fraud for node, m in self.by_id.items()}
-        return {node: times for node, times in told.items() if times is not None}
+    def declared(self) -> dict[NodeId, Declared]:
+        """What each member told of its training rows."""
+        return {node: Declared(m.legitimate_per_fraud, m.training_rows) for node, m in self.by_id.items()}
 
     @cached_property
     def graph(self) -> Graph | None:
@@ -160,22 +171,6 @@ class Manifest:
         """What updates must name to be averaged: SHA-256 (hex) of schema digest, generation and initial weights."""
         text = f"{self.model.schema().digest}/{self.generation}/{self.initial_sha256}"
         return hashlib.sha256(b"p2pfed/model/1\0" + text.encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class JoinRequest:
-    """What a bank's `init` writes and mails to an admin; signed by the member key it carries."""
-
-    name: str
-    key: str
-    certificate: str
-    endpoints: tuple[str, ...]
-    moments: Moments | None
-    """The bank's own feature moments, once it has told `init` its data and the proposed contract."""
-    seconds_per_round: float | None = None
-    """What 100 steps of the default model took on the bank's machine and rows; None where `init` did not measure."""
-    legitimate_per_fraud: float | None = record.added()
-    """See `Member`; told together with the moments."""
 
 
 @dataclass(frozen=True)
@@ -303,6 +298,8 @@ def member_problems(member: Member) -> list[str]:
     rate = member.legitimate_per_fraud
     if rate is not None and (type(rate) is not float or rate not in POWERS):
         problems.append(f"member {name!r}: legitimate_per_fraud is not a power of two from 2^-20 to 2^20")
+    if member.training_rows is not None and member.training_rows not in ROW_POWERS:
+        problems.append(f"member {name!r}: training_rows is not a power of two from 1 to 2^40")
     return problems
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from p2pfed.core import record
-from p2pfed.core.consortium import POWERS, JoinRequest, ManifestError, Member, member_problems
+from p2pfed.core.consortium import POWERS, ROW_POWERS, Declared, ManifestError, Member, member_problems
+from p2pfed.core.contract import Moments
 from p2pfed.core.identity import JOIN_DOMAIN, Signer, fingerprint, verify
 from p2pfed.core.model import DEFAULT_TRAINING
 from p2pfed.core.types import DAY
@@ -16,6 +17,24 @@ MAX_JOIN_REQUEST = 256 * 1024
 
 MEASURED_STEPS = DEFAULT_TRAINING.local_steps
 """Optimiser steps of the default model that `JoinRequest.seconds_per_round` is the time of."""
+
+
+@dataclass(frozen=True)
+class JoinRequest:
+    """What a bank's `init` writes and mails to an admin; signed by the member key it carries."""
+
+    name: str
+    key: str
+    certificate: str
+    endpoints: tuple[str, ...]
+    moments: Moments | None
+    """The bank's own feature moments, once it has told `init` its data and the proposed contract."""
+    seconds_per_round: float | None = None
+    """What 100 steps of the default model took on the bank's machine and rows; None where `init` did not measure."""
+    legitimate_per_fraud: float | None = record.added()
+    """See `Member`; told together with the moments."""
+    training_rows: int | None = record.added()
+    """The same."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +80,27 @@ def key_fingerprint(request: JoinRequest) -> str:
 
 def as_member(request: JoinRequest) -> Member:
     """The manifest entry the request asks for."""
-    return Member(request.name, request.key, (request.certificate,), request.endpoints, request.legitimate_per_fraud)
+    told = request.legitimate_per_fraud, request.training_rows
+    return Member(request.name, request.key, (request.certificate,), request.endpoints, *told)
 
 
-def declared_rate(legitimate: int, frauds: int) -> float:
-    """Of a bank's training rows what `Member.legitimate_per_fraud` tells; no fraud counts as half a one."""
-    times = max(legitimate, 0.5) / max(frauds, 0.5)
-    return min(POWERS, key=lambda power: abs(math.log(times / power)))
+def declaring(old: Member, new: Member) -> Member:
+    """`old` with what `new` tells of its training rows; what that leaves out stays."""
+    return replace(
+        old,
+        legitimate_per_fraud=old.legitimate_per_fraud if new.legitimate_per_fraud is None else new.legitimate_per_fraud,
+        training_rows=old.training_rows if new.training_rows is None else new.training_rows,
+    )
+
+
+def declaration(rows: int, frauds: int) -> Declared:
+    """What a bank tells of its training rows, so many of them frauds; no fraud counts as half a one.
+
+    Rows are rounded down, so that no honest bank counts as larger than by what it claims of its models.
+    """
+    times = max(rows - frauds, 0.5) / max(frauds, 0.5)
+    rate = min(POWERS, key=lambda power: abs(math.log(times / power)))
+    return Declared(rate, max(power for power in ROW_POWERS if power <= max(rows, 1)))
 
 
 def needed_seconds(request: JoinRequest, local_steps: int) -> float | None:

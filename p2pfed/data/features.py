@@ -12,8 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from p2pfed.config import DataSection, ParquetSource
+from p2pfed.core.consortium import Declared
 from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments, Scaler
-from p2pfed.core.joining import declared_rate
+from p2pfed.core.joining import declaration
 from p2pfed.core.rows import BankRows, Rows
 from p2pfed.core.types import DAY
 from p2pfed.data.leaks import check_leaks
@@ -112,17 +113,17 @@ def transform(frame: pd.DataFrame, data: DataSection, contract: FeatureContract,
     return inputs
 
 
-def declared(data: DataSection, columns: Sequence[FeatureColumn], now: float) -> tuple[Moments, float]:
+def declared(data: DataSection, columns: Sequence[FeatureColumn], now: float) -> tuple[Moments, Declared]:
     """What a join request tells the others of this bank's training rows, and nothing but these numbers.
 
-    Mean and deviation of the numeric columns after their transform, and `Member.legitimate_per_fraud`. Raises like
-    `load_bank`.
+    Mean and deviation of the numeric columns after their transform, how many rows there are and how many of them are
+    frauds. Raises like `load_bank`.
     """
     table = read_table(data, columns, now)
     parts = _split(table, data)
     own = _statistics(table, parts.train, columns)
     frauds = int(table.labels[parts.train].sum())
-    return told(own.means, own.deviations), declared_rate(len(parts.train) - frauds, frauds)
+    return told(own.means, own.deviations), declaration(len(parts.train), frauds)
 
 
 def told(means: NDArray[np.float64], deviations: NDArray[np.float64]) -> Moments:

@@ -11,8 +11,8 @@ from p2pfed import __version__
 from p2pfed.config import NodeConfig
 from p2pfed.core.consortium import (
     Admin,
+    Declared,
     GossipPolicy,
-    JoinRequest,
     Manifest,
     ManifestError,
     SignedManifest,
@@ -21,7 +21,7 @@ from p2pfed.core.consortium import (
 from p2pfed.core.contract import FeatureContract, Moments
 from p2pfed.core.gossip.calendar import FREE, Calendar
 from p2pfed.core.identity import Identity
-from p2pfed.core.joining import as_member, open_join_request, seal_join_request
+from p2pfed.core.joining import JoinRequest, as_member, open_join_request, seal_join_request
 from p2pfed.core.model import ModelSpec, TrainingPolicy
 from p2pfed.core.succession import newest, verify_root
 from p2pfed.core.types import DAY, Address, NodeId
@@ -59,8 +59,8 @@ def join_request(
     state: StateDir,
     identity: Identity,
     moments: Moments | None,
+    declared: Declared,
     seconds_per_round: float | None = None,
-    legitimate_per_fraud: float | None = None,
 ) -> bytes:
     """The signed file to send to an admin; raises ManifestError if the configuration's words do not fit a manifest."""
     request = JoinRequest(
@@ -70,7 +70,8 @@ def join_request(
         endpoints=config.peers.advertise or _listening(config.peers.listen),
         moments=moments,
         seconds_per_round=seconds_per_round,
-        legitimate_per_fraud=legitimate_per_fraud,
+        legitimate_per_fraud=declared.legitimate_per_fraud,
+        training_rows=declared.training_rows,
     )
     return seal_join_request(identity, request)
 

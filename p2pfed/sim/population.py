@@ -13,7 +13,7 @@ import numpy as np
 from p2pfed.config import ThresholdSection
 from p2pfed.core.consortium import Admin, GossipPolicy, Manifest, Member, SignedManifest
 from p2pfed.core.identity import Identity
-from p2pfed.core.joining import declared_rate
+from p2pfed.core.joining import declaration
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.probe import Probe
 from p2pfed.core.reputation.params import STANDARD, ReputationParams
@@ -345,14 +345,16 @@ def _manifest(
     agreed = (contract, model, scenario.policy, gossip)
     founded = enrolment.first_manifest(*people, *agreed, seed=scenario.seed, now=0, days=MANIFEST_DAYS)
     members = tuple(
-        Member(name, identity.public_key.hex(), (), () if i in dial_out else (_endpoint(i),), _declared(bank))
+        Member(
+            name,
+            identity.public_key.hex(),
+            (),
+            () if i in dial_out else (_endpoint(i),),
+            *declaration(len(bank.train), bank.train.frauds),
+        )
         for i, (name, identity, bank) in enumerate(zip(scenario.names, identities, loaded.banks, strict=True))
     )
     return replace(founded, consortium=consortium, members=members, calendar=scenario.agreed_calendar)
-
-
-def _declared(bank: BankRows) -> float:
-    return declared_rate(len(bank.train) - bank.train.frauds, bank.train.frauds)
 
 
 def _endpoint(node: int) -> str:

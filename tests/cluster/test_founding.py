@@ -75,6 +75,8 @@ def test_join_requests_are_kept(cluster):
         request = open_join_request((bank.config.parent / "join-request.json").read_bytes())
         assert request.name == bank.name
         assert request.moments is not None
+        rows, told = cluster.manifest.declared[bank.id].training_rows, request.training_rows
+        assert rows == told and told <= len(load_bank(bank.data, cluster.manifest.contract, 2e9).rows.train) < 2 * told
 
 
 def test_every_bank_loads_under_the_contract(cluster):

@@ -13,6 +13,7 @@ from p2pfed.core import record
 from p2pfed.core.consortium import (
     MAX_MANIFEST,
     Admin,
+    Declared,
     Manifest,
     ManifestError,
     Signature,
@@ -138,6 +139,15 @@ def test_members_are_found_by_id():
 
 def test_the_bytes_of_a_manifest_never_change():
     assert SIGNED.sha256 == "c62e6e95c0cc1161ced239647b79546690e4b3d354edb3a154cc24401d62c1b7"
+
+
+def test_what_members_told_of_their_rows_is_kept_and_who_told_nothing_keeps_its_bytes():
+    first, *others = MANIFEST.members
+    told = replace(MANIFEST, members=(replace(first, legitimate_per_fraud=64.0, training_rows=16_384), *others))
+    assert parse_signed(SignedManifest.unsigned(told).to_bytes()).manifest == told
+    assert body_bytes(told).count(b"training_rows") == 1 and b"training_rows" not in body_bytes(MANIFEST)
+    declared = [told.declared[bank.node_id] for bank in HOUSE.members]
+    assert declared == [Declared(64.0, 16_384), *[Declared()] * len(others)]
 
 
 def test_a_whole_number_for_a_fraction_signs_the_same():

@@ -7,13 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfed.core.consortium import JoinRequest, ManifestError
+from p2pfed.core.consortium import ManifestError
 from p2pfed.core.contract import Moments
 from p2pfed.core.identity import Identity, grouped
 from p2pfed.core.joining import (
     MAX_JOIN_REQUEST,
+    JoinRequest,
     as_member,
-    declared_rate,
+    declaration,
+    declaring,
     key_fingerprint,
     open_join_request,
     seal_join_request,
@@ -42,9 +44,40 @@ def test_a_request_becomes_a_manifest_entry():
     [(1000, 1, 1024), (100, 1, 128), (300, 0, 512), (1, 3, 0.25), (0, 9, 1 / 16), (0, 0, 1), (10**9, 1, 2.0**20)],
 )
 def test_a_base_rate_is_told_to_a_power_of_two(legitimate, frauds, told):
-    assert declared_rate(legitimate, frauds) == told
-    request = replace(REQUEST, legitimate_per_fraud=declared_rate(legitimate, frauds))
+    rate = declaration(legitimate + frauds, frauds).legitimate_per_fraud
+    assert rate == told
+    request = replace(REQUEST, legitimate_per_fraud=rate)
     assert as_member(open_join_request(seal_join_request(BANK, request))).legitimate_per_fraud == told
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [(0, 1), (1, 1), (3, 2), (1023, 512), (1024, 1024), (20_000, 16_384), (2**40 - 1, 2**39), (2**50, 2**40)],
+)
+def test_rows_are_told_by_the_power_of_two_at_or_below(rows, told):
+    declared = declaration(rows, 0).training_rows
+    assert declared == told
+    request = replace(REQUEST, training_rows=declared)
+    assert as_member(open_join_request(seal_join_request(BANK, request))).training_rows == told
+
+
+@given(st.integers(1, 2**40))
+def test_no_bank_tells_more_rows_than_it_has(rows):
+    told = declaration(rows, 0).training_rows
+    assert told <= rows < 2 * told
+
+
+def test_what_a_new_request_leaves_out_stays_as_it_was_told():
+    told = replace(ENTRY, legitimate_per_fraud=64.0, training_rows=512)
+    assert declaring(told, ENTRY) == told
+    assert declaring(told, replace(ENTRY, training_rows=1024)) == replace(told, training_rows=1024)
+    assert declaring(ENTRY, told) == told
+
+
+def test_a_request_from_before_rows_were_told_keeps_its_bytes():
+    assert b"training_rows" not in FILE and b"legitimate_per_fraud" not in FILE
+    told = json.loads(seal_join_request(BANK, replace(REQUEST, training_rows=512)))["body"]
+    assert {name: value for name, value in told.items() if name != "training_rows"} == json.loads(FILE)["body"]
 
 
 def test_a_whole_number_for_a_fraction_signs_the_same():
@@ -75,6 +108,8 @@ def test_a_wrong_signature_is_refused(signature):
     [
         ({"name": "bank b"}, "a name has up to 63"),
         ({"legitimate_per_fraud": 1000.0}, "is not a power of two"),
+        *(({"training_rows": rows}, "training_rows is not a power of two") for rows in (0, -1, 1000, 2**41)),
+        ({"training_rows": 1024.0}, "expected int, got float"),
         ({"certificate": "AAAA"}, "not base64 of DER"),
         ({"endpoints": ("x",)}, "'x' is not an address"),
         ({"moments": Moments((0.0, 1.0), (1.0,))}, "as many deviations as means"),

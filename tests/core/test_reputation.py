@@ -384,12 +384,3 @@ def test_who_once_claimed_many_rows_is_allowed_no_more_by_claiming_few() -> None
         bank.reputation.judge(bank.own, 100, [Candidate(m, OWN + np.float32(9), rows, 0) for m in PEERS])
         newest = bank.reputation.peers[BAD].newest
         assert newest.distance_fine == pytest.approx(bank.reputation.yardstick.fine[0])
-
-
-def test_what_members_told_of_their_base_rates_is_heeded() -> None:
-    bank = Bank()
-    bank.reputation._me = NodeId("me")
-    bank.reputation.follow([*PEERS, NodeId("me")], {NodeId("me"): 256.0, BAD: 1.0, PEERS[1]: 256.0})
-    bank.round()
-    told, usual = (bank.reputation.peers[member].newest for member in (BAD, PEERS[1]))
-    assert told.disagreement_fine == pytest.approx(8 * usual.disagreement_fine)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from p2pfed.core.contract import FeatureContract, Moments
-from p2pfed.core.joining import declared_rate
+from p2pfed.core.joining import declaration
 from p2pfed.data import files
 from p2pfed.data.features import LoadedBank, contract_moments, declared, load_bank, transform
 from p2pfed.errors import DataError
@@ -346,9 +346,10 @@ def test_transform_names_what_is_wrong(tmp_path: Path) -> None:
 
 def test_moments_are_those_of_the_training_rows(tmp_path: Path) -> None:
     frame = payments()
-    found, rate = declared(section(tmp_path, frame), COLUMNS, NOW)
+    found, told = declared(section(tmp_path, frame), COLUMNS, NOW)
     train = frame[:280]
-    assert rate == declared_rate(280 - train.fraud.sum(), train.fraud.sum()) > 1
+    assert told == declaration(280, train.fraud.sum())
+    assert told.training_rows == 256 and told.legitimate_per_fraud > 1
     assert found.means == pytest.approx((np.log1p(train.amount).mean(), train.age.mean()))
     assert found.deviations == pytest.approx((np.log1p(train.amount).std(ddof=0), train.age.std(ddof=0)))
     assert set(asdict(found)) == {"means", "deviations"}

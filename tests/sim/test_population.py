@@ -12,6 +12,7 @@ import pytest
 
 from p2pfed.core.consortium import check_manifest
 from p2pfed.core.identity import node_id
+from p2pfed.core.joining import declaration
 from p2pfed.data.banks import LoadedBanks
 from p2pfed.errors import DataError, UsageError
 from p2pfed.sim import population
@@ -60,6 +61,8 @@ def test_the_manifest_is_one_that_daemons_would_accept(loaded: LoadedBanks) -> N
     check_manifest(replace(manifest, members=tuple(named)))  # certificates are all it lacks
     assert [node_id(bytes.fromhex(m.key)) for m in manifest.members] == [i.node_id for i in made.identities]
     assert {i for i, m in enumerate(manifest.members) if not m.endpoints} == made.roles.dial_out
+    told = [(m.legitimate_per_fraud, m.training_rows) for m in manifest.members]
+    assert told == [declaration(*counts) for counts in zip(made.train_rows, made.train_frauds, strict=True)]
     endpoints = [m.endpoints for m in manifest.members if m.endpoints]
     assert len(set(endpoints)) == 10
     assert manifest.gossip.publish_min_frauds == 0

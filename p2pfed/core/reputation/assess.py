@@ -29,7 +29,7 @@ class Look(NamedTuple):
 
     candidate: Candidate
     rows: int
-    """Most training rows that the sender ever claimed."""
+    """Most training rows that the sender ever claimed, or told when it joined."""
     counts: bool
     """Whether it tells what is usual: not in quarantine, and none of those that bring nothing."""
     rate: float | None = None

@@ -12,7 +12,7 @@ from statistics import median
 from types import MappingProxyType
 
 from p2pfed.core.aggregation import Candidate
-from p2pfed.core.consortium import usual_rate
+from p2pfed.core.consortium import Declared, usual_rate
 from p2pfed.core.events import StandingChanged
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.reputation.assess import Look
@@ -55,7 +55,7 @@ class Reputation(Ledger):
         """
         super().__init__(members, params)
         self._me = me
-        self._declared: Mapping[NodeId, float] = {}
+        self._declared: Mapping[NodeId, Declared] = {}
         self.yardstick = Yardstick(spec, seed, params, epochs=epochs)
         self._number = 0
         """The round that was judged last."""
@@ -87,7 +87,7 @@ class Reputation(Ledger):
         return replace(why, newest=replace(why.newest, distance_fine=far, disagreement_fine=other))
 
     def follow(
-        self, members: Sequence[NodeId], declared: Mapping[NodeId, float] = MappingProxyType({})
+        self, members: Sequence[NodeId], declared: Mapping[NodeId, Declared] = MappingProxyType({})
     ) -> list[StandingChanged]:
         """See `Ledger`; `declared` is `Manifest.declared`."""
         self._declared = declared
@@ -166,15 +166,20 @@ class Reputation(Ledger):
 
     def _rates(self, candidates: Sequence[Candidate]) -> tuple[float | None, float | None]:
         """What this node told of its base rate, and what is usual among that and what `candidates`' members told."""
-        own = self._declared.get(self._me) if self._me else None
-        return own, usual_rate([own, *(self._declared.get(candidate.member) for candidate in candidates)])
+        own = self._told(self._me).legitimate_per_fraud
+        return own, usual_rate([own, *(self._told(candidate.member).legitimate_per_fraud for candidate in candidates)])
 
     def _look(self, candidate: Candidate) -> Look:
         record = self._record(candidate.member)
         record.rows = max(record.rows, candidate.rows)
         # of echoes and stale models, too, honest peers would look far
         counts = record.standing != "quarantined" and not self.idles(candidate.member)
-        return Look(candidate, record.rows, counts, self._declared.get(candidate.member))
+        told = self._told(candidate.member)
+        # to claim few rows costs nothing; what an admin read before letting it in does
+        return Look(candidate, max(record.rows, told.training_rows or 0), counts, told.legitimate_per_fraud)
+
+    def _told(self, member: NodeId | None) -> Declared:
+        return self._declared.get(member, Declared()) if member else Declared()
 
     def _spares(self, member: NodeId) -> bool:
         """Whether `apart` spares the member's newest model; a clean one ends that."""
