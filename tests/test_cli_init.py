@@ -52,7 +52,7 @@ def test_banks_with_far_more_frauds_or_far_fewer_rows_than_usual_are_pointed_out
     for name, *declared in (
         ("bank-a", 256.0, 16_384),
         ("bank-b", 512.0, 128),
-        ("bank-c", 0.25, 256),
+        ("bank-c", 0.25, 512),
         ("bank-d", None, None),
         ("bank-e", 128.0, 16_384),
         ("bank-f", 512.0, 32_768),
@@ -71,5 +71,5 @@ def test_banks_with_far_more_frauds_or_far_fewer_rows_than_usual_are_pointed_out
         "look at bank-c: about 80% of its payments are frauds, where 1 in 363 is usual: are its labels right?" in text
     )
     shown = said("consortium", "show", "manifest-1.json")
-    assert [line for line in shown.splitlines() if "bank-c" in line and "256 " in line and "80%" in line]
+    assert [line for line in shown.splitlines() if "bank-c" in line and "512 " in line and "80%" in line]
     assert [line for line in shown.splitlines() if "bank-d" in line and " -  " in line and "unknown" in line]
