@@ -15,10 +15,11 @@ are chosen on ulb, handbook and weak, and confirmed on paysim, generated and wea
 
 Differences: `iid` is none; `rate:F` leaves bank-1 one in F of its legitimate rows, so that it has about F times the
 others' share of frauds; `rates:F` does so at every third bank, by F down to 1; `tiny` leaves it some 220 rows, 15 of
-them fraud, and `odd` moves the legitimate ones of these by a deviation a column, in one direction. `unusual` has five
-banks that differ at once, as `p2pfed data make --unusual` makes them. All else deals the rows as `partition` of a
-scenario does: `dirichlet:0.1`, `lognormal:2` (sizes over three orders of magnitude), `by:COLUMN`. Some deals leave a
-bank nothing but frauds: these cells say so.
+them fraud, and `odd` moves the legitimate ones of these by a deviation a column, in one direction. `units:F` has
+bank-1's amounts F times as large, as if nobody had seen that they are in another unit; what the others lose by that is
+the last column against that of `iid`. `unusual` has five banks that differ at once, as `p2pfed data make --unusual`
+makes them. All else deals the rows as `partition` of a scenario does: `dirichlet:0.1`, `lognormal:2` (sizes over three
+orders of magnitude), `by:COLUMN`. Some deals leave a bank nothing but frauds: these cells say so.
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ from kept_cells import Cell, complete, key
 from rich.console import Console
 from rich.table import Table
 
+from p2pfed.core.contract import FeatureContract
 from p2pfed.core.reputation.params import STANDARD, ReputationParams
 from p2pfed.core.rows import BankRows, Rows
+from p2pfed.data.banks import LoadedBanks
 from p2pfed.errors import DataError
 from p2pfed.sim.population import load, populate
 from p2pfed.sim.scenario import scenario_from
@@ -77,11 +80,14 @@ DIFFERENCES = (
     "rates:12",
     "tiny",
     "odd",
+    "units:100",
     "lognormal:2",
     "dirichlet:0.1",
     "dirichlet:0.3",
     "dirichlet:1",
 )
+AMOUNTS = {"ulb": "Amount", "handbook": "TX_AMOUNT", "weak": "x0", "weak2": "x0"}
+"""The column that `units:F` is about; of the other sets `amount`."""
 GROUPS = {"handbook": (f"by:{bench_poisoning.MEMBER}",), "paysim": ("by:type",), "generated": ("by:bank", "unusual")}
 
 
@@ -122,18 +128,8 @@ def measure(cell: Cell, folder: Path, judging: ReputationParams = STANDARD) -> C
     try:
         loaded = load(scenario)
     except DataError as error:  # a deal may leave a bank nothing but frauds
-        return {"auprc": None, "worst": None, "pairs": 0, "wrongs": [], "error": str(error)}
-    kind, _, factor = cell["difference"].partition(":")
-    if kind in ("rate", "rates"):
-        rng = np.random.default_rng(cell["seed"])
-        different = range(1) if kind == "rate" else range(0, cell["nodes"], 3)
-        factors = np.geomspace(float(factor), 1, len(different) + (kind == "rates"))
-        banks = list(loaded.banks)
-        for bank, times in zip(different, factors, strict=False):
-            banks[bank] = _with_rate(banks[bank], times, rng)
-        loaded = dataclasses.replace(loaded, banks=tuple(banks))
-    elif kind in ("tiny", "odd"):
-        loaded = dataclasses.replace(loaded, banks=(_with_frauds(loaded.banks[0], TINY_FRAUDS), *loaded.banks[1:]))
+        return {"auprc": None, "worst": None, "others": None, "pairs": 0, "wrongs": [], "error": str(error)}
+    loaded = _different(loaded, cell)
     population = dataclasses.replace(populate(scenario, loaded), judging=judging)
     history = bench_poisoning.stacked_engine(scenario, population).run()
     wrongs = [[q.observer, q.subject, q.round, q.released_round] for q in history.run.quarantines]
@@ -142,9 +138,27 @@ def measure(cell: Cell, folder: Path, judging: ReputationParams = STANDARD) -> C
     return {
         "auprc": statistics.fmean(history.run.auprc()),
         "worst": min(history.run.auprc()),
+        "others": statistics.fmean(history.run.auprc()[1:]),
         "pairs": publishers * (cell["nodes"] - 1),
         "wrongs": wrongs,
     }
+
+
+def _different(loaded: LoadedBanks, cell: Cell) -> LoadedBanks:
+    """The banks as the cell's difference has them, where dealing the rows has not done so."""
+    kind, _, factor = cell["difference"].partition(":")
+    banks = list(loaded.banks)
+    if kind in ("rate", "rates"):
+        rng = np.random.default_rng(cell["seed"])
+        different = range(1) if kind == "rate" else range(0, cell["nodes"], 3)
+        factors = np.geomspace(float(factor), 1, len(different) + (kind == "rates"))
+        for bank, times in zip(different, factors, strict=False):
+            banks[bank] = _with_rate(banks[bank], times, rng)
+    elif kind in ("tiny", "odd"):
+        banks[0] = _with_frauds(banks[0], TINY_FRAUDS)
+    elif kind == "units":
+        banks[0] = _in_units(banks[0], loaded.contract, AMOUNTS.get(cell["set"], "amount"), float(factor))
+    return dataclasses.replace(loaded, banks=tuple(banks))
 
 
 def _values(cell: Cell, folder: Path) -> dict[str, Any]:
@@ -180,7 +194,7 @@ def _values(cell: Cell, folder: Path) -> dict[str, Any]:
 def _partition(kind: str, difference: str) -> str:
     if kind == "unusual":
         return "by:bank"
-    return "iid" if kind in ("rate", "rates", "tiny", "odd") else difference
+    return "iid" if kind in ("rate", "rates", "tiny", "odd", "units") else difference
 
 
 def _with_rate(bank: BankRows, times: float, rng: np.random.Generator) -> BankRows:
@@ -192,6 +206,30 @@ def _with_rate(bank: BankRows, times: float, rng: np.random.Generator) -> BankRo
 
     return dataclasses.replace(
         bank, train=thinned(bank.train), validation=thinned(bank.validation), own_test=thinned(bank.own_test)
+    )
+
+
+def _in_units(bank: BankRows, contract: FeatureContract, name: str, times: float) -> BankRows:
+    """The bank with that column's values so many times as large, before they are transformed and scaled."""
+    names = [column.name for column in contract.columns]
+    at = sum(column.width for column in contract.columns[: names.index(name)])
+    number = [column.name for column in contract.numeric].index(name)
+    mean, deviation = contract.moments.means[number], contract.moments.deviations[number]
+    log = contract.numeric[number].transform == "log"
+
+    def measured(rows: Rows) -> Rows:
+        values = rows.features[:, at].astype(np.float64) * deviation + mean
+        if log:
+            values = np.sign(values) * np.expm1(np.abs(values))
+        values *= times
+        if log:
+            values = np.sign(values) * np.log1p(np.abs(values))
+        features = rows.features.copy()
+        features[:, at] = np.clip((values - mean) / deviation, -contract.clip, contract.clip)
+        return Rows(features, rows.labels)
+
+    return dataclasses.replace(
+        bank, train=measured(bank.train), validation=measured(bank.validation), own_test=measured(bank.own_test)
     )
 
 
@@ -235,7 +273,7 @@ def _weak(folder: Path, name: str) -> Path:
 def table(cells: Sequence[Cell]) -> Table:
     """A row for each set and difference, over the seeds."""
     made = Table("set", "difference", title="honest pairs in quarantine")
-    for column in ("ever", "at the end", "of", "most of one bank", "AUPRC", "worst bank"):
+    for column in ("ever", "at the end", "of", "most of one bank", "AUPRC", "worst bank", "without bank-1"):
         made.add_column(column, justify="right")
     for name, difference in dict.fromkeys((cell["set"], cell["difference"]) for cell in cells):
         found = [cell for cell in cells if (cell["set"], cell["difference"]) == (name, difference)]
@@ -245,8 +283,9 @@ def table(cells: Sequence[Cell]) -> Table:
         dealt = [cell for cell in found if cell["auprc"] is not None]
         auprc = f"{statistics.fmean(cell['auprc'] for cell in dealt):.4f}" if dealt else "not dealt"
         worst = f"{min(cell['worst'] for cell in dealt):.4f}" if dealt else ""
+        others = f"{statistics.fmean(cell['others'] for cell in dealt):.4f}" if dealt else ""
         pairs = sum(cell["pairs"] for cell in found)
-        made.add_row(name, difference, str(sum(map(len, ever))), str(last), str(pairs), str(most), auprc, worst)
+        made.add_row(name, difference, str(sum(map(len, ever))), str(last), str(pairs), str(most), auprc, worst, others)
     return made
 
 

@@ -29,16 +29,28 @@ def test_the_cost_of_a_merge_is_measured_for_every_rule_and_for_judging():
 @pytest.mark.slow
 def test_honest_differences_are_measured_and_what_was_measured_is_kept(tmp_path):
     kept = tmp_path / "cells.jsonl"
-    options = ["--sets", "weak", "--differences", "rate:8,tiny", "--nodes", "4", "--rounds", "3", "--seeds", "1"]
+    options = [
+        "--sets",
+        "weak",
+        "--differences",
+        "rate:8,tiny,units:100",
+        "--nodes",
+        "4",
+        "--rounds",
+        "3",
+        "--seeds",
+        "1",
+    ]
     command = [sys.executable, SCRIPTS / "bench_differences.py", *options, "--out", kept]
     for _ in range(2):
         done = subprocess.run(command, capture_output=True, text=True, timeout=180)
         assert done.returncode == 0, done.stderr
-        assert "rate:8" in done.stdout and "tiny" in done.stdout
+        assert "rate:8" in done.stdout and "tiny" in done.stdout and "units:100" in done.stdout
     cells = [json.loads(line) for line in kept.read_text().splitlines()]
     assert [(cell["difference"], cell["pairs"], cell["wrongs"]) for cell in cells] == [
         ("rate:8", 12, []),
         ("tiny", 12, []),
+        ("units:100", 12, []),
     ]
 
 
