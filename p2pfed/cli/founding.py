@@ -254,11 +254,13 @@ def rate_said(manifest: Manifest, key: str, rate: float | None) -> list[str]:
 
 
 def rows_said(manifest: Manifest, key: str, rows: int | None) -> list[str]:
-    """That the bank with that key has so few rows, beside others, that it is allowed the most, if it and they told."""
+    """That the bank with that key has so few rows, beside others, that it is allowed the most, or did not tell."""
     from p2pfed.core.reputation.params import STANDARD
 
     others = [m.training_rows for m in manifest.members if m.key != key and m.training_rows is not None]
     least = 2 ** (STANDARD.few_rows_from + STANDARD.allowed)
+    if rows is None and others:
+        return ["it did not tell how many training rows it has: the others do not let its models differ for few"]
     if rows is None or not others or least * rows >= (usual := median(others)):
         return []
     apart = f"it has about {rows:,} training rows, where {usual:,.0f} are usual"

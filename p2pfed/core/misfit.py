@@ -3,17 +3,19 @@
 A bank whose column is in another unit, or whose labels are wrong, does not find itself odd: every merge brings its
 model near to the others' again, and in ten rounds one of 175 such banks found most of the others bad (six banks; ulb,
 handbook, paysim, generated). Nor does the first layer name the column: its weights were the farthest from the others'
-in 44 of 121. The rows themselves tell of columns, and with the others' models of labels.
+in 44 of 121. The rows themselves tell of numeric columns, where the scaling is the contract's, and with the others'
+models of labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfed.core.aggregation.geometry import coordinate_median
 from p2pfed.core.contract import FeatureContract
 from p2pfed.core.effects import Effect
 from p2pfed.core.model import ModelSpec
@@ -38,6 +40,8 @@ sets; where frauds hardly show, two of 36 are while the models learn (weak2). At
 KNOWN = 0.25
 """Mean fraud probability of own frauds that stands for this where hardly a row is legitimate, as with labels turned
 round: these 20 banks are told, and one honest bank of which 96 % of the rows are fraud (weak, Dirichlet 1)."""
+MOST_INPUTS = 300
+"""Of wider contracts no column is named: the time grows with the square, and at 300 it is about a second."""
 LIFTED = 0.2
 """By so much it rises without a column that is to blame: .41 and more of one with its sign turned that matters, about
 .1 at most where labels are random."""
@@ -73,12 +77,14 @@ def tells_apart(spec: ModelSpec, probe: Probe, models: NDArray[np.float32]) -> f
     return float(np.mean((theirs[:, None] > others) + 0.5 * (theirs[:, None] == others)))
 
 
-def column_to_blame(
-    contract: FeatureContract, spec: ModelSpec, probe: Probe, models: NDArray[np.float32], told: float
-) -> str | None:
-    """The column without which the others would tell own frauds far better than `tells_apart` has `told`, if one is."""
+def column_to_blame(contract: FeatureContract, spec: ModelSpec, probe: Probe, models: Sequence[Vector]) -> str | None:
+    """The column without which the others' median model would tell own frauds far better, if one is."""
+    if spec.inputs > MOST_INPUTS:
+        return None
+    middle = coordinate_median(models)[None]
+    told = tells_apart(spec, probe, middle) or 0.0
     found = {
-        name: tells_apart(spec, _without(probe, inputs, spec.inputs), models) or 0.0
+        name: tells_apart(spec, _without(probe, inputs, spec.inputs), middle) or 0.0
         for name, inputs in _inputs(contract)
     }
     best = max(found, key=found.__getitem__)
@@ -86,12 +92,11 @@ def column_to_blame(
 
 
 def tell_columns(problems: Problems, contract: FeatureContract, probe: Probe) -> list[Effect]:
-    """Tell the operator which columns of a new reading lie elsewhere; what was said of the labels before is over."""
-    effects = problems.clear("FRAUDS_UNLIKE")
+    """Tell the operator which columns of a new reading lie elsewhere."""
     if not (names := columns_off(contract, probe)):
-        return [*effects, *problems.clear("COLUMNS_UNLIKE")]
+        return problems.clear("COLUMNS_UNLIKE")
     columns = ("column " if len(names) == 1 else "columns ") + ", ".join(map(repr, names))
-    return effects + problems.raise_(
+    return problems.raise_(
         "COLUMNS_UNLIKE",
         "warning",
         f"{columns}: this bank's values lie far from the consortium's",
@@ -105,24 +110,26 @@ class Labels:
 
     def __init__(self, contract: FeatureContract, spec: ModelSpec, problems: Problems) -> None:
         self._contract, self._spec, self._problems = contract, spec, problems
-        self._doubted = False
-        """Whether the last look found the others unable to tell frauds from legitimate rows."""
+        self._doubted: Probe | None = None
+        """The rows of the last look, if the others could not tell its frauds from its legitimate rows."""
 
     def look(self, probe: Probe, models: list[Vector]) -> list[Effect]:
         """Tell the operator that the others' models do not tell own frauds from legitimate rows, and by which column.
 
         At once where a column is to blame, else at the second look in a row: models may have learned little yet. It
-        stands until the next reading, for the others learn, round by round, to live with what is wrong here.
+        stands while the rows are these, for the others learn, round by round, to live with what is wrong here.
         """
-        if "FRAUDS_UNLIKE" in self._problems or len(models) < 2:
+        again = self._doubted is not None and _same_rows(self._doubted, probe)
+        if again and "FRAUDS_UNLIKE" in self._problems:
             return []
-        theirs = np.stack(models)
-        told = tells_apart(self._spec, probe, theirs)
-        before, self._doubted = self._doubted, told is not None and told < TOLD_APART
-        if told is None or not self._doubted:
+        told = _told(self._spec, probe, models)
+        self._doubted = probe if told is not None and told < TOLD_APART else None
+        if told is None:
             return []
-        column = column_to_blame(self._contract, self._spec, probe, theirs, told)
-        if column is None and not before:
+        if told >= TOLD_APART:
+            return self._problems.clear("FRAUDS_UNLIKE")
+        column = column_to_blame(self._contract, self._spec, probe, models)
+        if column is None and not again:
             return []
         message = "the other members' models do not tell this bank's frauds from its legitimate payments"
         hint = "check which payments the labels call fraud, and the mapping of the columns to the contract"
@@ -130,6 +137,19 @@ class Labels:
             message += f"; without column {column!r} they would"
             hint = f"compare sign, unit and mapping of column {column!r} with the other members', then the labels"
         return self._problems.raise_("FRAUDS_UNLIKE", "warning", message, hint)
+
+
+def _told(spec: ModelSpec, probe: Probe, models: list[Vector]) -> float | None:
+    """`tells_apart` of the models together; of two by the better one, for one that lies must not decide alone."""
+    if len(models) < 2:
+        return None
+    views = [np.stack(models)] if len(models) > 2 else [model[None] for model in models]
+    told = [tells_apart(spec, probe, view) for view in views]
+    return None if None in told else max(filter(None, told), default=0.0)
+
+
+def _same_rows(one: Probe, other: Probe) -> bool:
+    return np.array_equal(one.held_out, other.held_out) and np.array_equal(one.labels, other.labels)
 
 
 def _inputs(contract: FeatureContract) -> Iterator[tuple[str, slice]]:
@@ -141,7 +161,7 @@ def _inputs(contract: FeatureContract) -> Iterator[tuple[str, slice]]:
 
 
 def _without(probe: Probe, inputs: slice, width: int) -> Probe:
-    """The probe's real rows with the consortium's mean in the place of some inputs."""
+    """The probe's real rows with the consortium's mean, or no known level, in the place of some inputs."""
 
     def cut(rows: Vector) -> Vector:
         left = rows.reshape(-1, width).copy()

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import select
 import signal
 import ssl
 import sys
@@ -24,6 +25,24 @@ def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> Non
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:  # it died before the request was made
         os._exit(0)
+
+
+class StartLine:
+    """Where forks of this process wait for each other: each once, until all that hold it have come or have died."""
+
+    def __init__(self) -> None:
+        self._finish, self._start = os.pipe()
+
+    def leave(self) -> None:
+        """Of the process that forks, once it has forked them all: it does not hold them up."""
+        os.close(self._start)
+        os.close(self._finish)
+
+    def wait(self, seconds: float) -> None:
+        """Until everybody else waits, too, or so long."""
+        os.close(self._start)
+        select.select([self._finish], [], [], seconds)  # readable once nobody can write: a death closes, too
+        os.close(self._finish)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import multiprocessing
 import os
 import select
 import signal
@@ -21,12 +20,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TypeAlias
 
-from p2pfed.runtime.process import ONE_THREAD, die_with_parent, for_life
+from p2pfed.runtime.process import ONE_THREAD, StartLine, die_with_parent, for_life
 from p2pfed.runtime.trainer_child import learner_class, serve, step_back
 
 if TYPE_CHECKING:
-    from multiprocessing.synchronize import Barrier
-
     from p2pfed.core.rows import Rows
 
 POLL_SECONDS = 1.0
@@ -58,14 +55,16 @@ def listen(path: Path) -> socket.socket:
 def serve_forks(listeners: Mapping[socket.socket, Change], together: int) -> None:
     """Fork a child for every connection until the parent of this process dies; the first ones start `together`."""
     parent, children = os.getppid(), set[int]()
-    start = multiprocessing.get_context("fork").Barrier(together)
+    start = StartLine() if together else None
     try:
         while os.getppid() == parent:
             for listener in select.select(listeners, [], [], POLL_SECONDS)[0]:
                 with contextlib.suppress(BlockingIOError), listener.accept()[0] as connection:
-                    waits = start if together > 0 else None
-                    children.add(_fork(connection, listeners, listeners[listener], waits))
+                    children.add(_fork(connection, listeners, listeners[listener], start))
                     together -= 1
+                    if start is not None and together == 0:
+                        start.leave()
+                        start = None
             children -= _ended(children)
     finally:
         for child in children:
@@ -73,7 +72,9 @@ def serve_forks(listeners: Mapping[socket.socket, Change], together: int) -> Non
                 os.kill(child, signal.SIGKILL)
 
 
-def _fork(connection: socket.socket, listeners: Iterable[socket.socket], change: Change, start: Barrier | None) -> int:
+def _fork(
+    connection: socket.socket, listeners: Iterable[socket.socket], change: Change, start: StartLine | None
+) -> int:
     spawner = os.getpid()
     child = os.fork()
     if child:

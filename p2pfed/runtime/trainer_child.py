@@ -21,12 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2pfed.errors import P2PFedError
-from p2pfed.runtime.process import ONE_THREAD, die_with_parent, for_life
+from p2pfed.runtime.process import ONE_THREAD, StartLine, die_with_parent, for_life
 from p2pfed.runtime.trainer_protocol import BrokenMessage, TrainerMessage, receive, send
 
 if TYPE_CHECKING:
-    from multiprocessing.synchronize import Barrier
-
     from p2pfed.core.rows import Rows
     from p2pfed.core.served import Served
     from p2pfed.data.features import LoadedBank
@@ -40,12 +38,12 @@ TOGETHER_SECONDS = 30.0
 
 
 def serve(
-    connection: socket.socket, change: Callable[[Rows], Rows] | None = None, start: Barrier | None = None
+    connection: socket.socket, change: Callable[[Rows], Rows] | None = None, start: StartLine | None = None
 ) -> None:
     """Answer the daemon's messages until it closes `connection`; what goes wrong is its last message, `failed`.
 
     `change` makes of the bank's training rows those that are trained on: so an experiment's attackers poison them.
-    Ready is said when all that wait at `start` are: on few cores the first one would be done before the last begins.
+    Ready is said when all that hold `start` are: on few cores the first one would be done before the last begins.
     """
     lock = threading.Lock()
     _say(connection, lock, TrainerMessage("hello", {"pid": os.getpid()}))
@@ -56,8 +54,8 @@ def serve(
             if message.kind == "load":
                 learner, answer = _load(message.fields, change)
                 if start is not None:
-                    with contextlib.suppress(threading.BrokenBarrierError):  # somebody does not come: go on without
-                        start.wait(TOGETHER_SECONDS)
+                    start.wait(TOGETHER_SECONDS)
+                    start = None
             elif learner is not None:
                 answer = _work(learner, message)
             else:

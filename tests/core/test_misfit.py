@@ -116,6 +116,31 @@ def test_a_column_with_its_sign_turned_is_to_blame_at_the_first_look() -> None:
     assert told.code == "FRAUDS_UNLIKE" and "without column 'amount' they would" in told.message
     assert "sign" in told.hint and "'amount'" in told.hint
     assert not labels.look(probe(times=-1), models()), "it is told once"
+    assert not labels.look(probe(times=-1), models(0.5, 2)), "and stands while the rows are these"
+    (over,) = labels.look(probe(), models())
+    assert isinstance(over, Emit) and over.event == ProblemCleared("FRAUDS_UNLIKE", "")
+
+
+def test_of_two_models_one_that_lies_does_not_decide() -> None:
+    honest, lie = models()[0], models(-30, 30)[0]
+    for told in ([honest, lie], [lie, honest]):
+        assert not misfit.Labels(CONTRACT, SPEC, Problems()).look(probe(), told)
+    assert raised(misfit.Labels(CONTRACT, SPEC, Problems()).look(probe(times=-1), models()[:2]))
+
+
+def test_doubts_about_other_rows_are_not_a_second_look() -> None:
+    labels = misfit.Labels(CONTRACT, SPEC, Problems())
+    assert not labels.look(probe(swapped=True), models())
+    assert not labels.look(probe(swapped=True, age=0.5), models())
+    assert raised(labels.look(probe(swapped=True, age=0.5), models()))
+
+
+def test_of_wide_contracts_no_column_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(misfit, "MOST_INPUTS", 3)
+    labels = misfit.Labels(CONTRACT, SPEC, Problems())
+    assert not labels.look(probe(times=-1), models())
+    (told,) = raised(labels.look(probe(times=-1), models()))
+    assert "column" not in told.message
 
 
 def test_labels_are_doubted_at_the_second_look_in_a_row() -> None:
@@ -134,10 +159,8 @@ def test_a_reading_is_told_of_once_and_the_next_one_ends_it() -> None:
     (told,) = raised(misfit.tell_columns(problems, CONTRACT, probe(times=10, age=3)))
     assert told.message == "columns 'amount', 'age': this bank's values lie far from the consortium's"
     assert not misfit.tell_columns(problems, CONTRACT, probe(times=10, age=3))
-    misfit.Labels(CONTRACT, SPEC, problems).look(probe(times=-1), models())
-    ended = misfit.tell_columns(problems, CONTRACT, probe())
-    codes = {x.event.code for x in ended if isinstance(x, Emit) and isinstance(x.event, ProblemCleared)}
-    assert codes == {"COLUMNS_UNLIKE", "FRAUDS_UNLIKE"}
+    (ended,) = misfit.tell_columns(problems, CONTRACT, probe())
+    assert isinstance(ended, Emit) and ended.event == ProblemCleared("COLUMNS_UNLIKE", "")
 
 
 def test_a_node_tells_of_its_rows_before_it_trains_and_of_its_labels_in_the_first_ten_rounds() -> None:

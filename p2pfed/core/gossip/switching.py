@@ -11,7 +11,7 @@ from p2pfed.core.gossip.calendar import MOST_CYCLES, Moment
 from p2pfed.core.gossip.returning import Returning
 from p2pfed.core.phase import Phase
 
-OF_A_MODEL = ("MANY_QUARANTINED", "QUALITY_FALLS")
+OF_A_MODEL = ("MANY_QUARANTINED", "QUALITY_FALLS", "COLUMNS_UNLIKE", "FRAUDS_UNLIKE")
 """Problems that say nothing of the next model."""
 
 

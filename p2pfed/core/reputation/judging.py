@@ -136,9 +136,10 @@ class Reputation(Ledger):
         left is not among the answered candidates.
         """
         fresh = {c.member: c for c in candidates if c.waited == 0}
-        usual_rows = median([max(rows, 1), *(max(c.rows, 1) for c in candidates)])
+        told = [self._told(candidate.member).training_rows or 1 for candidate in candidates]
+        usual_rows = median([max(rows, 1), *(max(c.rows, least) for c, least in zip(candidates, told, strict=True))])
         self._number = self._number + 1 if number is None else number
-        looks = [self._look(candidate) for candidate in fresh.values()]
+        looks = [self._look(candidate, usual_rows) for candidate in fresh.values()]
         found = self.yardstick.measure(own, rows, looks, usual_rows, self._rates(candidates))
         for member, assessment in zip(fresh, found, strict=True):
             record = self.peers[member]
@@ -169,14 +170,15 @@ class Reputation(Ledger):
         own = self._told(self._me).legitimate_per_fraud
         return own, usual_rate([own, *(self._told(candidate.member).legitimate_per_fraud for candidate in candidates)])
 
-    def _look(self, candidate: Candidate) -> Look:
+    def _look(self, candidate: Candidate, usual_rows: float) -> Look:
         record = self._record(candidate.member)
         record.rows = max(record.rows, candidate.rows)
         # of echoes and stale models, too, honest peers would look far
         counts = record.standing != "quarantined" and not self.idles(candidate.member)
         told = self._told(candidate.member)
-        # to claim few rows costs nothing; what an admin read before letting it in does
-        return Look(candidate, max(record.rows, told.training_rows or 0), counts, told.legitimate_per_fraud)
+        # to claim few rows costs nothing: what an admin has read counts, and who told nothing is hardly let off
+        least = told.training_rows or int(usual_rows / 4)
+        return Look(candidate, max(record.rows, least), counts, told.legitimate_per_fraud)
 
     def _told(self, member: NodeId | None) -> Declared:
         return self._declared.get(member, Declared()) if member else Declared()
