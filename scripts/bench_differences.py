@@ -88,7 +88,7 @@ DIFFERENCES = (
 )
 AMOUNTS = {"ulb": "Amount", "handbook": "TX_AMOUNT", "weak": "x0", "weak2": "x0"}
 """The column that `units:F` is about; of the other sets `amount`."""
-GROUPS = {"handbook": (f"by:{bench_poisoning.MEMBER}",), "paysim": ("by:type",), "generated": ("by:bank", "unusual")}
+GROUPS = {"handbook": (f"by:{bench_poisoning.MEMBER}",), "generated": ("by:bank", "unusual")}
 
 
 def main() -> None:

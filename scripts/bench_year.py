@@ -2,11 +2,14 @@
 
     python scripts/bench_year.py                        # 365 days, a seed
     python scripts/bench_year.py --days 30 --seeds 3
+    python scripts/bench_year.py --days 30 --seeds 3 --unusual
     python scripts/bench_year.py --days 120 --attack signflip labelflip fraudblind waiting
 
 Each bank restarts once a week at a random time; a day a month the banks are in two groups that cannot talk to each
 other; one bank is away for three weeks; a hundredth of the exchanges fails; clocks are set, wrongly and back. Payments
-are drawn: a new fraud pattern appears each month and stays for four, and labels are ten days late.
+are drawn: a new fraud pattern appears each month and stays for four, and labels are ten days late. With `--unusual`
+five of the banks are as those of `p2pfed data make --unusual`: with eight times the others' share of frauds, with
+customers of another kind, tiny, huge, and open in one week of four.
 
 Every morning the banks that are up score the day's payments of all of them with what serves there. The share is their
 mean AUPRC by that of the same banks on the same days in another run: of the same twelve without faults; where three
@@ -33,6 +36,7 @@ from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments
 from p2pfed.core.events import Event
 from p2pfed.core.rows import BankRows, Rows
 from p2pfed.data.banks import LoadedBanks
+from p2pfed.data.unusual import FRAUD_TIMES, HUGE, KINDS, WEEKS
 from p2pfed.learning import metrics
 from p2pfed.learning.learner import StackedBank
 from p2pfed.learning.numpy_learner import NumpyLearner
@@ -55,6 +59,10 @@ DOWN_SECONDS, AWAY_DAYS = 600.0, 21
 """How long a restart takes on average; how long one bank is away."""
 INPUTS, A_DAY, FRAUDS_A_DAY = 12, 60, 3
 """Columns of a payment; payments and frauds of a bank on a day."""
+MOVED, TINY, TINY_FRAUDS = 3, 7, 0.3
+"""Of unusual banks: columns that customers of another kind move; a tiny bank's payments and frauds on a day."""
+KINDS_OF: dict[int, str] = {}
+"""What is unusual of which bank; see `unusual.KINDS`."""
 WINDOW, MATURITY, STAYS = 40, 10, 4
 """Days of payments that are trained on, days until labels are known, months for which a fraud pattern stays."""
 
@@ -62,6 +70,8 @@ WINDOW, MATURITY, STAYS = 40, 10, 4
 def main() -> None:
     """Run every seed with faults or attacks, and what that is compared with; print what came of it."""
     options = _options()
+    if options.unusual:
+        KINDS_OF.update(enumerate(KINDS))
     tell = Teller(options.seeds * (1 + len(options.attack)))
     results, table = [], sys.stderr if options.json else sys.stdout
     print(HEAD, file=table)
@@ -80,6 +90,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1)
     said = "what three banks do from the third month on; a run for each"
     parser.add_argument("--attack", nargs="+", default=[None], metavar="KIND", help=said)
+    parser.add_argument("--unusual", action="store_true", help="five of the banks are")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     least = 2 if options.attack == [None] else ATTACK_FROM + CATCH_WITHIN + 1
@@ -241,15 +252,31 @@ def _faults(days: int, seed: int, banks: int) -> dict[str, Any]:
 def payments(seed: int, bank: int, day: int) -> Rows:
     """A bank's payments of a day (float32 [payments, INPUTS]); days before the first are negative."""
     rng = np.random.default_rng([seed, 2, bank, day + 1000])
-    labels = np.zeros(A_DAY, np.float32)
-    labels[:FRAUDS_A_DAY] = 1
-    features = rng.standard_normal((A_DAY, INPUTS)).astype(np.float32)
+    count, frauds = _a_day(KINDS_OF.get(bank), day, rng)
+    labels = np.zeros(count, np.float32)
+    labels[:frauds] = 1
+    features = rng.standard_normal((count, INPUTS)).astype(np.float32)
     features += np.random.default_rng([seed, 3, bank]).normal(0, 0.3, INPUTS).astype(np.float32)
+    if KINDS_OF.get(bank) == "customers":
+        features[:, :MOVED] += 1.5
     month = (day + 1000 * 30) // 30
-    for row in range(FRAUDS_A_DAY):
+    for row in range(frauds):
         pattern = month - int(rng.integers(0, STAYS))
         features[row] += _pattern(seed, pattern)
     return Rows(features, labels)
+
+
+def _a_day(kind: str | None, day: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Payments and frauds of such a bank on a day."""
+    if kind == "frauds":
+        return A_DAY, min(FRAUD_TIMES * FRAUDS_A_DAY, A_DAY)
+    if kind == "tiny":
+        return TINY, int(rng.random() < TINY_FRAUDS)
+    if kind == "huge":
+        return HUGE * A_DAY, HUGE * FRAUDS_A_DAY
+    if kind == "season" and day // 7 % WEEKS:
+        return 0, 0
+    return A_DAY, FRAUDS_A_DAY
 
 
 @lru_cache(maxsize=256)

@@ -66,7 +66,7 @@ def test_banks_with_far_more_frauds_or_far_fewer_rows_than_usual_are_pointed_out
     text = said("consortium", "create", "test", *requests, "--admin", "alice.pub", "--threshold", "1",
                 "--contract", "draft.json", "--key", "alice.key")  # fmt: skip
     assert text.count("look at ") == 3, text
-    assert "look at bank-d: it did not tell how many training rows it has: the others do not let its models" in text
+    assert "look at bank-d: it did not tell how many training rows it has: if they are few, the others make" in text
     assert "look at bank-b: it has about 128 training rows, where 16,384 are usual: are these all?" in text
     assert (
         "look at bank-c: about 80% of its payments are frauds, where 1 in 363 is usual: are its labels right?" in text

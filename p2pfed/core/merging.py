@@ -130,6 +130,8 @@ class Merging:
         if not candidates:
             return Merge(own, (), 0.0, [])
         effects: list[Effect] = []
+        # who has never trained has no unit to judge by
+        judge = judge and self._reputation.yardstick.training.moved is not None
         if judge or not self._judging:  # else they are new still to the next merge that judges
             self._updates.inbox.merged([c.member for c in candidates if c.waited == 0], self._now(number))
         if self._judging and judge:

@@ -100,8 +100,8 @@ def tell_columns(problems: Problems, contract: FeatureContract, probe: Probe) ->
         "COLUMNS_UNLIKE",
         "warning",
         f"{columns}: this bank's values lie far from the consortium's",
-        "compare unit, scale, sign and mapping to the contract with the other members'; if the values are right, this "
-        "bank's customers differ so much",
+        "compare unit, scale, sign and mapping to the contract with the other members'; if the values are right, "
+        "nothing need be done",
     )
 
 

@@ -57,3 +57,14 @@ def test_an_attack_begins_with_the_cycle_of_its_day(bench: ModuleType) -> None:
     calendar = bench.scenario(80, 0).agreed_calendar
     cycle, number = calendar.place(attackers.start)
     assert number == 1 and calendar.begins(cycle) == bench.FIRST + bench.ATTACK_FROM * bench.DAY
+
+
+def test_unusual_banks_have_other_payments(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "KINDS_OF", dict(enumerate(bench.KINDS)))
+    frauds, customers, tiny, huge, season, usual = (bench.rows_of(0, bank, 0).train for bank in range(6))
+    assert frauds.frauds == pytest.approx(8 * usual.frauds, rel=0.25) and len(frauds) == len(usual)
+    moved = customers.features.mean(axis=0) - usual.features.mean(axis=0)
+    assert min(moved[: bench.MOVED]) > 0.5
+    assert len(tiny) < 250 and 3 < tiny.frauds < 25
+    assert len(huge) == pytest.approx(4 * len(usual), rel=0.1)
+    assert len(season) < len(usual) / 2

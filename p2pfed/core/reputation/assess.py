@@ -170,7 +170,13 @@ class _Weigh(NamedTuple):
         disagreement = max(seen.disagreement, 1e-9)
         # without rows to look at nothing is known of predictions
         felt_at = params.felt_at * 2**hardly
-        felt = within(seen.plainly / felt_at, (params.felt, 1.0)) if len(self.probe.held_out) else 1.0
+        # of what another base rate explains half is felt: with all of it, banks with 13 times the others' frauds are
+        # quarantined in a simulated month (5 of 396 pairs), with none, nine of 144 stale pairs are not (ulb)
+        felt = (
+            within(math.sqrt(seen.plainly * seen.disagreement) / felt_at, (params.felt, 1.0))
+            if len(self.probe.held_out)
+            else 1.0
+        )
         worst = max(
             math.log2(max(seen.distance * felt, 1e-9) / distance_fine),
             math.log2(disagreement / disagreement_fine),
