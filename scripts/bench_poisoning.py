@@ -83,7 +83,7 @@ RULES: dict[str, dict[str, Any]] = {
 }
 """Those that are more than a rule's name."""
 STANDING = ("none", "signflip", "gaussian", "ipm", "labelflip", "fraudblind", "dissensus", "drip", "stale")
-STANDING_RULES = ("reputation", "mean", "median", "krum", "balance", "ubar", "oracle_nna")
+STANDING_RULES = ("reputation", "clip", "mean", "median", "krum", "balance", "ubar", "oracle_nna")
 
 
 def main() -> None:

@@ -159,6 +159,16 @@ def test_who_told_that_frauds_are_rarer_than_usual_may_know_less_of_them(yardsti
     )
 
 
+def test_who_has_hardly_any_rows_may_know_less_of_frauds(yardstick: Yardstick) -> None:
+    yardstick.probe = poor(20)
+    looks = [look(knowing(2.0), rows) for rows in (100, 25, 6, 1)]
+    found = yardstick.measure(knowing(2.0), 100, looks, 100.0)
+    _, quarter, sixteenth, least = [one.recognition_fine + PARAMS.unknown for one in found]
+    usual = found[0].recognition_fine + PARAMS.unknown
+    assert quarter == usual and sixteenth == pytest.approx(usual * 24 / 100)
+    assert least == pytest.approx(max(usual / 8, PARAMS.unknown))
+
+
 def test_what_a_bank_told_never_counts_against_it(yardstick):
     yardstick.probe = Probe(
         np.r_[np.full(55 * 4, 1.0), np.full(45 * 4, 3.0)].astype(np.float32), np.zeros(0, np.float32)

@@ -164,7 +164,7 @@ class _Weigh(NamedTuple):
         distance_fine = self.far * 2 ** min(unlike + self._beyond(abs(rarer)), params.allowed)
         disagreement_fine = self.other * 2 ** min(hardly + self._beyond(apart), params.allowed)
         # who sees hardly any fraud forgets what the others know of them
-        spared = self._beyond(rarer, params.rarer)
+        spared = min(hardly + self._beyond(rarer, params.rarer), params.allowed)
         halvings = params.recognition_halvings + spared
         missed = (self.known + params.unknown) / (seen.recognition + params.unknown)
         disagreement = max(seen.disagreement, 1e-9)
