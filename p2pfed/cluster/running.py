@@ -125,7 +125,9 @@ class RunningCluster:
         """Raise LocalFault, with the end of its log, if a process has died."""
         for name, code in self.processes.ended().items():
             said = self.cluster.log(name).read_bytes()[-LOG_TAIL:].decode(errors="replace").strip()
-            raise LocalFault(f"{name} stopped by itself with exit code {code}. The end of its log:\n{said}")
+            ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            end = f". The end of its log:\n{said}" if said else ", and its log is empty"
+            raise LocalFault(f"{name} {ended}{end}")
 
     def wait(self, bank: Bank, seconds: float) -> dict[str, Any]:
         """The status as soon as the daemon answers; raises Unavailable after `seconds`, LocalFault if it has died."""

@@ -22,7 +22,7 @@ makes the difference, which would need 4 to 5. Amounts and balances of the real 
 def unit_sentence(column: str, times: float, others: str = "the consortium's") -> str:
     """That a column's values are so many times those of `others`."""
     than = f"{times:,.0f} times as large as" if times > 1 else f"1/{1 / times:,.0f} of"
-    return f"column {column!r}: its values are about {than} {others}: is it in another unit?"
+    return f"column {column!r}: its values are about {than} {others}, as if in another unit"
 
 
 @dataclass(frozen=True)
