@@ -283,7 +283,8 @@ def table(cells: Sequence[Cell]) -> Table:
         dealt = [cell for cell in found if cell["auprc"] is not None]
         auprc = f"{statistics.fmean(cell['auprc'] for cell in dealt):.4f}" if dealt else "not dealt"
         worst = f"{min(cell['worst'] for cell in dealt):.4f}" if dealt else ""
-        others = f"{statistics.fmean(cell['others'] for cell in dealt):.4f}" if dealt else ""
+        kept = [cell["others"] for cell in dealt if "others" in cell]  # older files have none
+        others = f"{statistics.fmean(kept):.4f}" if kept else ""
         pairs = sum(cell["pairs"] for cell in found)
         made.add_row(name, difference, str(sum(map(len, ever))), str(last), str(pairs), str(most), auprc, worst, others)
     return made

@@ -51,8 +51,8 @@ def test_banks_with_far_more_frauds_or_far_fewer_rows_than_usual_are_pointed_out
     requests: list[str] = []
     for name, *declared in (
         ("bank-a", 256.0, 16_384),
-        ("bank-b", 512.0, 128),
-        ("bank-c", 0.25, 512),
+        ("bank-b", 512.0, 512),
+        ("bank-c", 0.25, 1024),
         ("bank-d", None, None),
         ("bank-e", 128.0, 16_384),
         ("bank-f", 512.0, 32_768),
@@ -66,11 +66,11 @@ def test_banks_with_far_more_frauds_or_far_fewer_rows_than_usual_are_pointed_out
     text = said("consortium", "create", "test", *requests, "--admin", "alice.pub", "--threshold", "1",
                 "--contract", "draft.json", "--key", "alice.key")  # fmt: skip
     assert text.count("look at ") == 3, text
-    assert "look at bank-d: it did not tell how many training rows it has: if they are few, the others make" in text
-    assert "look at bank-b: it has about 128 training rows, where 16,384 are usual: are these all?" in text
+    assert "look at bank-d: it did not tell how many training rows it has: the others take it for a quarter" in text
+    assert "look at bank-b: it has about 512 training rows, where 16,384 are usual: are these all?" in text
     assert (
         "look at bank-c: about 80% of its payments are frauds, where 1 in 363 is usual: are its labels right?" in text
     )
     shown = said("consortium", "show", "manifest-1.json")
-    assert [line for line in shown.splitlines() if "bank-c" in line and "512 " in line and "80%" in line]
+    assert [line for line in shown.splitlines() if "bank-c" in line and "1,024 " in line and "80%" in line]
     assert [line for line in shown.splitlines() if "bank-d" in line and " -  " in line and "unknown" in line]

@@ -260,8 +260,10 @@ def rows_said(manifest: Manifest, key: str, rows: int | None) -> list[str]:
     others = [m.training_rows for m in manifest.members if m.key != key and m.training_rows is not None]
     least = 2 ** (STANDARD.few_rows_from + STANDARD.allowed)
     if rows is None and others:
-        return ["it did not tell how many training rows it has: if they are few, the others make no allowance for that"]
-    if rows is None or not others or least * rows >= (usual := median(others)):
+        return [
+            "it did not tell how many training rows it has: the others take it for a quarter of the usual ones at least"
+        ]
+    if rows is None or not others or least * rows > (usual := median(others)):
         return []
     apart = f"it has about {rows:,} training rows, where {usual:,.0f} are usual"
     return [f"{apart}: are these all? The others let its models differ by more for that"]

@@ -119,17 +119,15 @@ class Labels:
         At once where a column is to blame, else at the second look in a row: models may have learned little yet. It
         stands while the rows are these, for the others learn, round by round, to live with what is wrong here.
         """
-        again = self._doubted is not None and _same_rows(self._doubted, probe)
-        if again and "FRAUDS_UNLIKE" in self._problems:
+        before, stands = self._doubted, "FRAUDS_UNLIKE" in self._problems
+        if stands and before is not None and _same_rows(before, probe):
             return []
         told = _told(self._spec, probe, models)
         self._doubted = probe if told is not None and told < TOLD_APART else None
-        if told is None:
-            return []
-        if told >= TOLD_APART:
+        if told is None or told >= TOLD_APART:
             return self._problems.clear("FRAUDS_UNLIKE")
         column = column_to_blame(self._contract, self._spec, probe, models)
-        if column is None and not again:
+        if column is None and before is None and not stands:
             return []
         message = "the other members' models do not tell this bank's frauds from its legitimate payments"
         hint = "check which payments the labels call fraud, and the mapping of the columns to the contract"

@@ -128,11 +128,16 @@ def test_of_two_models_one_that_lies_does_not_decide() -> None:
     assert raised(misfit.Labels(CONTRACT, SPEC, Problems()).look(probe(times=-1), models()[:2]))
 
 
-def test_doubts_about_other_rows_are_not_a_second_look() -> None:
-    labels = misfit.Labels(CONTRACT, SPEC, Problems())
+def test_doubts_outlive_a_reading_and_the_problem_does_not_outlive_its_cause() -> None:
+    problems = Problems()
+    labels = misfit.Labels(CONTRACT, SPEC, problems)
     assert not labels.look(probe(swapped=True), models())
-    assert not labels.look(probe(swapped=True, age=0.5), models())
     assert raised(labels.look(probe(swapped=True, age=0.5), models()))
+    (column,) = raised(labels.look(probe(times=-1), models()))
+    assert "column 'amount'" in column.message, "of other rows something else is to blame"
+    (labelled,) = raised(labels.look(probe(swapped=True), models()))
+    assert "column" not in labelled.message
+    assert labels.look(probe(frauds=7), models()) and "FRAUDS_UNLIKE" not in problems, "too few frauds to say so still"
 
 
 def test_of_wide_contracts_no_column_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
