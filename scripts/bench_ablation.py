@@ -45,7 +45,7 @@ OFF = {
 ATTACKS = {
     "ulb": (
         "dirichlet:1.0",
-        ("labelflip", "fraudblind", "dissensus", "scaled", "stale", "onoff", "duty:1:2", "near_echo:0.2"),
+        ("labelflip", "fraudblind", "dissensus", "scaled", "stale", "onoff", "duty:1:2", "near_echo"),
     ),
     "handbook": (f"by:{bench_poisoning.MEMBER}", ("fraudblind", "dissensus", "stale")),
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from p2pfed.adversary.attacks import attack_from_name
 from p2pfed.core.reputation.params import STANDARD, ReputationParams
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -60,6 +61,7 @@ def test_every_number_of_reputation_is_varied_and_what_a_variant_changes_is_told
     numbers = [field.name for field in dataclasses.fields(ReputationParams)]
     variants = ablation._variants(numbers)
     assert {name.partition("=")[0].partition("*")[0] for name in variants} == set(numbers)
+    assert all(attack_from_name(kind) for _, kinds in ablation.ATTACKS.values() for kind in kinds)
     assert set(ablation.OFF) <= set(numbers)
     assert ablation.params("standard") == STANDARD
     assert ablation.params("release*0.5+felt=1").release == STANDARD.release // 2
