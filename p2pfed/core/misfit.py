@@ -143,7 +143,8 @@ def _told(spec: ModelSpec, probe: Probe, models: list[Vector]) -> float | None:
         return None
     views = [np.stack(models)] if len(models) > 2 else [model[None] for model in models]
     told = [tells_apart(spec, probe, view) for view in views]
-    return None if None in told else max(filter(None, told), default=0.0)
+    said = [one for one in told if one is not None]
+    return max(said) if len(said) == len(told) else None
 
 
 def _same_rows(one: Probe, other: Probe) -> bool:

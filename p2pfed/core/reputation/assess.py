@@ -168,15 +168,11 @@ class _Weigh(NamedTuple):
         halvings = params.recognition_halvings + spared
         missed = (self.known + params.unknown) / (seen.recognition + params.unknown)
         disagreement = max(seen.disagreement, 1e-9)
-        # without rows to look at nothing is known of predictions
-        felt_at = params.felt_at * 2**hardly
         # of what another base rate explains half is felt: with all of it, banks with 13 times the others' frauds are
         # quarantined in a simulated month (5 of 396 pairs), with none, nine of 144 stale pairs are not (ulb)
-        felt = (
-            within(math.sqrt(seen.plainly * seen.disagreement) / felt_at, (params.felt, 1.0))
-            if len(self.probe.held_out)
-            else 1.0
-        )
+        shows = math.sqrt(seen.plainly * seen.disagreement) / (params.felt_at * 2**hardly)
+        # without rows to look at nothing is known of predictions
+        felt = within(shows, (params.felt, 1.0)) if len(self.probe.held_out) else 1.0
         worst = max(
             math.log2(max(seen.distance * felt, 1e-9) / distance_fine),
             math.log2(disagreement / disagreement_fine),
@@ -190,7 +186,7 @@ class _Weigh(NamedTuple):
             recognition=seen.recognition,
             recognition_fine=max((self.known + params.unknown) / 2**halvings - params.unknown, 0.0),
             # imagined frauds tell who knows none; how much others know of real ones they tell too roughly for weights,
-            # but for those who are let off for what they told
+            # but for those who are let off for few rows or rare frauds
             agreement=min(1.0, 1 / missed) ** 2 if spared or not len(self.probe.imagined) else 1.0,
             evidence=min(max(worst, -params.forgiven), 1.0),
         )
