@@ -76,12 +76,13 @@ def init(
     state = StateDir(node.node.state_dir).create()
     identity, keys = enrolment.make_keys(state, node.node.name, time.time())
     path = state.root / "join-request.json"
-    request, written = _request(node, state, identity, contract, not no_measure, force)
+    request, written, doubts = _request(node, state, identity, contract, not no_measure, force)
     lines = [
         *(f"made {one}" for one in (*made, *keys)),
         *([f"{written} {path}"] if written else []),
         f"{node.node.name} is {grouped(identity.node_id)}",
         f"Send {path} to an admin of the consortium and read the line above out over the phone.",
+        *(f"look at this bank's data before you send it: {doubt}" for doubt in doubts),
     ]
     if request.moments is None:
         lines.append("It says nothing of the data yet: run init again with --contract DRAFT to add its moments.")
@@ -93,16 +94,18 @@ def init(
         "seconds_per_round": request.seconds_per_round,
         "legitimate_per_fraud": request.legitimate_per_fraud,
         "training_rows": request.training_rows,
+        "doubts": doubts,
     }
     show(as_json, value, "\n".join(lines))
 
 
 def _request(
     node: NodeConfig, state: StateDir, identity: Identity, contract: Path | None, timed: bool, force: bool
-) -> tuple[JoinRequest, str]:
+) -> tuple[JoinRequest, str, list[str]]:
     """The bank's join request and, if the file was written, in a word how: what it said of the data stays unless new.
 
-    Raises UsageError if another file is in its place, unless `force`.
+    Then what looks wrong in the data, where these were read. Raises UsageError if another file is in its place, unless
+    `force`.
     """
     from p2pfed.core.consortium import Declared
     from p2pfed.core.joining import open_join_request
@@ -116,19 +119,19 @@ def _request(
         if not force:
             raise UsageError(f"{path} is not what init made here ({error}): move it away, or use --force") from None
         before = None
-    moments, told, seconds = None, Declared(), None
+    moments, told, seconds, doubts = None, Declared(), None, list[str]()
     if before is not None:
         moments, seconds = before.moments, before.seconds_per_round
         told = Declared(before.legitimate_per_fraud, before.training_rows)
     if contract is not None:
-        moments, told = _declared(node, contract)
+        moments, told, doubts = _declared(node, contract)
         seconds = (_timed_round(node, contract) if timed else None) or seconds
     sealed = enrolment.join_request(node, state, identity, moments, told, seconds)
     request = open_join_request(sealed)
     if request == before:
-        return request, ""
+        return request, "", doubts
     write_atomically(path, sealed, 0o644)
-    return request, "made" if before is None else "wrote anew, send it again:"
+    return request, "made" if before is None else "wrote anew, send it again:", doubts
 
 
 def _write_sample(config: Path, name: str | None, advertise: str | None) -> None:
@@ -145,7 +148,7 @@ def _write_sample(config: Path, name: str | None, advertise: str | None) -> None
     write_atomically(config, SAMPLE.format(name=name, advertise=advertise).encode(), 0o644)
 
 
-def _declared(node: NodeConfig, contract: Path) -> tuple[Moments, Declared]:
+def _declared(node: NodeConfig, contract: Path) -> tuple[Moments, Declared, list[str]]:
     from p2pfed.cli.manifests import read_contract
     from p2pfed.data import features
 

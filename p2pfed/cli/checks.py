@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2pfed.core.types import DAY
-from p2pfed.errors import ConfigError, NotPermitted, P2PFedError, StateLocked, Unavailable
+from p2pfed.errors import ConfigError, DataError, NotPermitted, P2PFedError, StateLocked, Unavailable
 
 if TYPE_CHECKING:
     from p2pfed.config import NodeConfig
     from p2pfed.core.consortium import Manifest
     from p2pfed.store.state_dir import StateDir
+
+ACCEPT = "mend the source, or, if they are right, start the daemon and let `p2pfed data refresh --accept` take them"
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,8 @@ def run_checks(config: Path, settings: Sequence[str] | None, with_data: bool) ->
     else:
         manifest = None
     _try(results, "ports", lambda: _ports(state, node))
-    if with_data:
-        found = _try(results, "data", lambda: _data(node, state, manifest))
-        for problem in (found or {}).get("refused", ()):
-            hint = "mend the source, or let `p2pfed data refresh --accept` take it once the daemon runs"
-            results.append(Result("reading", f"the trainer will refuse it: {problem}; {hint}", doubtful=True))
+    if with_data and (found := _try(results, "data", lambda: _data(node, state, manifest))):
+        results += _doubts(found)
     return results
 
 
@@ -186,6 +185,8 @@ def _ports(state: StateDir, node: NodeConfig) -> tuple[str, bool]:
 
 
 def _data(node: NodeConfig, state: StateDir, manifest: Manifest | None) -> tuple[str, dict[str, Any]]:
+    from p2pfed.core.misfit import columns_said
+    from p2pfed.core.probe import Probe
     from p2pfed.data import features, report, sources
     from p2pfed.data.reading import Reading, reading_problems
 
@@ -198,4 +199,18 @@ def _data(node: NodeConfig, state: StateDir, manifest: Manifest | None) -> tuple
         last = Reading.from_plain(json.loads(state.reading.read_bytes()))
     except (OSError, ValueError):  # there is none, or the daemon will say that it is damaged
         last = None
-    return report.one_line(loaded.report), loaded.report | {"refused": reading_problems(loaded.reading, last)}
+    unlike = columns_said(manifest.contract, Probe.of(loaded.rows))
+    found = {"refused": reading_problems(loaded.reading, last), "unlike": [unlike] if unlike else []}
+    return report.read(loaded.report), loaded.report | found
+
+
+def _doubts(found: dict[str, Any]) -> list[Result]:
+    """What looks wrong in the payments that `_data` has read; a node trains on none that it refuses."""
+    from p2pfed.core.misfit import COMPARE
+
+    results = [Result("payments", note, doubtful=True) for note in found.get("notes", ())]
+    results += [Result("columns", f"{unlike}; {COMPARE}", doubtful=True) for unlike in found.get("unlike", ())]
+    for problem in found.get("refused", ()):
+        text = f"a node refuses these payments and does not train on them: {problem}; {ACCEPT}"
+        results.append(Result("reading", text, DataError(text)))
+    return results

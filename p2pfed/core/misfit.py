@@ -45,6 +45,11 @@ MOST_INPUTS = 300
 LIFTED = 0.2
 """By so much it rises without a column that is to blame: .41 and more of one with its sign turned that matters, about
 .1 at most where labels are random."""
+COMPARE = (
+    "compare unit, scale, sign and mapping to the contract with the other members'; if the values are right, nothing "
+    "need be done"
+)
+"""What to do about `columns_said`."""
 
 
 def columns_off(contract: FeatureContract, probe: Probe) -> tuple[str, ...]:
@@ -91,18 +96,20 @@ def column_to_blame(contract: FeatureContract, spec: ModelSpec, probe: Probe, mo
     return best if found[best] >= told + LIFTED else None
 
 
+def columns_said(contract: FeatureContract, probe: Probe) -> str | None:
+    """`columns_off` as a sentence; None where there are none."""
+    if not (names := columns_off(contract, probe)):
+        return None
+    columns = ("column " if len(names) == 1 else "columns ") + ", ".join(map(repr, names))
+    return f"{columns}: this bank's values lie far from the consortium's"
+
+
 def tell_columns(problems: Problems, contract: FeatureContract, probe: Probe) -> list[Effect]:
     """Tell the operator which columns of a new reading lie elsewhere."""
-    if not (names := columns_off(contract, probe)):
+    said = columns_said(contract, probe)
+    if said is None:
         return problems.clear("COLUMNS_UNLIKE")
-    columns = ("column " if len(names) == 1 else "columns ") + ", ".join(map(repr, names))
-    return problems.raise_(
-        "COLUMNS_UNLIKE",
-        "warning",
-        f"{columns}: this bank's values lie far from the consortium's",
-        "compare unit, scale, sign and mapping to the contract with the other members'; if the values are right, "
-        "nothing need be done",
-    )
+    return problems.raise_("COLUMNS_UNLIKE", "warning", said, COMPARE)
 
 
 class Labels:

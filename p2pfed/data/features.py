@@ -113,17 +113,17 @@ def transform(frame: pd.DataFrame, data: DataSection, contract: FeatureContract,
     return inputs
 
 
-def declared(data: DataSection, columns: Sequence[FeatureColumn], now: float) -> tuple[Moments, Declared]:
+def declared(data: DataSection, columns: Sequence[FeatureColumn], now: float) -> tuple[Moments, Declared, list[str]]:
     """What a join request tells the others of this bank's training rows, and nothing but these numbers.
 
     Mean and deviation of the numeric columns after their transform, how many rows there are and how many of them are
-    frauds. Raises like `load_bank`.
+    frauds. Beside it, for the bank alone, what looks wrong. Raises like `load_bank`.
     """
     table = read_table(data, columns, now)
     parts = _split(table, data)
     own = _statistics(table, parts.train, columns)
     frauds = int(table.labels[parts.train].sum())
-    return told(own.means, own.deviations), declaration(len(parts.train), frauds)
+    return told(own.means, own.deviations), declaration(len(parts.train), frauds), _doubts_of_labels(table)
 
 
 def told(means: NDArray[np.float64], deviations: NDArray[np.float64]) -> Moments:
@@ -300,12 +300,21 @@ def _report(table: Table, parts: Parts, rows: BankRows) -> dict[str, Any]:
     return report
 
 
+def _doubts_of_labels(table: Table) -> list[str]:
+    """That frauds are the majority, as if the labels were turned round."""
+    frauds, rows = int(table.labels.sum()), len(table)
+    if 2 * frauds <= rows:
+        return []
+    return [f"{frauds:,} of {rows:,} usable rows are fraud: are the labels turned round? 1 means fraud"]
+
+
 def _notes(table: Table, rows: BankRows) -> list[str]:
     notes = [
         f"column {name!r}: {n} of {len(table)} rows have a level that the contract does not list; check its spelling"
         for name, n in table.unknown_levels.items()
         if n > len(table) * UNSEEN_SHARE
     ]
+    notes += _doubts_of_labels(table)
     if not rows.train.frauds:
         notes.append("no training row is fraud: this bank listens, it learns from the others and publishes nothing")
     for name in ("validation", "own_test"):

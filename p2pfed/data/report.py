@@ -14,13 +14,18 @@ TITLES = (
 
 
 def one_line(report: Mapping[str, Any]) -> str:
-    """The report of `features.load_bank` as one line: rows and frauds, what was left out and why, what looks wrong."""
+    """The report of `features.load_bank` as one line: `read` of it, and what looks wrong."""
+    return "; ".join([read(report), *report["notes"]])
+
+
+def read(report: Mapping[str, Any]) -> str:
+    """Rows and frauds, what was left out and why."""
     parts = [
         f"{report['train_rows']:,} training rows with {report['train_frauds']:,} frauds",
         f"{report['rows_read']:,} rows read",
     ]
     parts += [counted(title, report[name]) for name, title in TITLES if report[name]]
-    return "; ".join([*parts, *report["notes"]])
+    return "; ".join(parts)
 
 
 def counted(title: str, counts: Mapping[str, int]) -> str:
