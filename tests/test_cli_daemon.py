@@ -129,6 +129,10 @@ async def test_before_anything_was_read_that_is_said(admin, p2pfed):
     admin.node.data = DataStatus(**nothing | {"next_reading": 1_800_000_000.0})
     said = "not read since this start, read next 2027-01-15 08:00:00 UTC"
     assert (await p2pfed("data", "status"))[1].startswith(said)
+    admin.log.emit(ProblemRaised("READING_REFUSED", "error", "half of them are fraud", "mend the source"))
+    said = "read and refused, none were taken yet, read next 2027-01-15 08:00:00 UTC"
+    assert (await p2pfed("data", "status"))[1].startswith(said)
+    assert f"payments    {said}" in (await p2pfed("status"))[1]
 
 
 @pytest.mark.parametrize(("options", "accept"), [((), "False"), (("--accept",), "True")])

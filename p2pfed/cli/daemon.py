@@ -130,7 +130,7 @@ def _status_text(reply: dict[str, Any]) -> str:
         *_learning_lines(learning),
         *_metrics_lines(learning["metrics"]),
         *_served_lines(learning["served_days"]),
-        f"payments    {payments_text(learning['data'])}",
+        f"payments    {payments_text(learning['data'], reply['problems'])}",
         f"trainer     {own['trainer']['state']}, {plural(own['trainer']['restarts'], 'restart')}",
         f"listening   peers {node['peer_address'] or 'none'}, admin {node['admin_address'] or 'socket only'}",
     ]
@@ -189,10 +189,11 @@ def _served_lines(days: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def payments_text(data: dict[str, Any]) -> str:
-    """What was last read of the payments, and when they are read next, as one line."""
+def payments_text(data: dict[str, Any], problems: Sequence[dict[str, Any]]) -> str:
+    """What was last taken of the payments, and when they are read next, as one line; `problems` as in the status."""
     if data["rows"] is None:
-        said = ["not read since this start"]
+        refused = any(problem["code"] == "READING_REFUSED" for problem in problems)
+        said = ["read and refused, none were taken yet" if refused else "not read since this start"]
     else:
         said = [plural(data["rows"], "row"), plural(data["frauds"], "fraud")]
     if data["immature"] is not None:

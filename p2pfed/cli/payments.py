@@ -27,7 +27,7 @@ def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None
     reply = client_of(config).get("/api/v1/status")
     problems = [p for p in reply["problems"] if p["code"] in ("READING_REFUSED", "DATA_UNREADABLE")]
     data = reply["learning"]["data"]
-    lines = [payments_text(data), *(f"{p['message']}\n{p['hint']}" for p in problems)]
+    lines = [payments_text(data, problems), *(f"{p['message']}\n{p['hint']}" for p in problems)]
     show(as_json, data | {"problems": problems}, "\n".join(lines))
     if problems:
         raise typer.Exit(1)

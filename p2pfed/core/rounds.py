@@ -104,8 +104,8 @@ class Rounds(OwnModel):
             "READING_REFUSED",
             "error",
             f"the payments look wrong, so this bank does not train on them: {got.why}",
-            "mend the source, then `p2pfed data refresh` reads it anew; if the payments are right, "
-            "`p2pfed data refresh --accept` takes them",
+            "mend the source, then `p2pfed data refresh` reads it anew; if the payments are right, as after labels "
+            "were corrected, `p2pfed data refresh --accept` takes them",
         )
 
     def timer_fired(self, name: str, now: float, wall: float) -> list[Effect]:

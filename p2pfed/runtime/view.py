@@ -132,7 +132,7 @@ class DaemonView:
         if node.manifest.calendar.free and "READING_REFUSED" not in node.problems:
             raise UsageError("without a calendar the payments are read once, at the start: restart the daemon")
         await self._driver.tell(RefreshAsked(accept))
-        taken = "are taken as they are" if accept else "are taken unless they look wrong"
+        taken = "taken as they are" if accept else "taken unless they look wrong: then --accept takes them all the same"
         return f"the payments are being read anew, and {taken}; see `p2pfed data status`"
 
     async def pardon(self, member: str) -> str:

@@ -206,13 +206,13 @@ class OwnModel(ABC):
 
     def reading_refused(self, got: ReadingRefused) -> list[Effect]:
         """The payments look wrong: this node does not train on them."""
+        serves = "and serves on" if self.gate.champion else "and has nothing to serve yet"
         return self._problems.raise_(
             "READING_REFUSED",
             "error",
-            f"the payments read for cycle {got.cycle} look wrong, so this bank sits the cycle out and serves on: "
-            f"{got.why}",
+            f"the payments read for cycle {got.cycle} look wrong, so this bank sits the cycle out {serves}: {got.why}",
             "mend the source: the next cycle reads it anew, `p2pfed data refresh` at once; if the payments are right, "
-            "`p2pfed data refresh --accept` takes them",
+            "as after labels were corrected, `p2pfed data refresh --accept` takes them",
         )
 
     def reading_failed(self, got: ReadingFailed, now: float) -> list[Effect]:

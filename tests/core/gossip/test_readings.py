@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from p2pfed.core.effects import Effect, Emit, OpenTrainer
+from p2pfed.core.effects import Effect, Emit, KeptModel, OpenTrainer
 from p2pfed.core.events import PaymentsRead, ProblemRaised
 from p2pfed.core.gossip.calendar import Calendar
 from p2pfed.core.inputs import ReadingFailed, ReadingRefused, RefreshAsked, Started, TimerFired, TrainerReady
@@ -72,7 +73,17 @@ def test_the_operator_is_told_what_happens_by_itself_and_what_does_not() -> None
     hints = {problem.code: problem.hint for problem in raised}
     assert "tried again by itself" in hints["DATA_UNREADABLE"]
     assert "the next cycle reads it anew, `p2pfed data refresh` at once" in hints["READING_REFUSED"]
-    assert "`p2pfed data refresh --accept` takes them" in hints["READING_REFUSED"]
+    assert "as after labels were corrected, `p2pfed data refresh --accept` takes them" in hints["READING_REFUSED"]
+
+
+@pytest.mark.parametrize(("serves", "said"), [(True, "serves on: half"), (False, "has nothing to serve yet: half")])
+def test_a_bank_that_never_served_is_not_said_to_serve_on(serves: bool, said: str) -> None:
+    node = Node()
+    if serves:
+        node.node.rounds.gate.champion = KeptModel(80, np.zeros(3, np.float32), 0.5, {}, REST, 1)
+    node.give(ReadingRefused(node.opened[0].cycle, "half of the rows are gone"), REST + 20)
+    [raised] = [e.event for e in node.done if isinstance(e, Emit) and isinstance(e.event, ProblemRaised)]
+    assert said in raised.message
 
 
 def test_the_operators_word_holds_until_the_payments_are_read_however_often_it_is_asked() -> None:
