@@ -15,7 +15,7 @@ from p2pfed.errors import ConfigError, Unavailable, UsageError
 
 if TYPE_CHECKING:
     from p2pfed.config import NodeConfig
-    from p2pfed.core.consortium import Declared
+    from p2pfed.core.consortium import Declared, Manifest, SignedManifest
     from p2pfed.core.contract import Moments
     from p2pfed.core.identity import Identity
     from p2pfed.core.joining import JoinRequest
@@ -185,7 +185,7 @@ def join(
     from p2pfed.api.client import AdminClient
     from p2pfed.cli.founding import rate_said, rows_said, units_said
     from p2pfed.core.consortium import parse_signed
-    from p2pfed.core.succession import verify_root, verify_succession
+    from p2pfed.core.succession import verify_root
     from p2pfed.runtime.enrolment import check_member, made_before, trusted_chain
     from p2pfed.store import credentials
     from p2pfed.store.state_dir import StateDir
@@ -195,12 +195,8 @@ def join(
     identity = credentials.load_member_key(state)
     signed = parse_signed(read_file(manifest, "the manifest"))
     chain = trusted_chain(state)
-    current = chain[-1].manifest if chain else None
-    if current is not None and signed.manifest.version == current.version:
-        if signed.manifest != current:
-            raise ConfigError(f"{manifest} is another version {current.version} than the one this bank has joined")
-    elif current is not None:
-        verify_succession(current, signed)
+    if chain:
+        _verify_next(signed, chain[-1].manifest, manifest, state)
     elif fingerprint is None:
         raise UsageError("the first manifest needs --fingerprint, told by an admin: `p2pfed consortium show` prints it")
     else:
@@ -222,6 +218,26 @@ def join(
     value = {"consortium": new.name, "version": new.version, "members": len(new.members), "other_units": units}
     value |= {"other_base_rate": rate, "few_rows": few}
     show(as_json, value, "\n".join(lines))
+
+
+def _verify_next(signed: SignedManifest, current: Manifest, path: Path, state: StateDir) -> None:
+    """Raise ConfigError unless what `path` holds is the version that this bank has joined, or the next one."""
+    from p2pfed.core.succession import verify_succession
+
+    if signed.manifest.consortium != current.consortium:
+        raise ConfigError(
+            f"{path} is of another consortium than the one that this bank has joined ({current.name!r}), and "
+            f"{state.root} holds what it learned there. If it is to leave that for good, stop its daemon, move "
+            f"everything out of {state.root} but member.key, tls.pem and join-request.json, and join again with "
+            "--fingerprint"
+        )
+    if signed.manifest.version != current.version:
+        verify_succession(current, signed)
+    elif signed.manifest != current:
+        raise ConfigError(
+            f"{path} is another version {current.version} than the one that this bank has joined: ask the admins which "
+            "one is in force"
+        )
 
 
 def check(
