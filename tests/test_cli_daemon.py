@@ -16,6 +16,7 @@ from p2pfed.api.progress import DataStatus, Gain, ServedRow
 from p2pfed.api.schemas import Change
 from p2pfed.cli import run
 from p2pfed.core.events import NodeStarted, ProblemRaised, RunFinished
+from p2pfed.errors import UsageError
 from p2pfed.store.lock import StateLock
 from p2pfed.store.state_dir import StateDir
 from tests.api.conftest import Admin
@@ -140,6 +141,15 @@ async def test_the_payments_are_read_anew_by_command(admin, p2pfed, options, acc
     code, out, _ = await p2pfed("data", "refresh", *options)
     assert (code, out) == (0, "the payments are being read anew\n")
     assert admin.node.told == [("refresh", accept)]
+
+
+async def test_what_the_daemon_refuses_is_said_in_words_and_not_by_its_path(admin, p2pfed, monkeypatch):
+    async def refresh(accept: bool) -> str:
+        raise UsageError("without a calendar the payments are read once, at the start: restart the daemon")
+
+    monkeypatch.setattr(admin.node, "refresh", refresh)
+    code, _, error = await p2pfed("data", "refresh")
+    assert code == 1 and "/" not in error and "read once, at the start: restart the daemon" in error
 
 
 async def test_a_degraded_node_ends_status_with_1_and_its_problems(admin, p2pfed):

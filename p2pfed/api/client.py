@@ -80,7 +80,7 @@ class AdminClient:
             connection.close()
             if response.status == http.client.NOT_FOUND:
                 raise UsageError(detail)
-            raise LocalFault(f"the daemon refused {method} {path}: {detail}")
+            raise LocalFault(f"the daemon refused that: {detail}")
         return connection, response
 
 
