@@ -14,6 +14,10 @@ from p2pfed.cluster.running import NodeProgress
 
 LINE_SECONDS = 5.0
 """Between two plain lines."""
+STILL_SECONDS = 30.0
+"""A node that has not come further for so long is named."""
+NAMED = 5
+"""Nodes that are named at most."""
 
 
 class Pace:
@@ -36,6 +40,26 @@ class Pace:
         return (total - done) * (now - begin) / (done - at_first)
 
 
+class Stillness:
+    """Which nodes have not come further for `STILL_SECONDS`, and so may keep a run from its end."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._moved: dict[str, tuple[tuple[str, int], float]] = {}
+
+    def said(self, progress: Sequence[NodeProgress]) -> str:
+        """` · waits for bank-2, bank-3`; empty where all come further."""
+        now, still = self._clock(), []
+        for node in progress:
+            at = node.state, node.round
+            if node.finished or self._moved.get(node.name, (None, now))[0] != at:
+                self._moved[node.name] = at, now
+            elif now - self._moved[node.name][1] >= STILL_SECONDS:
+                still.append(node.name)
+        more = [f"{len(still) - NAMED} more"] if len(still) > NAMED else []
+        return f" · waits for {', '.join(still[:NAMED] + more)}" if still else ""
+
+
 class Screen:
     """Shows steps and the nodes' progress on `console`; everything goes to standard error, data to standard output."""
 
@@ -44,7 +68,7 @@ class Screen:
         self._clock = clock
         self._live: Live | None = None
         self._last_line = float("-inf")
-        self._pace = Pace(clock)
+        self._pace, self._stillness = Pace(clock), Stillness(clock)
         self._addressed = False
         self._said = ""
 
@@ -60,10 +84,11 @@ class Screen:
                 "\n".join(f"{node.name} says how it is at http://{node.address}/api/v1/status" for node in progress)
             )
         left = self._pace.seconds_left(sum(node.round for node in progress), rounds * len(progress))
+        waits = self._stillness.said(progress)
         if self._live is not None:
-            self._live.update(_table(progress, rounds, left, per_cycle), refresh=True)
+            self._live.update(_table(progress, rounds, f"{minutes(left)}{waits}", per_cycle), refresh=True)
         elif self._clock() - self._last_line >= LINE_SECONDS:
-            line = _line(progress, rounds, left, per_cycle)
+            line = _line(progress, rounds, left, per_cycle) + waits
             if line != self._said:
                 self._last_line, self._said = self._clock(), line
                 self.step(line)
@@ -82,8 +107,8 @@ class Screen:
             self._live = None
 
 
-def _table(progress: Sequence[NodeProgress], rounds: int, left: float | None, per_cycle: int) -> Table:
-    table = Table(caption=f"time left {minutes(left)} · Ctrl-C stops every process", caption_justify="left")
+def _table(progress: Sequence[NodeProgress], rounds: int, left: str, per_cycle: int) -> Table:
+    table = Table(caption=f"time left {left} · Ctrl-C stops every process", caption_justify="left")
     for name in ("bank", "state"):
         table.add_column(name)
     for name in ("round", "AUPRC", "exchanges"):

@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from p2pfed.cluster.launcher import history
@@ -60,6 +61,29 @@ def test_waiting_for_trainers_is_said():
             [NodeProgress("bank-1", "waiting", 0, None, 0, None), NodeProgress("b", "starting", 0, None, 0, None)], 20
         )
     assert out.getvalue().startswith("1 of 2 daemons are up")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_whom_a_run_waits_for_is_said_once_nothing_came_of_it_for_half_a_minute(terminal):
+    now = [0.0]
+    shown, out = screen(terminal, clock=lambda: now[0])
+    with shown:
+        for now[0] in (0.0, 20.0, 29.0, 36.0, 50.0):
+            ahead = NodeProgress("bank-1", "training", 4 + int(now[0]), 0.5, 12, None)
+            shown.nodes([ahead, NODES[1], NodeProgress("bank-3", "finished", 20, 0.5, 9, None)], 20)
+            assert ("waits for" in out.getvalue()) is (now[0] >= 36)
+    assert "waits for bank-2" in out.getvalue() and "waits for bank-1" not in out.getvalue()
+    assert "bank-2, " not in out.getvalue()
+
+
+def test_of_many_banks_that_stand_still_a_few_are_named():
+    now = [0.0]
+    shown, out = screen(terminal=False, clock=lambda: now[0])
+    still = [NodeProgress(f"bank-{i}", "waiting", 0, None, 0, None) for i in range(9)]
+    with shown:
+        for now[0] in (0.0, 31.0):
+            shown.nodes(still, 20)
+    assert "waits for bank-0, bank-1, bank-2, bank-3, bank-4, 4 more\n" in out.getvalue()
 
 
 def event(kind, **fields):
