@@ -51,8 +51,8 @@ class NodeMetrics:
         elif isinstance(event, ModelPromoted | ModelHeld):
             counts.decisions["promoted" if isinstance(event, ModelPromoted) else "held"] += 1
         elif isinstance(event, ModelEvaluated):
-            known = {rows: of["auprc"] for rows, of in event.metrics.items() if of.get("auprc") is not None}
-            counts.auprc |= known
+            # whole: rows that were read anew may leave nothing to measure where the ones before did
+            counts.auprc = {rows: of["auprc"] for rows, of in event.metrics.items() if of.get("auprc") is not None}
         elif isinstance(event, GainMeasured):
             counts.gain = event.gain
         elif isinstance(event, PaymentsServed):

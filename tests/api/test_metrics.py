@@ -64,6 +64,15 @@ async def test_events_are_counted(admin):
     assert ("p2pfed_auprc", (("rows", "own_test"),)) not in found
 
 
+async def test_what_only_rows_of_before_could_measure_is_told_no_more(admin):
+    admin.log.emit(ModelEvaluated(1, {"validation": {"auprc": 0.9}, "gate": {"auprc": 0.8}}, 0.5))
+    admin.log.emit(ModelEvaluated(2, {"validation": {"auprc": 0.4}, "gate": {"auprc": None}}, 0.5))
+    found = await scraped(admin)
+    assert [(key[1], value) for key, value in found.items() if key[0] == "p2pfed_auprc"] == [
+        ((("rows", "validation"),), 0.4)
+    ]
+
+
 async def test_gauges_show_the_moment_of_the_scrape(admin):
     admin.log.emit(ProblemRaised("ALONE", "warning", "m", "h"))
     found = await scraped(admin)

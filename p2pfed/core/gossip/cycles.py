@@ -266,13 +266,14 @@ class Cycles(Switching):
                 )
             )  # fmt: skip
             if self.round % self._settings.evaluate_every == 0 and over.round != self.manifest.calendar.rounds:
-                effects.append(self._evaluate(over))
+                effects.append(self._evaluate(over.number, over.cycle))
         return effects
 
-    def _evaluate(self, over: Moment) -> Effect:
-        purpose = f"round:{over.number}"
-        self._measuring[purpose] = over.number, self.vector
-        return StartEvaluation(purpose, self.vector, over.cycle)
+    def _evaluate(self, number: int, cycle: int) -> Effect:
+        """Measure the model of round `number` on the rows that were read for `cycle`."""
+        purpose = f"round:{number}"
+        self._measuring[purpose] = number, self.vector
+        return StartEvaluation(purpose, self.vector, cycle)
 
     # --- a cycle's end ------------------------------------------------------------------------------------------------
 
@@ -338,6 +339,11 @@ class Cycles(Switching):
             effects += self.gate.again()
         if got.cycle == self.moment.cycle or self.moment.resting:
             effects += self._use_reading(got.cycle)
+        if self.readings.asked == got.cycle:
+            self.readings.asked = None
+            if self.moment.resting and self.round and not self.readings.held(got.cycle):
+                # else what is told of the model were of the old rows until the next cycle
+                effects.append(self._evaluate(self.round, got.cycle))
         if self.catch_up.stage is Stage.MEASURING and self.readings.of(got.cycle):
             effects += self.catch_up.again(self.vector, got.cycle)
         return effects + (self._rest_catch_up(now) if self.moment.resting else [])
@@ -385,6 +391,7 @@ class Cycles(Switching):
             self.phase = Phase.PAUSED
         if self.readings.refused == cycle:
             self.readings.refused = None
+        self.readings.asked = cycle
         accept = got.accept or self.readings.accepting(cycle)  # asked twice, it was still said
         effects = [*self.readings.close(cycle), *self.readings.open(cycle, now, accept)]
         deciding = self.gate.deciding  # its trainer was closed as well, if it is of the cycle before

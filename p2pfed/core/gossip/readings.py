@@ -24,6 +24,8 @@ class Readings:
         """How long the last reading took, from asking for a trainer."""
         self.refused: int | None = None
         """The cycle whose payments looked wrong last."""
+        self.asked: int | None = None
+        """The cycle whose payments the operator wants to be read anew, until they are."""
         self.held_from: int | None = None
         """The cycle from which on another model is trained: its trainers are of no use to the present one."""
         self._opened: dict[int, float] = {}

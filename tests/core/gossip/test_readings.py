@@ -7,10 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from p2pfed.core.effects import Effect, Emit, KeptModel, OpenTrainer
-from p2pfed.core.events import PaymentsRead, ProblemRaised
+from p2pfed.core.effects import Effect, Emit, KeptModel, OpenTrainer, StartEvaluation
+from p2pfed.core.events import ModelEvaluated, PaymentsRead, ProblemRaised
 from p2pfed.core.gossip.calendar import Calendar
-from p2pfed.core.inputs import ReadingFailed, ReadingRefused, RefreshAsked, Started, TimerFired, TrainerReady
+from p2pfed.core.inputs import (
+    EvaluationFinished,
+    ReadingFailed,
+    ReadingRefused,
+    RefreshAsked,
+    Started,
+    TimerFired,
+    TrainerReady,
+)
 from p2pfed.core.node import GossipNode
 from p2pfed.core.settings import Memory, NodeSettings
 from tests.core.gossip.test_cycles import FIRST_REST, network, problems, told
@@ -96,6 +104,23 @@ def test_the_operators_word_holds_until_the_payments_are_read_however_often_it_i
     node.give(TrainerReady(1000, 50, cycle=first.cycle), REST + 30)
     node.give(RefreshAsked(False), REST + 40)
     assert not node.opened[-1].accept
+
+
+@pytest.mark.parametrize(("trained", "asked"), [(True, True), (True, False), (False, True)])
+def test_what_the_model_is_like_on_rows_that_were_read_anew_is_measured_in_rest(trained: bool, asked: bool) -> None:
+    node = Node()
+    [first] = node.opened
+    node.node.rounds.round = 120 if trained else 0
+    if asked:
+        node.give(RefreshAsked(accept=True), REST + 20)
+    node.give(TrainerReady(1000, 50, cycle=first.cycle), REST + 30)
+    measured = [effect for effect in node.done if isinstance(effect, StartEvaluation)]
+    assert [(job.purpose, job.cycle) for job in measured] == [("round:120", first.cycle)] * (trained and asked)
+    if measured:
+        node.give(EvaluationFinished("round:120", {"validation": {"auprc": 0.25}}, 0.5), REST + 40)
+        assert [e.event.metrics for e in node.done if isinstance(e, Emit) and isinstance(e.event, ModelEvaluated)]
+    node.give(TrainerReady(1000, 50, cycle=first.cycle), REST + 50)
+    assert [effect for effect in node.done if isinstance(effect, StartEvaluation)] == measured, "once"
 
 
 def test_a_reading_that_was_refused_is_told_after_a_restart_in_rest() -> None:
