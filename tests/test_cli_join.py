@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from p2pfed.cli import run
 from p2pfed.core import record
 from tests.data.banks import LOCAL
 
@@ -36,9 +37,13 @@ def test_a_bank_of_another_consortium_is_told_how_to_leave_it(founded, tmp_path,
     for arguments in (join, join[:3]):
         code, error = refused(*arguments)
         assert code == 78 and "manifest-1.json is of another consortium" in error
-        assert "move everything out of" in error and "but member.key, tls.pem and join-request.json" in error
-    state = tmp_path / "state"
-    for path in state.iterdir():
-        if path.name not in ("member.key", "tls.pem", "join-request.json"):
-            shutil.move(path, tmp_path / path.name)
+        assert f"if this bank was never started, remove {tmp_path / 'state/manifests'} and join again" in error
+        assert f"else stop it, move {tmp_path / 'state'} away, run `p2pfed init`" in error
+    shutil.rmtree(tmp_path / "state/manifests")
     assert "joined test, version 1" in said(*join)
+    assert run(["check", "--no-data"]) == 0
+    (tmp_path / "state").rename(tmp_path / "old")
+    said("init")
+    assert refused(*join)[0] == 77, "the manifest lists the old key"
+    assert "joined test, version 1" in said(*founded("--force"))
+    assert run(["check", "--no-data"]) == 0

@@ -226,10 +226,9 @@ def _verify_next(signed: SignedManifest, current: Manifest, path: Path, state: S
 
     if signed.manifest.consortium != current.consortium:
         raise ConfigError(
-            f"{path} is of another consortium than the one that this bank has joined ({current.name!r}), and "
-            f"{state.root} holds what it learned there. If it is to leave that for good, stop its daemon, move "
-            f"everything out of {state.root} but member.key, tls.pem and join-request.json, and join again with "
-            "--fingerprint"
+            f"{path} is of another consortium than the one that this bank has joined ({current.name!r}). To leave that "
+            f"for good: if this bank was never started, remove {state.root / 'manifests'} and join again; else stop "
+            f"it, move {state.root} away, run `p2pfed init`, and have its new key put into the manifest"
         )
     if signed.manifest.version != current.version:
         verify_succession(current, signed)
