@@ -39,7 +39,10 @@ OFF = {
     "disagreement_doublings": 99.0,
     "recognition_halvings": 99.0,
     "allowed": 0.0,
+    "few_rows_from": 99.0,
     "felt": 1.0,
+    "rates": 99999.0,
+    "rarer": 99999.0,
 }
 """The value with which a number does nothing, of those that have one."""
 ATTACKS = {
@@ -49,6 +52,8 @@ ATTACKS = {
     ),
     "handbook": (f"by:{bench_poisoning.MEMBER}", ("fraudblind", "dissensus", "stale")),
 }
+SCALES = {"near_echo": 0.2}
+"""Strengths of attacks that are not the usual ones: with its own, .5, no echo is taken for this node's model."""
 DIFFERENCES = (("handbook", "odd"), ("handbook", "dirichlet:0.1"), ("ulb", "dirichlet:0.1"))
 ATTACKED = {"nodes": 16, "share": 0.3, "rule": "reputation"}
 MOVES = 0.002
@@ -112,7 +117,7 @@ def _cells(variant: str, seed: int) -> list[Cell]:
     for name, (partition, attacks) in ATTACKS.items():
         rounds = bench_poisoning.SETS[name]["rounds"]
         place = {"set": name, "partition": partition, "rounds": rounds, **ATTACKED}
-        found += [{**common, **place, "attack": attack, "of": attack} for attack in attacks]
+        found += [{**common, **place, "attack": a, "of": a, "scale": SCALES.get(a)} for a in attacks]
     honest = {"nodes": 12, "rounds": 60}
     found += [{**common, **honest, "set": name, "difference": d, "of": d} for name, d in DIFFERENCES]
     return found

@@ -142,7 +142,8 @@ def measure(cell: Cell, folder: Path, judging: ReputationParams = STANDARD) -> C
     """
     values = _values(cell, folder)
     kind = "signflip" if cell["attack"] in ("none", HONEST) else cell["attack"]
-    attacked = scenario_from(values | {"attackers": [{"kind": kind, "share": cell["share"]}]})
+    attack = {name: cell[name] for name in ("share", "scale") if cell.get(name) is not None}
+    attacked = scenario_from(values | {"attackers": [{"kind": kind} | attack]})
     loaded = load(attacked)
     population = populate(attacked, loaded)
     attackers = set(population.roles.attackers)

@@ -175,6 +175,10 @@ class ReputationReply(Reply):
     """Mean fraud probability that its newest model gives own frauds."""
     recognition_fine: float
     """Down to here that is no evidence."""
+    excess: float
+    """Length of what distance, disagreement and recognition are beyond what is usual, in doublings."""
+    excess_fine: float
+    """Up to here that is no evidence: who has few rows or another base rate may differ in one way."""
     agreement: float
     """Factor on its weight: the square of its recognition beside what is usual, at most 1."""
     idle: int

@@ -55,6 +55,7 @@ def _text(reply: dict[str, Any]) -> str:
         ("distance", _measured(reply, "distance", "a round of own training moves the model")),
         ("disagreement", _measured(reply, "disagreement", "a round of own training changes on own held-out payments")),
         ("frauds", _recognition(reply)),
+        ("all together", _together(reply)),
         ("seen", _seen(reply)),
         ("what next", _next(reply)),
     )
@@ -98,6 +99,12 @@ def _recognition(reply: dict[str, Any]) -> str:
         return f"{told}; its models weigh no less for that"
     fine = "fine" if reply["recognition"] >= reply["recognition_fine"] else "too little"
     return f"{told}, less than usual: its models weigh {agreement:.2f} for that; {fine}"
+
+
+def _together(reply: dict[str, Any]) -> str:
+    excess, fine = reply["excess"], reply["excess_fine"]
+    said = f"{excess:.2f} doublings beyond what is usual; up to {fine:g} is fine"
+    return f"{said}: {'fine' if excess <= fine else 'too much'}"
 
 
 def _seen(reply: dict[str, Any]) -> str:

@@ -152,6 +152,8 @@ class FakeNode:
                 disagreement=2.0,
                 disagreement_fine=5.0,
                 recognition=0.125,
+                excess=2.5,
+                excess_fine=3.0,
             ),
             **dict(agreement=0.25, recognition_fine=0.1, idle=0, idle_at=3, looks=14, strikes=1, clean=3),
             **dict(release_after=10, clean_takes=0.5, clean_needed=None, doubtful=False),

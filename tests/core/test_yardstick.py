@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from p2pfed.core import forward
 from p2pfed.core.aggregation import Candidate
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.probe import ENOUGH_FRAUDS, Probe
-from p2pfed.core.reputation import ReputationParams
+from p2pfed.core.reputation import ReputationParams, assess
 from p2pfed.core.reputation.assess import Look
 from p2pfed.core.reputation.peer_record import Assessment, PeerRecord
 from p2pfed.core.reputation.yardstick import Yardstick
@@ -107,6 +109,25 @@ def test_who_has_few_rows_and_another_base_rate_is_not_allowed_both(yardstick: Y
     few = look(knowing(2.0))._replace(rows=100, rate=1.0)
     (found,) = yardstick.measure(knowing(2.0), 3200, [few], 3200.0, (2.0**12, 2.0**12))
     assert (found.distance_fine, found.disagreement_fine) == pytest.approx(tuple(8 * fine for fine in yardstick.fine))
+
+
+def test_a_bank_with_hardly_any_rows_may_be_unusual_in_one_way_only(yardstick: Yardstick) -> None:
+    """Five times as far as is fine and of another opinion by six times: each is allowed, and both are not."""
+    fine, other = yardstick.fine
+
+    def found(distance: float, disagreement: float) -> Assessment:
+        seen = assess._Seen(distance * fine, disagreement * other, disagreement * other, recognition=1.0)
+        scores = yardstick.probe.scores(SPEC, knowing(2.0)[None])[0]
+        blank = Probe(np.zeros(0, np.float32), np.zeros(0, np.float32))
+        own = assess.Own(SPEC, knowing(2.0), 1.0, 3200, 3200.0, scores)
+        weigh = assess._Weigh(own, blank, PARAMS, fine, other, known=1.0)
+        return weigh.assessment(seen, look(knowing(2.0), rows=100))
+
+    far, of_another_opinion, both = found(5, 1), found(1, 6), found(5, 6)
+    assert far.evidence < 0 > of_another_opinion.evidence
+    assert both.distance < both.distance_fine and both.disagreement < both.disagreement_fine
+    assert both.excess == pytest.approx(math.hypot(far.excess, of_another_opinion.excess))
+    assert both.evidence == pytest.approx(both.excess - both.excess_fine) and both.evidence > 0
 
 
 def test_how_far_a_bank_with_hardly_any_rows_is_counts_less_while_it_predicts_much_the_same(
@@ -260,22 +281,14 @@ def test_a_model_is_known_again_and_so_is_an_own_one(yardstick: Yardstick) -> No
     assert yardstick.brings_nothing(record, vector)
     assert yardstick.brings_nothing(record, knowing(2.0))
     assert not yardstick.brings_nothing(record, vector + np.float32(0.1))
-
-
-def test_an_own_model_handed_back_with_a_little_noise_brings_nothing_and_tells_nothing(yardstick: Yardstick) -> None:
     assert yardstick.scales.moved is not None
-    noise = np.random.default_rng(0).choice([-1, 1], SPEC.schema().size).astype(np.float32)
-    step = yardstick.scales.moved / np.sqrt(SPEC.schema().size)
-    echoed, apart = (knowing(2.0) + np.float32(times * step) * noise for times in (0.2, 0.5))
-    assert yardstick.brings_nothing(PeerRecord(), echoed) and not yardstick.brings_nothing(PeerRecord(), apart)
-    found = yardstick.measure(knowing(2.0), 100, [look(echoed), look(apart)], 100.0)
-    assert yardstick.scales.distances[-1] == (found[1].distance,)
+    step = np.float32(yardstick.scales.moved / np.sqrt(SPEC.schema().size))
+    assert yardstick.brings_nothing(PeerRecord(), knowing(2.0) + np.float32(0.01) * step)
 
 
 def test_who_brings_nothing_tells_nothing_of_what_is_usual(yardstick: Yardstick) -> None:
     new = [look(knowing(2.0) + np.float32(step), counts=counts) for step, counts in ((0.4, True), (0.3, False))]
-    honest, idle = yardstick.measure(knowing(2.0), 100, new, 100.0)
-    assert idle.distance > PARAMS.near
+    honest, _ = yardstick.measure(knowing(2.0), 100, new, 100.0)
     assert yardstick.scales.distances[-1] == (honest.distance,)
     assert yardstick.scales.disagreements[-1] == (honest.disagreement,)
 

@@ -33,7 +33,7 @@ def flat(record: PeerRecord) -> bytes:
     """A record as it was stored until what was measured of the newest model became a value of its own."""
     stored = plain(record)
     measured = stored.pop("newest")
-    del measured["disagreement_fine"], measured["recognition_fine"]
+    del measured["disagreement_fine"], measured["recognition_fine"], measured["excess"], measured["excess_fine"]
     return json.dumps(stored | measured | {"nearness": 0.9}).encode()
 
 

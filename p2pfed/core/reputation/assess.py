@@ -72,7 +72,9 @@ def assess(
 ) -> tuple[list[Assessment], Scales]:
     """What each of `looks` comes to, and the scales with what was usual among them.
 
-    Evidence is the worst of three, in doublings beyond what is fine: distance, disagreement, recognition.
+    Evidence is the worst of three, in doublings beyond what is fine: distance, disagreement, recognition. Who is
+    allowed more of them may use it once: the Euclidean length of all three, in doublings beyond what is usual, is held
+    against `allowed` as well.
     """
     recognised, seen = _see(own, looks, scales, probe, params)
     counting = [one for one, look in zip(seen, looks, strict=True) if look.counts]
@@ -122,8 +124,7 @@ def _remembering(scales: Scales, seen: Sequence[_Seen], params: ReputationParams
 
     return replace(
         scales,
-        # near copies of this node's model must not make honest peers look far
-        distances=after(scales.distances, (s.distance for s in seen if s.distance >= params.near)),
+        distances=after(scales.distances, (s.distance for s in seen)),
         disagreements=after(scales.disagreements, (s.disagreement for s in seen)),
         recognitions=after(scales.recognitions, (s.recognition for s in seen)),
     )
@@ -150,46 +151,63 @@ class _Weigh(NamedTuple):
     """How well own frauds are usually recognised."""
 
     def assessment(self, seen: _Seen, look: Look) -> Assessment:
-        """How far a model is counts less if it changes predictions by less than `felt_at` rounds of own training do:
-        honest models that have learned apart for some rounds are far apart in weights long before they predict
-        otherwise. So are those of a few hundred rows, whose predictions may differ by more.
-        """
+        """What one model comes to."""
         params = self.params
         few = math.log2(self.own.usual_rows / max(look.rows, 1))
-        unlike = abs(few) if self.own.epochs else max(few, 0.0)
         # a few hundred rows beside thousands are learned by heart, and unusual customers decide more of them
         hardly = within(few - params.few_rows_from, (0.0, params.allowed))
-        apart = abs(_doublings(look.rate, self.own.rate))
-        rarer = _doublings(look.rate, self.own.usual_rate)
-        distance_fine = self.far * 2 ** min(unlike + self._beyond(abs(rarer)), params.allowed)
-        disagreement_fine = self.other * 2 ** min(hardly + self._beyond(apart), params.allowed)
-        # who sees hardly any fraud forgets what the others know of them
-        spared = min(hardly + self._beyond(rarer, params.rarer), params.allowed)
-        halvings = params.recognition_halvings + spared
+        far, other, spared = self._allowed(few, hardly, look)
         missed = (self.known + params.unknown) / (seen.recognition + params.unknown)
-        disagreement = max(seen.disagreement, 1e-9)
-        # of what another base rate explains half is felt: with all of it, banks with 13 times the others' frauds are
-        # quarantined in a simulated month (5 of 396 pairs), with none, nine of 144 stale pairs are not (ulb)
-        shows = math.sqrt(seen.plainly * seen.disagreement) / (params.felt_at * 2**hardly)
-        # without rows to look at nothing is known of predictions
-        felt = within(shows, (params.felt, 1.0)) if len(self.probe.held_out) else 1.0
-        worst = max(
-            math.log2(max(seen.distance * felt, 1e-9) / distance_fine),
-            math.log2(disagreement / disagreement_fine),
-            math.log2(missed) - halvings,
+        beyond = (
+            math.log2(max(seen.distance * self._felt(seen, hardly), 1e-9) / self.far),
+            math.log2(max(seen.disagreement, 1e-9) / self.other),
+            math.log2(missed) - params.recognition_halvings,
         )
+        excess = math.hypot(*(max(doublings, 0.0) for doublings in beyond))
+        worst = max(beyond[0] - far, beyond[1] - other, beyond[2] - spared, excess - params.allowed)
+        least_known = (self.known + params.unknown) / 2 ** (params.recognition_halvings + spared) - params.unknown
         return Assessment(
             distance=seen.distance,
-            distance_fine=distance_fine,
+            distance_fine=self.far * 2**far,
             disagreement=seen.disagreement,
-            disagreement_fine=disagreement_fine,
+            disagreement_fine=self.other * 2**other,
             recognition=seen.recognition,
-            recognition_fine=max((self.known + params.unknown) / 2**halvings - params.unknown, 0.0),
+            recognition_fine=max(least_known, 0.0),
+            excess=excess,
+            excess_fine=params.allowed,
             # imagined frauds tell who knows none; how much others know of real ones they tell too roughly for weights,
             # but for those who are let off for few rows or rare frauds
             agreement=min(1.0, 1 / missed) ** 2 if spared or not len(self.probe.imagined) else 1.0,
             evidence=min(max(worst, -params.forgiven), 1.0),
         )
+
+    def _allowed(self, few: float, hardly: float, look: Look) -> tuple[float, float, float]:
+        """Doublings of distance, disagreement and missed frauds that a bank may be beyond what is fine.
+
+        It has half of the usual rows `few` times, of which `hardly` count for predictions.
+        """
+        params = self.params
+        unlike = abs(few) if self.own.epochs else max(few, 0.0)
+        apart = abs(_doublings(look.rate, self.own.rate))
+        rarer = _doublings(look.rate, self.own.usual_rate)
+        return (
+            min(unlike + self._beyond(abs(rarer)), params.allowed),
+            min(hardly + self._beyond(apart), params.allowed),
+            # who sees hardly any fraud forgets what the others know of them
+            min(hardly + self._beyond(rarer, params.rarer), params.allowed),
+        )
+
+    def _felt(self, seen: _Seen, hardly: float) -> float:
+        """Share of a distance that counts: less if it changes predictions by less than `felt_at` rounds of own training
+        do. Honest models that have learned apart for some rounds are far apart in weights long before they predict
+        otherwise. So are those of a few hundred rows, whose predictions may differ by more.
+        """
+        if not len(self.probe.held_out):  # without rows to look at nothing is known of predictions
+            return 1.0
+        # of what another base rate explains half is felt: with all of it, banks with 13 times the others' frauds are
+        # quarantined in a simulated month (5 of 396 pairs), with none, nine of 144 stale pairs are not (ulb)
+        shows = math.sqrt(seen.plainly * seen.disagreement) / (self.params.felt_at * 2**hardly)
+        return within(shows, (self.params.felt, 1.0))
 
     def _beyond(self, doublings: float, times: float | None = None) -> float:
         """What is allowed for base rates that differ by so many doublings: nothing up to `times`, or `rates`."""

@@ -26,6 +26,10 @@ class Assessment:
     """Mean fraud probability that it gives this bank's frauds, real and imagined ones."""
     recognition_fine: float = 0.0
     """Down to here that is no evidence."""
+    excess: float = 0.0
+    """Length of what all three are beyond what is usual, in doublings."""
+    excess_fine: float = 0.0
+    """Up to here that is no evidence."""
     agreement: float = 1.0
     """Factor on its weight: the square of its recognition beside what is usual, at most 1; 1 if frauds are imagined."""
     evidence: float = 0.0

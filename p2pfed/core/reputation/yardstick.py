@@ -89,7 +89,7 @@ class Yardstick:
         scale = (self.training.moved or 0.0) * math.sqrt(DRAWN / len(vector))  # of so many weights
         if len(before) == DRAWN and math.dist(told, before) < self._params.novelty * scale:
             return True
-        return any(math.dist(told, own) < self._params.near * scale for own in self._trained)
+        return any(math.dist(told, own) <= self._params.novelty * scale for own in self._trained)
 
     def measure(
         self,
