@@ -33,7 +33,6 @@ from p2pfed.core.reputation.params import STANDARD, ReputationParams
 NAMES = ("variant", "set", "of", "seed")
 OFF = {
     "least_changed": 1e-9,
-    "near": 0.0,
     "novelty": 0.0,
     "distance_doublings": 99.0,
     "disagreement_doublings": 99.0,
@@ -53,7 +52,7 @@ ATTACKS = {
     "handbook": (f"by:{bench_poisoning.MEMBER}", ("fraudblind", "dissensus", "stale")),
 }
 SCALES = {"near_echo": 0.2}
-"""Strengths of attacks that are not the usual ones: with its own, .5, no echo is taken for this node's model."""
+"""Strengths of attacks that are not the usual ones."""
 DIFFERENCES = (("handbook", "odd"), ("handbook", "dirichlet:0.1"), ("ulb", "dirichlet:0.1"))
 ATTACKED = {"nodes": 16, "share": 0.3, "rule": "reputation"}
 MOVES = 0.002
