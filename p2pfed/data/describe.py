@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pandas.api import types as kinds
 
 from p2pfed.config import Source
 from p2pfed.core.contract import FeatureColumn
 from p2pfed.data import parsing, sources
+from p2pfed.data.whole import FEW, WholeNumbers
 from p2pfed.errors import DataError
 
-MAX_LEVELS = 50
+MAX_LEVELS = FEW
 """A text column with more values is an identifier, not a category."""
-IDENTIFIER_NAME = re.compile(r"(?:.*[^A-Za-z0-9])?(?:id|ids)|.*[a-z0-9]I[dD]s?", re.DOTALL)
-"""Names that end in a word `id`, tried in lower case and as they are: CUSTOMER_ID and customerId, not paid."""
-UNIQUE_SHARE, UNIQUE_ROWS = 0.95, 1000
-"""Whole numbers of which so many differ, among at least so many rows, are an identifier whatever their name."""
-SKETCH = 1 << 14
-"""Hashes kept to count distinct numbers: the count is exact below, and within 2.5 % above."""
 LOG_RATIO = 20.0
 """A column without negative values whose largest is this many times the mean of what is not 0 gets the log."""
 
@@ -35,8 +28,8 @@ def propose_contract(
     """The contract's columns as the rows suggest them: all but the label, the time and `drop`, in the source's order.
 
     Numbers are numeric, heavy-tailed ones without a negative under `log`; text with at most 50 values is categorical.
-    Columns of one value are left out, and whole numbers that are an identifier. Raises DataError for times, for text
-    with more values (both want `drop`), and what `sources.read_chunks` raises.
+    Columns of one value are left out, and whole numbers that are an identifier (see `whole`). Raises DataError for
+    times, for text with more values (both want `drop`), and what `sources.read_chunks` raises.
     """
     columns = []
     for seen in _survey(source, label, drop, event_time).columns:
@@ -74,7 +67,7 @@ def describe(source: Source, label: str, drop: Collection[str] = (), event_time:
     for seen in survey.columns:
         row: dict[str, Any] = {"name": seen.name, "kind": roles.get(seen.name, seen.kind), "missing": seen.missing}
         if row["kind"] == "numeric":
-            row |= {"minimum": seen.minimum, "maximum": seen.maximum, "mean": seen.total / max(seen.count, 1)}
+            row |= {"minimum": seen.minimum, "maximum": seen.maximum, "mean": seen.total / max(seen.numbers.count, 1)}
             row["transform"] = "log" if seen.heavy_tailed else "none"
         elif row["kind"] == "categorical":
             row["levels"] = sorted(seen.values)
@@ -90,16 +83,13 @@ class _Seen:
 
     name: str
     missing: int = 0
-    count: int = 0
     nonzero: int = 0
     total: float = 0.0
     minimum: float = np.inf
     maximum: float = -np.inf
     text: bool = False
     times: bool = False
-    whole: bool = True
-    smallest: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
-    """The smallest hashes of the numbers, sorted, each once."""
+    numbers: WholeNumbers = field(default_factory=WholeNumbers)
     values: set[str] = field(default_factory=set)
     """The first values as text, one more than a category may have."""
 
@@ -120,24 +110,9 @@ class _Seen:
         return self.minimum >= 0 and self.nonzero > 0 and self.maximum > LOG_RATIO * self.total / self.nonzero
 
     @property
-    def distinct(self) -> int:
-        """How many different numbers there are, estimated by their k-th smallest hash (Bar-Yossef et al. 2002)."""
-        if len(self.smallest) < SKETCH:
-            return len(self.smallest)
-        return min(self.count, round((SKETCH - 1) * 2.0**64 / float(self.smallest[-1])))
-
-    @property
     def identifier(self) -> str:
         """Why the column's numbers are an identifier and no feature; empty if they are not."""
-        if not self.whole or self.distinct <= MAX_LEVELS:
-            return ""
-        exact = len(self.smallest) < SKETCH
-        several = f"{'' if exact else 'about '}{self.distinct:,} different whole numbers in {self.count:,} rows"
-        if IDENTIFIER_NAME.fullmatch(self.name) or IDENTIFIER_NAME.fullmatch(self.name.lower()):
-            return f"named as an identifier, {several}: a model would learn them by heart"
-        if self.count >= UNIQUE_ROWS and self.distinct >= UNIQUE_SHARE * self.count:
-            return f"{several}: an identifier, or a time that should be named as such"
-        return ""
+        return self.numbers.identifier(self.name)
 
     def add(self, series: pd.Series) -> None:
         """Take in one chunk of the column."""
@@ -160,15 +135,11 @@ class _Seen:
             return
         finite = numbers[np.isfinite(numbers)]
         if len(finite):
-            self.count += len(finite)
             self.nonzero += int(np.count_nonzero(finite))
             self.total += float(finite.sum())
             self.minimum = min(self.minimum, float(finite.min()))
             self.maximum = max(self.maximum, float(finite.max()))
-            self.whole = self.whole and bool((finite == np.rint(finite)).all())
-            if self.whole:
-                hashes = pd.util.hash_array(finite)
-                self.smallest = np.union1d(self.smallest, hashes)[:SKETCH]
+            self.numbers.add(finite)
 
 
 @dataclass
