@@ -146,10 +146,14 @@ def _write_sample(config: Path, name: str | None, advertise: str | None) -> None
 
 
 def _declared(node: NodeConfig, contract: Path) -> tuple[Moments, Declared]:
+    """What the data tell the others; what this bank is to know of them is said on standard error."""
     from p2pfed.cli.manifests import read_contract
     from p2pfed.data import features
 
-    return features.declared(node.data, read_contract(contract).columns, time.time())
+    moments, told, notes = features.declared(node.data, read_contract(contract).columns, time.time())
+    for note in notes:
+        print(f"look at this bank's data: {note}", file=sys.stderr)
+    return moments, told
 
 
 def _timed_round(node: NodeConfig, contract: Path) -> float | None:

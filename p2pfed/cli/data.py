@@ -119,7 +119,12 @@ def _text(reply: dict[str, Any]) -> str:
         head += f", {reply['unlabelled']:,} without a label"
     if reply["first_time"] is not None:
         head += f", from {_day(reply['first_time'])} to {_day(reply['last_time'])}"
-    return f"{head}\n\n{table(('COLUMN', 'KIND', 'VALUES', 'MISSING'), rows)}"
+    notes = [
+        f"column {c['name']!r}: of the rows in which it is empty {c['gaps']}; the draft contract gives it an indicator"
+        for c in reply["columns"]
+        if "gaps" in c
+    ]
+    return "\n".join((f"{head}\n\n{table(('COLUMN', 'KIND', 'VALUES', 'MISSING'), rows)}", *notes))
 
 
 def _range(column: dict[str, Any]) -> str:

@@ -256,7 +256,7 @@ def _join(config: NodeConfig, columns: tuple[FeatureColumn, ...], folder: Path, 
     identity, _ = enrolment.make_keys(state, name, now)
     path = folder / "node.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_defaults=True), sort_keys=False))
-    moments, told = declared(config.data, columns, now)
+    moments, told, _ = declared(config.data, columns, now)
     sealed = enrolment.join_request(config, state, identity, moments, told)
     (folder / "join-request.json").write_bytes(sealed)
     return Bank(name, identity.node_id, path, state, config.data), open_join_request(sealed)

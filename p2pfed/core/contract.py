@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from p2pfed.core import record
+
 OTHER_UNIT = 16.0
 """A column whose values are so many times the others', or that part of them, is taken to be in another unit: cents,
 minutes and milliseconds are 60, 100 and 1000 times as many. Days for hours (24) still show. Honest banks of the data
@@ -34,6 +36,8 @@ class FeatureColumn:
     levels: tuple[str, ...]
     transform: Literal["none", "log"]
     """`log` is sign(x) * log(1 + |x|), for amounts; categorical columns say `none`."""
+    missing: Literal["indicator"] | None = record.added()
+    """`indicator` adds an input that is 1 where the field is empty, and no row is left out for that."""
 
     def __post_init__(self) -> None:
         if (self.kind == "categorical") != bool(self.levels):
@@ -45,8 +49,8 @@ class FeatureColumn:
 
     @property
     def width(self) -> int:
-        """How many model inputs the column gives."""
-        return len(self.levels) or 1
+        """How many model inputs the column gives; that of `missing` is the last."""
+        return (len(self.levels) or 1) + (self.missing is not None)
 
 
 @dataclass(frozen=True)

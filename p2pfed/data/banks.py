@@ -157,7 +157,7 @@ class _Dealt:
         start, stop = self.bounds[bank, :2]
         # columns along the fast axis: summed in the order in which a bank sums each of its columns
         columns = np.ascontiguousarray(self.table.numeric[start:stop].T, np.float64)
-        return told(columns.mean(axis=1), columns.std(axis=1))
+        return told(np.nanmean(columns, axis=1), np.nanstd(columns, axis=1))
 
     def banks(self, contract: FeatureContract, pooled: Rows) -> tuple[BankRows, ...]:
         """Every bank's scaled rows: views of one array."""
@@ -207,7 +207,7 @@ def _make_odd(table: Table, owners: NDArray[np.intp], odd: OddBank, seed: int) -
     legitimate = mine[~fraud][: odd.rows - len(frauds)]
     direction = rng.standard_normal(table.numeric.shape[1])
     direction /= max(float(np.sqrt(np.mean(direction**2))), 1e-12)
-    move = odd.shift * direction * table.numeric.std(axis=0, dtype=np.float64)
+    move = odd.shift * direction * np.nanstd(table.numeric, axis=0, dtype=np.float64)
     table.numeric[legitimate] += move.astype(np.float32)
     owners = np.where(owners == odd.bank, -1, owners)
     owners[frauds] = owners[legitimate] = odd.bank
@@ -236,6 +236,6 @@ def _rows_of(table: Table, index: Index) -> Table:
 
 
 def _take(table: Table, index: Index, contract: FeatureContract) -> Rows:
-    """Scaled rows; nothing is missing, so that no bank's fill is needed."""
+    """Scaled rows; what is missing has an indicator, and is filled with the contract's mean at every bank."""
     scaler = Scaler(contract.moments.means, contract.moments.deviations, contract.moments.means)
     return Rows(model_inputs(table.numeric[index], table.codes[index], contract, scaler), table.labels[index])

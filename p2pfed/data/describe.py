@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pandas.api import types as kinds
 
 from p2pfed.config import Source
 from p2pfed.core.contract import FeatureColumn
-from p2pfed.data import parsing, sources
+from p2pfed.data import gaps, parsing, sources
 from p2pfed.data.whole import FEW, WholeNumbers
 from p2pfed.errors import DataError
 
@@ -28,20 +29,23 @@ def propose_contract(
     """The contract's columns as the rows suggest them: all but the label, the time and `drop`, in the source's order.
 
     Numbers are numeric, heavy-tailed ones without a negative under `log`; text with at most 50 values is categorical.
-    Columns of one value are left out, and whole numbers that are an identifier (see `whole`). Raises DataError for
-    times, for text with more values (both want `drop`), and what `sources.read_chunks` raises.
+    Columns whose gaps tell of fraud get an indicator. Columns of one value are left out, and whole numbers that are an
+    identifier (see `whole`). Raises DataError for times, for text with more values (both want `drop`), and what
+    `sources.read_chunks` raises.
     """
     columns = []
-    for seen in _survey(source, label, drop, event_time).columns:
+    survey = _survey(source, label, drop, event_time)
+    for seen in survey.columns:
         if seen.name in (label, event_time) or seen.name in drop:
             continue
         if seen.times or (seen.text and len(seen.values) > MAX_LEVELS):
             what = "holds times" if seen.times else f"is text with more than {MAX_LEVELS} values"
             raise DataError(f"column {seen.name!r} {what}: no feature; drop it, or name it as event_time if it is that")
+        missing: Literal["indicator"] | None = "indicator" if gaps.telling(*survey.beside(seen)) else None
         if seen.kind == "categorical":
-            columns.append(FeatureColumn(seen.name, "categorical", tuple(sorted(seen.values)), "none"))
+            columns.append(FeatureColumn(seen.name, "categorical", tuple(sorted(seen.values)), "none", missing))
         elif seen.kind == "numeric":
-            columns.append(FeatureColumn(seen.name, "numeric", (), "log" if seen.heavy_tailed else "none"))
+            columns.append(FeatureColumn(seen.name, "numeric", (), "log" if seen.heavy_tailed else "none", missing))
     if not columns:
         raise DataError(f"{sources.place(source)} has no column left that could be a feature")
     return tuple(columns)
@@ -52,7 +56,7 @@ def describe(source: Source, label: str, drop: Collection[str] = (), event_time:
 
     Columns have `name`, `kind` (label, event_time, dropped, numeric, categorical, identifier, constant, time or text)
     and `missing`; numeric ones `minimum`, `maximum`, `mean` and `transform`, categorical ones `levels`, identifiers
-    `why`. Raises DataError.
+    `why`, features whose gaps tell of fraud `gaps`. Raises DataError.
     """
     survey = _survey(source, label, drop, event_time)
     roles = {**dict.fromkeys(drop, "dropped"), label: "label", **({event_time: "event_time"} if event_time else {})}
@@ -73,6 +77,8 @@ def describe(source: Source, label: str, drop: Collection[str] = (), event_time:
             row["levels"] = sorted(seen.values)
         elif row["kind"] == "identifier":
             row["why"] = seen.identifier
+        if row["kind"] in ("numeric", "categorical") and gaps.telling(*survey.beside(seen)):
+            row["gaps"] = gaps.sentence(*survey.beside(seen))
         reply["columns"].append(row)
     return reply
 
@@ -83,6 +89,9 @@ class _Seen:
 
     name: str
     missing: int = 0
+    gaps: int = 0
+    """Labelled rows in which it is missing."""
+    gap_frauds: int = 0
     nonzero: int = 0
     total: float = 0.0
     minimum: float = np.inf
@@ -114,9 +123,12 @@ class _Seen:
         """Why the column's numbers are an identifier and no feature; empty if they are not."""
         return self.numbers.identifier(self.name)
 
-    def add(self, series: pd.Series) -> None:
+    def add(self, series: pd.Series, labels: NDArray[np.float32]) -> None:
         """Take in one chunk of the column."""
-        self.missing += int(series.isna().sum())
+        missing = series.isna().to_numpy()
+        self.missing += int(missing.sum())
+        self.gaps += int(np.isfinite(labels[missing]).sum())
+        self.gap_frauds += int((labels[missing] == 1).sum())
         self.times |= kinds.is_datetime64_any_dtype(series.dtype)
         if self.times:
             return
@@ -151,6 +163,11 @@ class _Survey:
     first_time: float = np.inf
     last_time: float = -np.inf
 
+    def beside(self, seen: _Seen) -> tuple[int, int, int, int]:
+        """Labelled rows in which the column is missing and frauds among them, then the same of the other rows."""
+        labelled = self.rows - self.unlabelled
+        return seen.gaps, seen.gap_frauds, labelled - seen.gaps, self.frauds - seen.gap_frauds
+
 
 def _survey(source: sources.Origin, label: str, drop: Collection[str], event_time: str | None) -> _Survey:
     names = sources.column_names(source)
@@ -168,5 +185,5 @@ def _survey(source: sources.Origin, label: str, drop: Collection[str], event_tim
             survey.last_time = np.fmax.reduce(times, initial=survey.last_time)
         for seen in survey.columns:
             if seen.name not in named:
-                seen.add(frame[seen.name])
+                seen.add(frame[seen.name], labels)
     return survey

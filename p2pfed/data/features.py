@@ -17,6 +17,7 @@ from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments, Scaler
 from p2pfed.core.joining import declaration
 from p2pfed.core.rows import BankRows, Rows
 from p2pfed.core.types import DAY
+from p2pfed.data import gaps, parsing
 from p2pfed.data.leaks import check_leaks
 from p2pfed.data.reading import UNSEEN_SHARE, Reading
 from p2pfed.data.split import Index, Parts, by_time, gate_rows, row_keys, stratified
@@ -113,17 +114,24 @@ def transform(frame: pd.DataFrame, data: DataSection, contract: FeatureContract,
     return inputs
 
 
-def declared(data: DataSection, columns: Sequence[FeatureColumn], now: float) -> tuple[Moments, Declared]:
-    """What a join request tells the others of this bank's training rows, and nothing but these numbers.
+class Told(NamedTuple):
+    """What a join request tells the others of a bank's training rows, and nothing but these numbers."""
 
-    Mean and deviation of the numeric columns after their transform, how many rows there are and how many of them are
-    frauds. Raises like `load_bank`.
-    """
+    moments: Moments
+    """Mean and deviation of the numeric columns after their transform."""
+    declared: Declared
+    """How many rows there are and how many of them are frauds."""
+    notes: tuple[str, ...]
+    """What this bank is to know of its rows; nobody else is told."""
+
+
+def declared(data: DataSection, columns: Sequence[FeatureColumn], now: float) -> Told:
+    """What this bank's join request tells of its rows. Raises like `load_bank`."""
     table = read_table(data, columns, now)
     parts = _split(table, data)
     own = _statistics(table, parts.train, columns)
     frauds = int(table.labels[parts.train].sum())
-    return told(own.means, own.deviations), declaration(len(parts.train), frauds)
+    return Told(told(own.means, own.deviations), declaration(len(parts.train), frauds), tuple(_gap_notes(table)))
 
 
 def told(means: NDArray[np.float64], deviations: NDArray[np.float64]) -> Moments:
@@ -218,14 +226,17 @@ def model_inputs(
     for column in contract.columns:
         if column.kind == "numeric":
             values = numeric[:, n].astype(np.float64)
-            values[np.isnan(values)] = scaler.fill[n]
+            missing = np.isnan(values)
+            values[missing] = scaler.fill[n]
             inputs[:, at] = np.clip((values - scaler.centre[n]) / scaler.scale[n], -contract.clip, contract.clip)
             n += 1
         else:
-            known = codes[:, c] >= 0
+            known, missing = codes[:, c] >= 0, codes[:, c] == parsing.MISSING
             inputs[rows[known], at + codes[known, c]] = 1
             c += 1
         at += column.width
+        if column.missing == "indicator":
+            inputs[missing, at - 1] = 1
     return inputs
 
 
@@ -300,12 +311,25 @@ def _report(table: Table, parts: Parts, rows: BankRows) -> dict[str, Any]:
     return report
 
 
+def _gap_notes(table: Table) -> list[str]:
+    """That the rows left out for their gaps are another kind of rows."""
+    counts = (*table.gaps, len(table), int(table.labels.sum()))
+    if not gaps.telling(*counts):
+        return []
+    return [
+        f"of the rows left out for an empty or infinite feature {gaps.sentence(*counts)}: what is trained on and "
+        "measured is another kind of payments; write missing: impute, or let the contract give the columns that "
+        "`data describe` names an indicator"
+    ]
+
+
 def _notes(table: Table, rows: BankRows) -> list[str]:
     notes = [
         f"column {name!r}: {n} of {len(table)} rows have a level that the contract does not list; check its spelling"
         for name, n in table.unknown_levels.items()
         if n > len(table) * UNSEEN_SHARE
     ]
+    notes += _gap_notes(table)
     if not rows.train.frauds:
         notes.append("no training row is fraud: this bank listens, it learns from the others and publishes nothing")
     for name in ("validation", "own_test"):

@@ -20,6 +20,7 @@ from p2pfed.data import parsing, sources
 from p2pfed.errors import DataError
 
 OUTSIDE, IMMATURE = "a time before the window", "label not mature"
+EMPTY, INFINITE = "empty feature", "infinite feature"
 """Causes of rows left out."""
 
 
@@ -40,6 +41,8 @@ class Table:
     rows_read: int
     dropped: dict[str, int]
     """Rows left out, by cause."""
+    gaps: tuple[int, int]
+    """Labelled rows left out for an empty or infinite feature, and the frauds among them."""
     unknown_levels: dict[str, int]
     """Fields with a level that the contract does not list, by contract column."""
     imputed: dict[str, int]
@@ -64,7 +67,7 @@ class Features:
     numeric: NDArray[np.float32]
     codes: NDArray[np.int32]
     empty: NDArray[np.bool_]
-    """[n]: a field of the row is empty."""
+    """[n]: a field of the row is empty, of a column that has no indicator for it."""
     infinite: NDArray[np.bool_]
     """[n]: a number of the row is infinite."""
 
@@ -101,14 +104,16 @@ def read_features(frame: pd.DataFrame, data: DataSection, columns: Sequence[Feat
     for column, own in zip(columns, own_names, strict=True):
         if column.kind == "categorical":
             codes.append(parsing.level_codes(frame[own], column.levels))
-            empty |= codes[-1] == parsing.MISSING
+            missing = codes[-1] == parsing.MISSING
         else:
             values = parsing.numbers(frame[own])
-            empty |= np.isnan(values)
+            missing = np.isnan(values)
             values = _apply(column.transform, values)
             with np.errstate(over="ignore"):
                 numeric.append(values.astype(np.float32))
             infinite |= np.isinf(numeric[-1])
+        if column.missing is None:
+            empty |= missing
     return Features(
         np.column_stack(numeric) if numeric else np.empty((len(frame), 0), np.float32),
         np.column_stack(codes) if codes else np.empty((len(frame), 0), np.int32),
@@ -127,6 +132,7 @@ class _Tally:
     immature: int = 0
     oldest: float = np.inf
     newest: float = -np.inf
+    gap_frauds: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     imputed: Counter[str] = field(default_factory=Counter)
@@ -161,6 +167,7 @@ def read_table(
         np.concatenate([c[4] for c in chunks]),
         tally.rows_read,
         dict(tally.dropped),
+        (tally.dropped[EMPTY] + tally.dropped[INFINITE], tally.gap_frauds),
         dict(tally.unknown),
         dict(tally.imputed),
         tally.in_window,
@@ -194,8 +201,9 @@ def _read_chunk(
     drop("no event_time", np.isnan(times))
     drop(IMMATURE, immature)
     if data.missing == "drop":
-        drop("empty feature", features.empty)
-        drop("infinite feature", features.infinite)
+        tally.gap_frauds += int(labels[keep & (features.empty | features.infinite)].sum())
+        drop(EMPTY, features.empty)
+        drop(INFINITE, features.infinite)
     numeric, codes = features.numeric[keep], features.codes[keep]
     numbers = [c for c in columns if c.kind == "numeric"]
     levels = [c for c in columns if c.kind == "categorical"]
@@ -237,8 +245,8 @@ def _nothing_left(place: str, data: DataSection, tally: _Tally) -> str:
         "no event_time": "check data.event_time",
         IMMATURE: "lower data.label_maturity_days or wait",
         OUTSIDE: "raise data.window_days",
-        "empty feature": "write missing: impute, or leave the empty column out of the contract",
-        "infinite feature": "write missing: impute, or mend the column",
+        EMPTY: "write missing: impute, or leave the empty column out of the contract",
+        INFINITE: "write missing: impute, or mend the column",
     }
     return f"none of the {tally.rows_read} rows of {place} can be used: {number} have {cause}; {hints[cause]}"
 

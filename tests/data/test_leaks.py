@@ -31,6 +31,7 @@ def _table(labels: np.ndarray, numbers: np.ndarray | None = None, codes: np.ndar
         np.arange(len(labels)),
         len(labels),
         {},
+        (0, 0),
         {},
         {},
         len(labels),

@@ -346,7 +346,7 @@ def test_transform_names_what_is_wrong(tmp_path: Path) -> None:
 
 def test_moments_are_those_of_the_training_rows(tmp_path: Path) -> None:
     frame = payments()
-    found, told = declared(section(tmp_path, frame), COLUMNS, NOW)
+    found, told, _ = declared(section(tmp_path, frame), COLUMNS, NOW)
     train = frame[:280]
     assert told == declaration(280, train.fraud.sum())
     assert told.training_rows == 256 and told.legitimate_per_fraud > 1
@@ -357,7 +357,7 @@ def test_moments_are_those_of_the_training_rows(tmp_path: Path) -> None:
 
 def test_moments_are_bounded(tmp_path: Path) -> None:
     frame = payments().assign(age=1e30)
-    found, _ = declared(section(tmp_path, frame), COLUMNS, NOW)
+    found, _, _ = declared(section(tmp_path, frame), COLUMNS, NOW)
     assert found.means[1] == 1e12
 
 
@@ -373,6 +373,6 @@ def test_contract_moments_are_the_median_and_never_zero() -> None:
 def test_a_contract_of_categories_only(tmp_path: Path) -> None:
     columns = (COLUMNS[1],)
     data = section(tmp_path, payments())
-    found, _ = declared(data, columns, NOW)
+    found, _, _ = declared(data, columns, NOW)
     contract = FeatureContract(columns, "fraud", "contract", contract_moments([found]), 10.0)
     assert load_bank(data, contract, NOW).rows.train.features.shape == (280, 2)
