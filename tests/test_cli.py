@@ -14,6 +14,7 @@ from p2pfed.cli import COMMANDS, run
 from p2pfed.core.consortium import parse_signed
 from p2pfed.core.contract import FeatureContract, Scaler
 from p2pfed.core.joining import open_join_request
+from p2pfed.data import sources
 from p2pfed.errors import Unavailable
 from p2pfed.learning.bundle import ModelBundle
 
@@ -341,6 +342,17 @@ def test_score_writes_a_row_for_each_payment(scoring_bank, said, suffix):
     assert told["unscored"] == 1
     assert told["alerts"] == scored["alert"].sum() == (scored["score"] > 0.5).sum() > 0
     assert not list(scoring_bank.glob("*.part"))
+
+
+def test_kept_columns_have_one_type_over_all_chunks(scoring_bank, said, monkeypatch):
+    monkeypatch.setattr(sources.read_chunks, "__kwdefaults__", {"text": (), "chunk_rows": 2})
+    frame = payments(6, 9).assign(code=["0742", "0743", "0744", "0745", "A1", "A2"], part=[1, 2, 3, 4, 5.5, 6])
+    frame.to_csv("new.csv", index=False)
+    said("score", "new.csv", "-o", "scored.parquet", "-c", "bank-a/node.yaml", "--keep", "code,part,payment_id")
+    scored = pd.read_parquet("scored.parquet")
+    assert scored["code"].tolist() == frame["code"].tolist()
+    assert scored["part"].tolist() == frame["part"].tolist()
+    assert scored["payment_id"].dtype == np.int64
 
 
 def test_scores_are_written_over_only_with_force(scoring_bank, said, refused):

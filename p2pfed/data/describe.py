@@ -38,12 +38,12 @@ def propose_contract(
     for seen in survey.columns:
         if seen.name in (label, event_time) or seen.name in drop:
             continue
-        if seen.times or (seen.text and len(seen.values) > MAX_LEVELS):
+        if seen.times or (seen.text and len(seen.levels) > MAX_LEVELS):
             what = "holds times" if seen.times else f"is text with more than {MAX_LEVELS} values"
             raise DataError(f"column {seen.name!r} {what}: no feature; drop it, or name it as event_time if it is that")
         missing: Literal["indicator"] | None = "indicator" if gaps.telling(*survey.beside(seen)) else None
         if seen.kind == "categorical":
-            columns.append(FeatureColumn(seen.name, "categorical", tuple(sorted(seen.values)), "none", missing))
+            columns.append(FeatureColumn(seen.name, "categorical", tuple(sorted(seen.levels)), "none", missing))
         elif seen.kind == "numeric":
             columns.append(FeatureColumn(seen.name, "numeric", (), "log" if seen.heavy_tailed else "none", missing))
     if not columns:
@@ -69,12 +69,16 @@ def describe(source: Source, label: str, drop: Collection[str] = (), event_time:
         "columns": [],
     }
     for seen in survey.columns:
-        row: dict[str, Any] = {"name": seen.name, "kind": roles.get(seen.name, seen.kind), "missing": seen.missing}
+        row: dict[str, Any] = {
+            "name": seen.name,
+            "kind": roles.get(seen.name, seen.kind),
+            "missing": int(seen.missing[0]),
+        }
         if row["kind"] == "numeric":
             row |= {"minimum": seen.minimum, "maximum": seen.maximum, "mean": seen.total / max(seen.numbers.count, 1)}
             row["transform"] = "log" if seen.heavy_tailed else "none"
         elif row["kind"] == "categorical":
-            row["levels"] = sorted(seen.values)
+            row["levels"] = sorted(seen.levels)
         elif row["kind"] == "identifier":
             row["why"] = seen.identifier
         if row["kind"] in ("numeric", "categorical") and gaps.telling(*survey.beside(seen)):
@@ -88,10 +92,10 @@ class _Seen:
     """What the chunks so far showed of one column."""
 
     name: str
-    missing: int = 0
-    gaps: int = 0
-    """Labelled rows in which it is missing."""
-    gap_frauds: int = 0
+    empty: NDArray[np.int64] = field(default_factory=lambda: np.zeros(3, np.int64))
+    """Rows in which it is empty, labelled ones among them, and frauds."""
+    words: NDArray[np.int64] = field(default_factory=lambda: np.zeros(3, np.int64))
+    """The same of rows with a word that stands for no number, such as NA."""
     nonzero: int = 0
     total: float = 0.0
     minimum: float = np.inf
@@ -101,17 +105,29 @@ class _Seen:
     numbers: WholeNumbers = field(default_factory=WholeNumbers)
     values: set[str] = field(default_factory=set)
     """The first values as text, one more than a category may have."""
+    said: set[str] = field(default_factory=set)
+    """The words that stand for no number, levels if the column is text."""
 
     @property
     def kind(self) -> str:
         """What the column could be."""
         if self.times:
             return "time"
-        if len(self.values) <= 1:
+        if len(self.levels) <= 1:
             return "constant"
         if not self.text:
             return "identifier" if self.identifier else "numeric"
-        return "categorical" if len(self.values) <= MAX_LEVELS else "text"
+        return "categorical" if len(self.levels) <= MAX_LEVELS else "text"
+
+    @property
+    def levels(self) -> set[str]:
+        """The values, with the words that are no gaps of a text column."""
+        return self.values | self.said if self.text else self.values
+
+    @property
+    def missing(self) -> NDArray[np.int64]:
+        """Rows in which it is missing, labelled ones among them, and frauds."""
+        return self.empty if self.text else self.empty + self.words
 
     @property
     def heavy_tailed(self) -> bool:
@@ -125,17 +141,17 @@ class _Seen:
 
     def add(self, series: pd.Series, labels: NDArray[np.float32]) -> None:
         """Take in one chunk of the column."""
-        missing = series.isna().to_numpy()
-        self.missing += int(missing.sum())
-        self.gaps += int(np.isfinite(labels[missing]).sum())
-        self.gap_frauds += int((labels[missing] == 1).sum())
+        empty, words = parsing.missing(series)
+        self.empty += _counts(labels[empty])
+        self.words += _counts(labels[words])
         self.times |= kinds.is_datetime64_any_dtype(series.dtype)
         if self.times:
             return
-        for value in series.dropna().unique():
+        for value in series[~(empty | words)].unique():
             if len(self.values) > MAX_LEVELS:
                 break
             self.values.add(parsing.level_text(value))
+        self.said |= {parsing.level_text(value) for value in series[words].unique()}
         if not self.text:
             self._add_numbers(series)
 
@@ -165,8 +181,12 @@ class _Survey:
 
     def beside(self, seen: _Seen) -> tuple[int, int, int, int]:
         """Labelled rows in which the column is missing and frauds among them, then the same of the other rows."""
-        labelled = self.rows - self.unlabelled
-        return seen.gaps, seen.gap_frauds, labelled - seen.gaps, self.frauds - seen.gap_frauds
+        _, gaps, frauds = map(int, seen.missing)
+        return gaps, frauds, self.rows - self.unlabelled - gaps, self.frauds - frauds
+
+
+def _counts(labels: NDArray[np.float32]) -> NDArray[np.int64]:
+    return np.array([len(labels), np.isfinite(labels).sum(), (labels == 1).sum()])
 
 
 def _survey(source: sources.Origin, label: str, drop: Collection[str], event_time: str | None) -> _Survey:
@@ -174,7 +194,7 @@ def _survey(source: sources.Origin, label: str, drop: Collection[str], event_tim
     named = [label, *drop, *([event_time] if event_time else [])]
     sources.check_columns(names, named, sources.place(source))
     survey = _Survey([_Seen(name) for name in names])
-    for frame in sources.read_chunks(source):
+    for frame in sources.read_chunks(source, text=sources.texts(source)):
         survey.rows += len(frame)
         labels = parsing.labels(frame[label])
         survey.frauds += int((labels == 1).sum())

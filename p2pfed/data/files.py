@@ -42,7 +42,8 @@ def named(path: Path) -> CsvSource | ParquetSource:
 
 def read(path: Path) -> pd.DataFrame:
     """All rows of a file; raises as `named` and `sources.read_chunks`."""
-    return pd.concat(sources.read_chunks(named(path)), ignore_index=True)
+    source = named(path)
+    return pd.concat(sources.read_chunks(source, text=sources.texts(source)), ignore_index=True)
 
 
 class Writer(Protocol):

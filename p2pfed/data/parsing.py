@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types as kinds
 
-from p2pfed.data.sources import FILE, MISSING_TEXT, ROWS_BEFORE
+from p2pfed.data.delimited import MISSING_TEXT
+from p2pfed.data.sources import FILE, ROWS_BEFORE
 from p2pfed.errors import DataError
 
 UNKNOWN = -1
@@ -40,12 +41,23 @@ def numbers(series: pd.Series) -> NDArray[np.float64]:
     return converted
 
 
+def missing(series: pd.Series) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """bool [n] twice: the field is empty, and it holds a word that is a gap among numbers but a level among text."""
+    empty = series.isna().to_numpy()
+    if not (kinds.is_object_dtype(series.dtype) or kinds.is_string_dtype(series.dtype)):
+        return empty, np.zeros(len(series), bool)
+    text = series.astype("string").str.strip()
+    blank = (text == "").fillna(False).to_numpy(bool)
+    return empty | blank, text.isin(MISSING_TEXT).to_numpy(bool) & ~empty & ~blank
+
+
 def labels(series: pd.Series) -> NDArray[np.float32]:
     """float32 [n]: 1 fraud, 0 legitimate, NaN where missing; from 0/1, true/false, yes/no. Raises DataError."""
     codes, values = pd.factorize(series)
     known = np.array([_LABELS.get(str(v).strip().lower(), np.nan) for v in values] + [np.nan], np.float32)
     result: NDArray[np.float32] = known[codes]
-    _refuse(series, np.isnan(result) & (codes >= 0), "is not a label: expected 0/1, true/false or yes/no")
+    doubtful = np.isnan(result) & (codes >= 0)
+    _refuse(series, doubtful, "is not a label: expected 0/1, true/false or yes/no", allowed=MISSING_TEXT)
     return result
 
 
@@ -78,9 +90,9 @@ _ZONE_HINT = "write an offset such as 2026-03-01T12:00:00+01:00 (in SQL: AT TIME
 
 
 def level_codes(series: pd.Series, levels: Sequence[str]) -> NDArray[np.int32]:
-    """int32 [n]: the position in `levels`, UNKNOWN for another value, MISSING for none."""
+    """int32 [n]: the position in `levels`, UNKNOWN for another value, MISSING for none or blanks."""
     codes, values = pd.factorize(series)
-    position = {level: i for i, level in enumerate(levels)}
+    position = {"": MISSING} | {level: i for i, level in enumerate(levels)}
     lookup = np.array([position.get(level_text(v), UNKNOWN) for v in values] + [MISSING], np.int32)
     result: NDArray[np.int32] = lookup[codes]
     return result

@@ -66,15 +66,18 @@ def score_file(
     wanted = list(dict.fromkeys([*bank_columns(data, columns), *keep]))
     if taken := sorted(OWN_COLUMNS & set(keep)):
         raise UsageError(f"the output has a column {taken[0]!r} of its own; leave it out of the columns to keep")
+    types = sources.types(payments, keep)
+    text = text_columns(data, columns) | {name for name, kind in types.items() if kind.kind == "O"}
+    broken = {name: kind for name, kind in types.items() if kind.kind == "f"}
     rows = alerts = unscored = 0
     model = lineage.name_of(bundle)
     with files.writing(out) as writer:
-        for frame in sources.read_chunks(payments, wanted, text=text_columns(data, columns)):
+        for frame in sources.read_chunks(payments, wanted, text=text):
             inputs = transform(frame, data, bundle.contract, bundle.scaler)
             scores = bundle.scores(inputs)
             known = ~np.isnan(inputs).any(axis=1)
             alert = bundle.alerts(scores) & known
-            result = frame[list(keep)].copy()
+            result = frame[list(keep)].astype(broken)
             result.insert(0, "row", np.arange(rows, rows + len(frame)))
             result["score"] = np.where(known, scores, np.float32(np.nan))
             result["threshold"] = float(bundle.threshold)

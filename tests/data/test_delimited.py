@@ -1,0 +1,68 @@
+"""CSV columns have one type over all chunks, and one rule says what is missing, wherever they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from p2pfed.config import CsvSource, ParquetSource, Source
+from p2pfed.data import files, sources
+from p2pfed.data.describe import describe, propose_contract
+from p2pfed.data.features import load_bank
+from tests.data.banks import LOCAL, NOW, payments, section
+
+MIXED = "code,id,part,flag,none,fraud\n0742,1,1,True,,0\n0743,2,2,False,,1\nA1,,2.5,,,0\n"
+
+
+@pytest.fixture
+def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources.read_chunks, "__kwdefaults__", {"text": (), "chunk_rows": 2})
+
+
+def _csv(folder: Path, text: str) -> Path:
+    path = folder / "rows.csv"
+    path.write_text(text)
+    return path
+
+
+def test_a_letter_in_the_last_chunk_makes_text_of_the_column(tmp_path: Path, short_chunks: None) -> None:
+    path = _csv(tmp_path, MIXED)
+    kinds = sources.types(CsvSource(kind="csv", path=path))
+    assert {name: kind.kind for name, kind in kinds.items()} == {
+        "code": "O", "id": "i", "part": "f", "flag": "b", "fraud": "i"
+    }  # fmt: skip
+    frame = files.read(path)
+    assert frame["code"].tolist() == ["0742", "0743", "A1"]
+    files.write(frame, tmp_path / "bank-1.parquet")
+    assert pd.read_parquet(tmp_path / "bank-1.parquet")["code"].tolist() == ["0742", "0743", "A1"]
+    assert propose_contract(CsvSource(kind="csv", path=path), "fraud")[0].levels == ("0742", "0743", "A1")
+
+
+def test_true_and_numbers_in_one_column_are_text(tmp_path: Path, short_chunks: None) -> None:
+    assert files.read(_csv(tmp_path, "a,fraud\nTrue,0\nFalse,0\n7,1\n"))["a"].tolist() == ["True", "False", "7"]
+
+
+def _savings(folder: Path, kind: str) -> Source:
+    (folder / "other").mkdir()
+    frame = payments().assign(channel=["chip", "online", "NA", ""] * 100)
+    frame["age"] = frame.age.astype(str).where(frame.index % 40 > 0, "NA")
+    if kind == "csv":
+        return section(folder, frame).source
+    files.write(frame, folder / "payments.parquet")
+    return ParquetSource(kind="parquet", path=folder / "payments.parquet")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_na_is_a_level_of_text_a_gap_among_numbers_and_blanks_are_gaps(tmp_path: Path, kind: str) -> None:
+    source = _savings(tmp_path, kind)
+    told = {c["name"]: c for c in describe(source, "fraud", ["payment"], "when")["columns"]}
+    assert (told["channel"]["levels"], told["channel"]["missing"]) == (["NA", "chip", "online"], 100)
+    assert (told["age"]["kind"], told["age"]["missing"]) == ("numeric", 10)
+    data = section(tmp_path / "other", payments()).model_copy(update={"source": source})
+    bank = load_bank(data, LOCAL, NOW)
+    assert bank.report["dropped"] == {"empty feature": 110}
+    assert bank.report["unknown_levels"] == {"channel": 100}
+    assert np.isfinite(bank.rows.train.features).all()
