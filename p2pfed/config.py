@@ -170,7 +170,8 @@ class ThresholdSection(Section):
     """Above which score a payment is an alert; chosen on validation rows after each evaluation."""
 
     kind: Literal["max_f1", "percentile", "alerts_per_day"] | None = None
-    """`max_f1` (the MLP's default), `percentile` of legitimate scores (the autoencoder's), or an alert budget."""
+    """`max_f1` (the MLP's default; percentile 98 with fewer than five validation frauds), `percentile` of legitimate
+    scores (the autoencoder's), or an alert budget."""
     value: float | None = None
     """The percentile (default 98) or the alerts a day; nothing for max_f1."""
 

@@ -188,12 +188,16 @@ def _ports(state: StateDir, node: NodeConfig) -> tuple[str, bool]:
 def _data(node: NodeConfig, state: StateDir, manifest: Manifest | None) -> tuple[str, dict[str, Any]]:
     from p2pfed.data import features, report, sources
     from p2pfed.data.reading import Reading, reading_problems
+    from p2pfed.learning import threshold
 
     if manifest is None:
         names = sources.column_names(node.data.source)
         sources.check_columns(names, [node.data.label], sources.place(node.data.source))
         return f"{len(names)} columns; the rows can be checked once there is a manifest", {"columns": names}
     loaded = features.load_bank(node.data, manifest.contract, time.time())
+    settled = threshold.settle(node.learning.threshold, manifest.model.kind, loaded.rows.legitimate_per_day)
+    if settled.kind is not None and (said := threshold.note(settled.kind, loaded.rows.validation.frauds)):
+        loaded.report["notes"].append(said)
     try:
         last = Reading.from_plain(json.loads(state.reading.read_bytes()))
     except (OSError, ValueError):  # there is none, or the daemon will say that it is damaged
