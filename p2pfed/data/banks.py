@@ -108,7 +108,7 @@ def load_banks(
     request. The pooled test is cut to `test_rows` (0 keeps all), drawn within each class. Raises DataError, UsageError.
     """
     p = payments
-    rest, test, left_out = holdout(p.frame, p.label, p.split, p.time, test_share, gap_days, seed)
+    rest, test, left_out = holdout(p.frame, p.label, p.split, p.time, test_share, gap_days, seed, p.drop)
     owners = deal(rest, p.label, count, p.dealing, seed, min_rows)
     columns = propose_contract(rest, p.label, p.drop, p.time)
     # the rows are at hand: nothing is read from the source named here
