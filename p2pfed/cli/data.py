@@ -12,9 +12,9 @@ from p2pfed.cli.terminal import (
     DEFAULT_CONFIG,
     AsJson,
     ConfigPath,
+    Drop,
     Force,
     check_free,
-    names,
     plural,
     read_config,
     show,
@@ -22,8 +22,6 @@ from p2pfed.cli.terminal import (
     write_new,
 )
 from p2pfed.errors import UsageError
-
-Drop = Annotated[str, typer.Option(help="Columns that are no features, such as customer_id,card_id.")]
 
 
 def make(
@@ -77,7 +75,7 @@ def partition(
 def describe(
     file: Annotated[Path | None, typer.Argument(help="The payments; default what the configuration names.")] = None,
     label: Annotated[str | None, typer.Option(help="The fraud column; needed with a file.")] = None,
-    drop: Drop = "",
+    drop: Drop = None,
     time: Annotated[str | None, typer.Option(help="The payment-time column.")] = None,
     contract: Annotated[Path | None, typer.Option(help="Write a draft feature contract here.")] = None,
     force: Force = False,
@@ -86,7 +84,7 @@ def describe(
 ) -> None:
     """Columns, rows and frauds of a bank's payments, and the feature contract they suggest."""
     from p2pfed.data import describe as looking
-    from p2pfed.data import files
+    from p2pfed.data import files, sources
 
     if file is None:
         data = read_config(config, None).data
@@ -95,9 +93,10 @@ def describe(
         raise UsageError("a file needs --label, the name of its fraud column")
     else:
         source = files.named(file)
-    reply = looking.describe(source, label, names(drop), time)
+    left_out = sources.chosen(sources.column_names(source), drop or (), sources.place(source))
+    reply = looking.describe(source, label, left_out, time)
     if contract is not None:
-        _write_contract(contract, looking.propose_contract(source, label, names(drop), time), label, force)
+        _write_contract(contract, looking.propose_contract(source, label, left_out, time), label, force)
     show(as_json, reply, _text(reply))
 
 

@@ -20,7 +20,7 @@ from p2pfed.data.describe import propose_contract
 from p2pfed.data.features import contract_moments, legitimate_per_day, model_inputs, split_keys, told
 from p2pfed.data.leaks import check_leaks
 from p2pfed.data.partition import MIN_BANK_ROWS, deal, dealing, holdout
-from p2pfed.data.sources import check_columns
+from p2pfed.data.sources import check_columns, chosen
 from p2pfed.data.split import TEST, TRAIN, VALIDATION, Index, Owners, each_by_time, each_stratified, gate_rows
 from p2pfed.data.table import Table, read_table
 from p2pfed.data.unusual import unusual as make_unusual
@@ -76,8 +76,8 @@ def read_payments(
 ) -> Payments:
     """The payments of a CSV or Parquet file; raises DataError, UsageError."""
     frame = files.read(path)
-    check_columns(list(frame.columns), [label, *drop], str(path))
-    return Payments(frame, label, time, split, how, tuple(drop)).dealt(how)
+    check_columns(list(frame.columns), [label], str(path))
+    return Payments(frame, label, time, split, how, chosen(list(frame.columns), drop, str(path))).dealt(how)
 
 
 def generated_payments(rows: int, banks: int, seed: int, unusual: bool = False) -> Payments:

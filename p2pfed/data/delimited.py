@@ -37,11 +37,15 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def header(path: Path, source: CsvSource) -> list[str]:
-    """The file's columns, in order. Raises DataError where it has none, or two of one name."""
+    """The file's columns, in order; one without a name is `Unnamed: 0` by its place, as pandas calls it.
+
+    Raises DataError where there is none, or two of one name.
+    """
     with reading(path), path.open(newline="", encoding="utf-8-sig") as file:
         names = next((record for record in csv.reader(file, delimiter=source.delimiter) if record), [])
     if not names:
         raise DataError(f"{path} is empty; expected a header row and data")
+    names = [name if name.strip() else f"Unnamed: {place}" for place, name in enumerate(names)]
     if twice := next((n for n in names if names.count(n) > 1), None):
         raise DataError(f"{path} has two columns named {twice!r}; rename one")
     return names
@@ -57,6 +61,8 @@ def chunks(
         reader = pd.read_csv(
             path,
             sep=source.delimiter,
+            header=0,
+            names=names,
             usecols=wanted,
             index_col=False,
             dtype={n: str for n in wanted if n in text},

@@ -107,6 +107,19 @@ def place(source: Origin) -> str:
     return "the SQL query" if isinstance(source, SqlSource) else str(source.path)
 
 
+def chosen(available: Sequence[str], named: Sequence[str], where: str) -> tuple[str, ...]:
+    """The columns that `named` means, each once: by a name as it is, else without blanks at the ends, else several
+    between commas. Raises DataError for one that is not there.
+    """
+    stripped = {name.strip(): name for name in available}
+    found = []
+    for name in named:
+        several = [name] if name in available or name.strip() in stripped else name.split(",")
+        found += [one if one in available else stripped.get(one.strip(), one.strip()) for one in several if one.strip()]
+    check_columns(available, found, where)
+    return tuple(dict.fromkeys(found))
+
+
 def check_columns(available: Sequence[str], wanted: Sequence[str], where: str, hint: str = "") -> None:
     """Raise DataError for the wanted columns that are not there, each with the nearest name that is, and the hint."""
     missing = [c for c in wanted if c not in available]

@@ -15,11 +15,12 @@ IDENTIFIER_NAME = re.compile(r"(?:.*[^A-Za-z0-9])?(?:id|ids)|.*[a-z0-9]I[dD]s?",
 """Names that end in a word `id`, tried in lower case and as they are: CUSTOMER_ID and customerId, not paid."""
 NUMBER_NAME = re.compile(
     r"(?:.*[^A-Za-z0-9])?(?:num|number|nr|no|index|idx|card|account|acct|iban|zip|zipcode|postcode|phone)"
-    r"|.*[a-z0-9](?:Num|Number|Nr|No|Index|Idx|Card|Account|Acct|Iban|Zip|Zipcode|Postcode|Phone)"
-    r"|unnamed: \d+",
+    r"|.*[a-z0-9](?:Num|Number|Nr|No|Index|Idx|Card|Account|Acct|Iban|Zip|Zipcode|Postcode|Phone)",
     re.DOTALL,
 )
 """Names that may mean an identifier or a count: only a count is heavy-tailed."""
+UNNAMED = re.compile(r"Unnamed: \d+")
+"""How a column without a name is called: mostly the row numbers of whatever wrote the file."""
 UNIQUE_SHARE, UNIQUE_ROWS = 0.95, 1000
 """Whole numbers of which so many differ, among at least so many rows, are an identifier, but for amounts."""
 LONG = 1e11
@@ -82,6 +83,8 @@ class WholeNumbers:
         """Why the numbers of the column `name` are an identifier and no feature; empty if they are not."""
         if not self.whole or self.distinct < 2:
             return ""
+        if UNNAMED.fullmatch(name):
+            return "it has no name, as the row numbers that some programs write"
         exact = len(self.smallest) < SKETCH
         several = f"{'' if exact else 'about '}{self.distinct:,} different whole numbers in {self.count:,} rows"
         if float(np.median(np.abs(self.sample))) >= LONG:

@@ -63,6 +63,7 @@ def score_file(
     files raise.
     """
     columns = bundle.contract.columns
+    keep = sources.chosen(sources.column_names(payments), keep, sources.place(payments))
     wanted = list(dict.fromkeys([*bank_columns(data, columns), *keep]))
     if taken := sorted(OWN_COLUMNS & set(keep)):
         raise UsageError(f"the output has a column {taken[0]!r} of its own; leave it out of the columns to keep")

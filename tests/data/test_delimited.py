@@ -12,6 +12,7 @@ from p2pfed.config import CsvSource, ParquetSource, Source
 from p2pfed.data import files, sources
 from p2pfed.data.describe import describe, propose_contract
 from p2pfed.data.features import load_bank
+from p2pfed.errors import DataError
 from tests.data.banks import LOCAL, NOW, payments, section
 
 MIXED = "code,id,part,flag,none,fraud\n0742,1,1,True,,0\n0743,2,2,False,,1\nA1,,2.5,,,0\n"
@@ -66,3 +67,36 @@ def test_na_is_a_level_of_text_a_gap_among_numbers_and_blanks_are_gaps(tmp_path:
     assert bank.report["dropped"] == {"empty feature": 110}
     assert bank.report["unknown_levels"] == {"channel": 100}
     assert np.isfinite(bank.rows.train.features).all()
+
+
+def test_a_column_without_a_name_is_called_by_its_place_and_numbers_the_rows(tmp_path: Path) -> None:
+    source = CsvSource(kind="csv", path=_csv(tmp_path, ",amount,fraud\n0,1.5,0\n1,2.5,1\n2,3.5,0\n"))
+    assert sources.column_names(source) == ["Unnamed: 0", "amount", "fraud"]
+    assert files.read(source.path)["Unnamed: 0"].tolist() == [0, 1, 2]
+    assert "no name" in describe(source, "fraud")["columns"][0]["why"]
+
+
+NAMES = [" note", "amount", "a,b", "a", "b", "fraud "]
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ([" note"], (" note",)),
+        (["note"], (" note",)),
+        (["note,amount", "fraud"], (" note", "amount", "fraud ")),
+        (["a,b"], ("a,b",)),
+        (["a", "b,amount", "a"], ("a", "b", "amount")),
+        (["", "a, "], ("a",)),
+        ([], ()),
+    ],
+)
+def test_columns_are_meant_exactly_then_without_blanks_then_between_commas(
+    named: list[str], expected: tuple[str, ...]
+) -> None:
+    assert sources.chosen(NAMES, named, "rows.csv") == expected
+
+
+def test_a_column_that_is_not_there_is_named_with_the_near_one() -> None:
+    with pytest.raises(DataError, match=r"rows.csv has no column 'amuont' \(did you mean 'amount'\?\)"):
+        sources.chosen(NAMES, ["a,amuont"], "rows.csv")
