@@ -6,9 +6,9 @@ What all members must agree on (model, contract, training, gossip policy) is the
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from p2pfed.core.types import NAME, Address
 
@@ -16,6 +16,10 @@ from p2pfed.core.types import NAME, Address
 def _address(text: str) -> str:
     Address.parse(text)
     return text
+
+
+def _text_keys(value: Any) -> Any:
+    return {str(key): said for key, said in value.items()} if isinstance(value, dict) else value
 
 
 AddressText = Annotated[str, AfterValidator(_address)]
@@ -86,6 +90,14 @@ class CsvSource(Section):
     columns. Relative paths start at the configuration file."""
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     """The character between columns."""
+    decimal: Literal[".", ","] = "."
+    """The character before the decimals of numbers."""
+
+    @model_validator(mode="after")
+    def _two_characters(self) -> CsvSource:
+        if self.delimiter == self.decimal:
+            raise ValueError(f"delimiter and decimal are both {self.decimal!r}: a number would be two columns")
+        return self
 
 
 class ParquetSource(Section):
@@ -125,7 +137,9 @@ class DataSection(Section):
     columns: dict[str, str] = {}
     """Contract column -> this bank's column, for those named differently."""
     label: str
-    """This bank's fraud column; 0/1, true/false or yes/no."""
+    """This bank's fraud column; 0/1, true/false, yes/no or y/n."""
+    labels: Annotated[dict[str, Literal[0, 1]], BeforeValidator(_text_keys)] = {}
+    """What other words in the fraud column mean, such as `{chargeback: 1, settled: 0}`; then only these count."""
     event_time: str | None = None
     """The payment-time column: ISO 8601 with zone, or seconds since 1970. Orders a time split; never a feature."""
     missing: Literal["drop", "impute"] = "drop"

@@ -312,6 +312,18 @@ def test_describe_takes_the_source_from_the_configuration(town, said):
     assert "from 2023-11-14 to 2023-11-19" in text
 
 
+def test_a_file_with_semicolons_and_decimal_commas(tmp_path, said, refused):
+    rows = tmp_path / "rows.csv"
+    payments(700, 9).to_csv(rows, index=False, sep=";", decimal=",")
+    assert "several between ';'" in refused("data", "describe", rows, "--label", "fraud")[1]
+    named = ("--delimiter", ";", "--decimal", ",")
+    assert said("data", "describe", rows, "--label", "fraud", *named).startswith("700 payments")
+    said("data", "partition", rows, "--label", "fraud", "--banks", 2, *named, "-o", tmp_path / "banks")
+    code, error = refused("data", "describe", rows, "--label", "fraud", "--decimal", ",")
+    assert code == 2 and "a number would be two columns" in error
+    assert refused("data", "describe", "-c", tmp_path / "no.yaml", *named)[0] == 2
+
+
 @pytest.fixture
 def scoring_bank(town, said):
     create(said)
@@ -353,6 +365,14 @@ def test_kept_columns_have_one_type_over_all_chunks(scoring_bank, said, monkeypa
     assert scored["code"].tolist() == frame["code"].tolist()
     assert scored["part"].tolist() == frame["part"].tolist()
     assert scored["payment_id"].dtype == np.int64
+
+
+def test_new_payments_are_written_as_the_configured_ones_are(scoring_bank, said):
+    payments(6, 9).to_csv("new.csv", index=False, sep=";", decimal=",")
+    config = scoring_bank / "bank-a/node.yaml"
+    written = ("--set", "data.source.delimiter=';'", "--set", "data.source.decimal=','")
+    said("score", "new.csv", "-o", "scored.csv", "-c", config, *written)
+    assert len(pd.read_csv("scored.csv")) == 6
 
 
 def test_scores_are_written_over_only_with_force(scoring_bank, said, refused):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,15 @@ from p2pfed.cli.terminal import (
     write_new,
 )
 from p2pfed.errors import UsageError
+
+if TYPE_CHECKING:
+    from p2pfed.config import CsvSource
+
+
+Delimiter = Annotated[
+    str | None, typer.Option(help="The character between a CSV file's columns, default a comma; \\t is a tab.")
+]
+Decimal = Annotated[str | None, typer.Option(help="The character before a CSV file's decimals, default a point.")]
 
 
 def make(
@@ -55,6 +64,8 @@ def partition(
     banks: Annotated[int, typer.Option(help="How many banks.")] = 4,
     how: Annotated[str, typer.Option(help="iid, dirichlet:0.5, lognormal:0.8 or by:COLUMN.")] = "dirichlet:0.5",
     seed: Annotated[int, typer.Option(help="The same seed deals the same rows.")] = 0,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
     force: Force = False,
 ) -> None:
     """Deal the rows of a file to several banks, exact duplicates removed."""
@@ -64,7 +75,7 @@ def partition(
     paths = [out / f"bank-{number}.parquet" for number in range(1, banks + 1)]
     for path in paths:
         check_free(path, force)
-    frame = dealing.deduplicate(files.read(file))
+    frame = dealing.deduplicate(files.read(file, _written(file, delimiter, decimal)))
     parts = dealing.partition(frame, label, banks, how, seed)
     out.mkdir(parents=True, exist_ok=True)
     for path, part in zip(paths, parts, strict=True):
@@ -78,6 +89,8 @@ def describe(
     drop: Drop = None,
     time: Annotated[str | None, typer.Option(help="The payment-time column.")] = None,
     contract: Annotated[Path | None, typer.Option(help="Write a draft feature contract here.")] = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
     force: Force = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
@@ -86,18 +99,37 @@ def describe(
     from p2pfed.data import describe as looking
     from p2pfed.data import files, sources
 
+    labels = None
     if file is None:
+        if delimiter or decimal:
+            raise UsageError("--delimiter and --decimal are for a FILE; the configuration says them under data.source")
         data = read_config(config, None).data
-        source, label, time = data.source, label or data.label, time or data.event_time
+        source, label, time, labels = data.source, label or data.label, time or data.event_time, data.labels
     elif label is None:
         raise UsageError("a file needs --label, the name of its fraud column")
     else:
-        source = files.named(file)
+        source = files.named(file, _written(file, delimiter, decimal))
     left_out = sources.chosen(sources.column_names(source), drop or (), sources.place(source))
-    reply = looking.describe(source, label, left_out, time)
+    reply = looking.describe(source, label, left_out, time, labels)
     if contract is not None:
-        _write_contract(contract, looking.propose_contract(source, label, left_out, time), label, force)
+        columns = looking.propose_contract(source, label, left_out, time, labels)
+        _write_contract(contract, columns, label, force)
     show(as_json, reply, _text(reply))
+
+
+def _written(file: Path, delimiter: str | None, decimal: str | None) -> CsvSource:
+    """How a CSV file is written, by the options; raises UsageError."""
+    from pydantic import ValidationError
+
+    from p2pfed.config import CsvSource
+
+    said = {"delimiter": (delimiter or ",").replace("\\t", "\t"), "decimal": decimal or "."}
+    try:
+        return CsvSource.model_validate({"kind": "csv", "path": file, **said})
+    except ValidationError as error:
+        raise UsageError(
+            f"--delimiter and --decimal: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+        ) from None
 
 
 def _write_contract(path: Path, columns: Any, label: str, force: bool) -> None:

@@ -47,7 +47,8 @@ def score(
         if sys.stderr.isatty():
             print(f"\r{rows:,} payments", end="", file=sys.stderr)
 
-    done = scoring.score_file(bundle, node.data, files.named(file), out, tuple(keep or ()), tell)
+    written = node.data.source if node.data.source.kind == "csv" else None
+    done = scoring.score_file(bundle, node.data, files.named(file, written), out, tuple(keep or ()), tell)
     if sys.stderr.isatty():
         print("\r", end="", file=sys.stderr)
     text = f"scored {plural(done.rows, 'payment')}: {plural(done.alerts, 'alert')} above {done.threshold:.6g}, in {out}"

@@ -14,6 +14,7 @@ import pandas as pd
 from p2pfed.config import CsvSource
 from p2pfed.errors import DataError, NotPermitted
 
+DELIMITERS = ";\t|,"
 MISSING_TEXT = ("", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>")
 """What an empty number looks like; in a text column only the empty field is missing ("NA" is Namibia)."""
 
@@ -46,6 +47,11 @@ def header(path: Path, source: CsvSource) -> list[str]:
     if not names:
         raise DataError(f"{path} is empty; expected a header row and data")
     names = [name if name.strip() else f"Unnamed: {place}" for place, name in enumerate(names)]
+    if len(names) == 1 and (other := next((d for d in DELIMITERS if d in names[0]), None)):
+        raise DataError(
+            f"the header of {path} is one column between {source.delimiter!r}, and several between {other!r}: write "
+            f"delimiter: {other!r} under data.source, or --delimiter {other!r} on the command line"
+        )
     if twice := next((n for n in names if names.count(n) > 1), None):
         raise DataError(f"{path} has two columns named {twice!r}; rename one")
     return names
@@ -61,6 +67,7 @@ def chunks(
         reader = pd.read_csv(
             path,
             sep=source.delimiter,
+            decimal=source.decimal,
             header=0,
             names=names,
             usecols=wanted,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,7 +25,11 @@ LOG_RATIO = 20.0
 
 
 def propose_contract(
-    source: sources.Origin, label: str, drop: Collection[str] = (), event_time: str | None = None
+    source: sources.Origin,
+    label: str,
+    drop: Collection[str] = (),
+    event_time: str | None = None,
+    labels: Mapping[str, int] | None = None,
 ) -> tuple[FeatureColumn, ...]:
     """The contract's columns as the rows suggest them: all but the label, the time and `drop`, in the source's order.
 
@@ -34,10 +39,12 @@ def propose_contract(
     `sources.read_chunks` raises.
     """
     columns = []
-    survey = _survey(source, label, drop, event_time)
+    survey = _survey(source, label, drop, event_time, labels)
     for seen in survey.columns:
         if seen.name in (label, event_time) or seen.name in drop:
             continue
+        if seen.commas:
+            raise DataError(f"column {seen.name!r} is text{parsing.COMMA_HINT}")
         if seen.times or (seen.text and len(seen.levels) > MAX_LEVELS):
             what = "holds times" if seen.times else f"is text with more than {MAX_LEVELS} values"
             raise DataError(f"column {seen.name!r} {what}: no feature; drop it, or name it as event_time if it is that")
@@ -51,14 +58,20 @@ def propose_contract(
     return tuple(columns)
 
 
-def describe(source: Source, label: str, drop: Collection[str] = (), event_time: str | None = None) -> dict[str, Any]:
+def describe(
+    source: Source,
+    label: str,
+    drop: Collection[str] = (),
+    event_time: str | None = None,
+    labels: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
     """What is in the source, as plain JSON values: rows, frauds, span of time and each column with its kind and values.
 
     Columns have `name`, `kind` (label, event_time, dropped, numeric, categorical, identifier, constant, time or text)
     and `missing`; numeric ones `minimum`, `maximum`, `mean` and `transform`, categorical ones `levels`, identifiers
     `why`, features whose gaps tell of fraud `gaps`. Raises DataError.
     """
-    survey = _survey(source, label, drop, event_time)
+    survey = _survey(source, label, drop, event_time, labels)
     roles = {**dict.fromkeys(drop, "dropped"), label: "label", **({event_time: "event_time"} if event_time else {})}
     reply: dict[str, Any] = {
         "rows": survey.rows,
@@ -81,6 +94,8 @@ def describe(source: Source, label: str, drop: Collection[str] = (), event_time:
             row["levels"] = sorted(seen.levels)
         elif row["kind"] == "identifier":
             row["why"] = seen.identifier
+        elif seen.commas:
+            row["why"] = f"text{parsing.COMMA_HINT}"
         if row["kind"] in ("numeric", "categorical") and gaps.telling(*survey.beside(seen)):
             row["gaps"] = gaps.sentence(*survey.beside(seen))
         reply["columns"].append(row)
@@ -117,7 +132,12 @@ class _Seen:
             return "constant"
         if not self.text:
             return "identifier" if self.identifier else "numeric"
-        return "categorical" if len(self.levels) <= MAX_LEVELS else "text"
+        return "categorical" if len(self.levels) <= MAX_LEVELS and not self.commas else "text"
+
+    @property
+    def commas(self) -> bool:
+        """Whether its text is numbers with a decimal comma."""
+        return self.text and bool(self.values) and all(re.fullmatch(parsing.DECIMAL_COMMA, v) for v in self.values)
 
     @property
     def levels(self) -> set[str]:
@@ -189,14 +209,20 @@ def _counts(labels: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.array([len(labels), np.isfinite(labels).sum(), (labels == 1).sum()])
 
 
-def _survey(source: sources.Origin, label: str, drop: Collection[str], event_time: str | None) -> _Survey:
+def _survey(
+    source: sources.Origin,
+    label: str,
+    drop: Collection[str],
+    event_time: str | None,
+    meaning: Mapping[str, int] | None,
+) -> _Survey:
     names = sources.column_names(source)
     named = [label, *drop, *([event_time] if event_time else [])]
     sources.check_columns(names, named, sources.place(source))
     survey = _Survey([_Seen(name) for name in names])
     for frame in sources.read_chunks(source, text=sources.texts(source)):
         survey.rows += len(frame)
-        labels = parsing.labels(frame[label])
+        labels = parsing.labels(frame[label], meaning)
         survey.frauds += int((labels == 1).sum())
         survey.unlabelled += int(np.isnan(labels).sum())
         if event_time:

@@ -15,21 +15,24 @@ from p2pfed.data import sources
 from p2pfed.errors import ConfigError, DataError, DiskFault, NotPermitted, UsageError
 
 
-def source_of(path: Path) -> CsvSource | ParquetSource:
-    """The source that reads `path`; raises UsageError unless it ends in .csv or .parquet."""
+def source_of(path: Path, written: CsvSource | None = None) -> CsvSource | ParquetSource:
+    """The source that reads `path`, a CSV file with delimiter and decimal as `written` has them.
+
+    Raises UsageError unless the name ends in .csv or .parquet.
+    """
     if path.suffix == ".csv":
-        return CsvSource(kind="csv", path=path)
+        return CsvSource(kind="csv", path=path) if written is None else written.model_copy(update={"path": path})
     if path.suffix == ".parquet":
         return ParquetSource(kind="parquet", path=path)
     raise UsageError(f"{path}: the name must end in .csv or .parquet")
 
 
-def named(path: Path) -> CsvSource | ParquetSource:
-    """The source that reads a file named otherwise than in a node's configuration.
+def named(path: Path, written: CsvSource | None = None) -> CsvSource | ParquetSource:
+    """The source that reads a file named otherwise than in a node's configuration; `written` as of `source_of`.
 
     Raises DataError unless the file is there, and UsageError on another kind of file.
     """
-    source = source_of(path)
+    source = source_of(path, written)
     try:
         if stat.S_ISDIR(path.stat().st_mode):
             raise DataError(f"{path} is a directory, not a file")
@@ -40,9 +43,9 @@ def named(path: Path) -> CsvSource | ParquetSource:
     return source
 
 
-def read(path: Path) -> pd.DataFrame:
-    """All rows of a file; raises as `named` and `sources.read_chunks`."""
-    source = named(path)
+def read(path: Path, written: CsvSource | None = None) -> pd.DataFrame:
+    """All rows of a file, `written` as of `source_of`; raises as `named` and `sources.read_chunks`."""
+    source = named(path, written)
     return pd.concat(sources.read_chunks(source, text=sources.texts(source)), ignore_index=True)
 
 

@@ -5,7 +5,7 @@ Series carry the row numbering of `sources.read_chunks` in their index, and the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,12 @@ UNKNOWN = -1
 MISSING = -2
 """Code of an empty field."""
 
+DECIMAL_COMMA = r"\s*[-+]?\d+,\d+\s*"
+COMMA_HINT = "; if commas stand before the decimals, write decimal: ',' under data.source or --decimal ,"
 _LABELS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0, "no": 0.0, "yes": 1.0}
+_LABELS |= {"n": 0.0, "y": 1.0}
+_LABEL_HINT = "expected 0/1, true/false, yes/no or y/n; say what other words mean under data.labels"
+_MEANING_HINT = "data.labels does not say what it means"
 _ZONE = r"[Tt ]\d{2}.*(?:[Zz]|[+-]\d{2}(?::?\d{2})?)$"  # a clock time, then an offset: a bare date has none
 _MILLISECONDS = 1e11  # as seconds, the year 5138
 
@@ -37,7 +42,8 @@ def numbers(series: pd.Series) -> NDArray[np.float64]:
         return series.to_numpy(np.float64, na_value=np.nan)
     converted = pd.to_numeric(series, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     doubtful = np.isnan(converted) & series.notna().to_numpy()
-    _refuse(series, doubtful, "is not a number", allowed=MISSING_TEXT)
+    commas = series[doubtful].astype(str).str.fullmatch(DECIMAL_COMMA).any()
+    _refuse(series, doubtful, "is not a number" + (COMMA_HINT if commas else ""), allowed=MISSING_TEXT)
     return converted
 
 
@@ -51,13 +57,20 @@ def missing(series: pd.Series) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     return empty | blank, text.isin(MISSING_TEXT).to_numpy(bool) & ~empty & ~blank
 
 
-def labels(series: pd.Series) -> NDArray[np.float32]:
-    """float32 [n]: 1 fraud, 0 legitimate, NaN where missing; from 0/1, true/false, yes/no. Raises DataError."""
+def labels(series: pd.Series, meaning: Mapping[str, int] | None = None) -> NDArray[np.float32]:
+    """float32 [n]: 1 fraud, 0 legitimate, NaN where missing; by `meaning`, or 0/1, true/false, yes/no and y/n.
+
+    Raises DataError on anything else.
+    """
     codes, values = pd.factorize(series)
-    known = np.array([_LABELS.get(str(v).strip().lower(), np.nan) for v in values] + [np.nan], np.float32)
+    if meaning:
+        said = [meaning.get(level_text(v), np.nan) for v in values]
+    else:
+        said = [_LABELS.get(str(v).strip().lower(), np.nan) for v in values]
+    known = np.array([*said, np.nan], np.float32)
     result: NDArray[np.float32] = known[codes]
     doubtful = np.isnan(result) & (codes >= 0)
-    _refuse(series, doubtful, "is not a label: expected 0/1, true/false or yes/no", allowed=MISSING_TEXT)
+    _refuse(series, doubtful, "is not a label: " + (_MEANING_HINT if meaning else _LABEL_HINT), allowed=MISSING_TEXT)
     return result
 
 

@@ -187,7 +187,7 @@ def _read_chunk(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], NDArray[np.float64], NDArray[np.intp]]:
     """The usable rows of one chunk; what is left out goes into the tally."""
     features = read_features(frame, data, columns)
-    labels = parsing.labels(frame[data.label])
+    labels = parsing.labels(frame[data.label], data.labels)
     times = parsing.times(frame[data.event_time]) if data.event_time else np.zeros(len(frame))
     outside, immature = _aged(times, data, tally)
     keep = np.ones(len(frame), bool)

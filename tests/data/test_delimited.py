@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +101,50 @@ def test_columns_are_meant_exactly_then_without_blanks_then_between_commas(
 def test_a_column_that_is_not_there_is_named_with_the_near_one() -> None:
     with pytest.raises(DataError, match=r"rows.csv has no column 'amuont' \(did you mean 'amount'\?\)"):
         sources.chosen(NAMES, ["a,amuont"], "rows.csv")
+
+
+GERMAN = "amount;fraud\n1,50;0\n2002,50;1\n3,50;0\n"
+
+
+@pytest.mark.parametrize("other", [";", "\t", "|"])
+def test_another_delimiter_is_named(tmp_path: Path, other: str) -> None:
+    source = CsvSource(kind="csv", path=_csv(tmp_path, GERMAN.replace(";", other)))
+    with pytest.raises(DataError, match=r"between ',', and several between .*data.source, or --delimiter") as caught:
+        sources.column_names(source)
+    assert repr(other) in str(caught.value)
+
+
+def test_numbers_with_a_decimal_comma(tmp_path: Path) -> None:
+    source = CsvSource(kind="csv", path=_csv(tmp_path, GERMAN), delimiter=";", decimal=",")
+    assert files.read(source.path, source)["amount"].tolist() == [1.5, 2002.5, 3.5]
+    assert describe(source, "fraud")["columns"][0]["maximum"] == 2002.5
+
+
+def test_a_decimal_comma_that_nobody_named_is_said(tmp_path: Path) -> None:
+    source = CsvSource(kind="csv", path=_csv(tmp_path, GERMAN), delimiter=";")
+    amount = describe(source, "fraud")["columns"][0]
+    assert amount["kind"] == "text" and "decimal: ','" in amount["why"]
+    with pytest.raises(DataError, match=r"column 'amount' is text; if commas .* decimal: ','"):
+        propose_contract(source, "fraud")
+    bank = section(tmp_path, payments()).model_copy(
+        update={"source": source, "event_time": None, "split": "stratified"}
+    )
+    with pytest.raises(DataError, match=r"row 1, column 'amount': .* is not a number; if commas"):
+        load_bank(bank, replace(LOCAL, columns=LOCAL.columns[:1]), NOW)
+
+
+def test_delimiter_and_decimal_differ(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a number would be two columns"):
+        CsvSource(kind="csv", path=tmp_path, decimal=",")
+
+
+def test_labels_by_a_map(tmp_path: Path) -> None:
+    frame = payments()
+    frame["fraud"] = frame.fraud.map({0: "settled", 1: 2}).where(frame.index != 5)
+    data = section(tmp_path, frame, labels={"settled": 0, 2: 1})
+    assert describe(data.source, "fraud", (), "when", data.labels)["frauds"] == 20
+    assert load_bank(data, LOCAL, NOW).report["dropped"] == {"no label": 1}
+    with pytest.raises(DataError, match=r"row 1, column 'fraud': .* say what other words mean under data.labels"):
+        load_bank(section(tmp_path, frame), LOCAL, NOW)
+    with pytest.raises(DataError, match=r"row 1, column 'fraud': .* data.labels does not say what it means"):
+        load_bank(section(tmp_path, frame, labels={"settled": 0}), LOCAL, NOW)

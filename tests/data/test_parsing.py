@@ -56,6 +56,7 @@ def test_times_are_no_numbers() -> None:
         _column("1", "0", None),
         _column("true", "False", None),
         _column(" YES ", "no", None),
+        _column("Y", "n", "NA"),
         _column(True, False, None),
         _column(1.0, 0.0, np.nan),
         _column(1, 0, None, dtype="Int8"),
