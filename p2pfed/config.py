@@ -86,8 +86,8 @@ class CsvSource(Section):
 
     kind: Literal["csv"]
     path: Path
-    """A file, a folder (all `*.csv` in it, by name) or a pattern such as `exports/2026-*.csv`; all files have the
-    columns. Relative paths start at the configuration file."""
+    """A file, a folder (all `*.csv` and `*.csv.gz` in it, by name) or a pattern such as `exports/2026-*.csv`; all files
+    have the columns. Files packed by gzip are unpacked. Relative paths start at the configuration file."""
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     """The character between columns."""
     decimal: Literal[".", ","] = "."

@@ -192,7 +192,7 @@ def _data(node: NodeConfig, state: StateDir, manifest: Manifest | None) -> tuple
 
     if manifest is None:
         names = sources.column_names(node.data.source)
-        sources.check_columns(names, [node.data.label], sources.place(node.data.source))
+        sources.require(node.data.source, [node.data.label])
         return f"{len(names)} columns; the rows can be checked once there is a manifest", {"columns": names}
     loaded = features.load_bank(node.data, manifest.contract, time.time())
     settled = threshold.settle(node.learning.threshold, manifest.model.kind, loaded.rows.legitimate_per_day)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
-import os
+import gzip
+import io
+import zlib
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ import pandas as pd
 from p2pfed.config import CsvSource
 from p2pfed.errors import DataError, NotPermitted
 
+GZIP = b"\x1f\x8b"
 DELIMITERS = ";\t|,"
 MISSING_TEXT = ("", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>")
 """What an empty number looks like; in a text column only the empty field is missing ("NA" is Namibia)."""
@@ -32,9 +35,18 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(f"{path} is not UTF-8 text ({error.reason}); export it again as UTF-8") from None
     except pd.errors.EmptyDataError:
         raise DataError(f"{path} is empty; expected a header row and data") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is no whole gzip file: {error}. Export it again") from None
     except (pd.errors.ParserError, csv.Error) as error:
         said = str(error).removeprefix("Error tokenizing data. C error: ").strip()
         raise DataError(f"{path} is broken or was cut: {said}. Export it again") from None
+
+
+def opened(path: Path) -> io.BufferedReader:
+    """The file, unpacked if its first bytes say that it is packed by gzip, whatever its name."""
+    with path.open("rb") as file:
+        packed = file.read(len(GZIP)) == GZIP
+    return io.BufferedReader(gzip.open(path)) if packed else path.open("rb")
 
 
 def header(path: Path, source: CsvSource) -> list[str]:
@@ -42,7 +54,7 @@ def header(path: Path, source: CsvSource) -> list[str]:
 
     Raises DataError where there is none, or two of one name.
     """
-    with reading(path), path.open(newline="", encoding="utf-8-sig") as file:
+    with reading(path), _text(path) as file:
         names = next((record for record in csv.reader(file, delimiter=source.delimiter) if record), [])
     if not names:
         raise DataError(f"{path} is empty; expected a header row and data")
@@ -62,10 +74,10 @@ def chunks(
 ) -> Generator[pd.DataFrame]:
     """Yield `columns` of the file in frames of at most `chunk_rows` rows, those of `text` as it is written there."""
     names, wanted = header(path, source), list(columns)
-    with reading(path):
+    with reading(path), opened(path) as file:
         _check_fields(path, source.delimiter, names)
         reader = pd.read_csv(
-            path,
+            file,
             sep=source.delimiter,
             decimal=source.decimal,
             header=0,
@@ -96,6 +108,10 @@ def common_type(column: pd.Series, before: np.dtype | None) -> np.dtype | None:
     return np.result_type(before, here) if numbers else np.dtype(object)
 
 
+def _text(path: Path) -> io.TextIOWrapper:
+    return io.TextIOWrapper(opened(path), encoding="utf-8-sig", newline="")
+
+
 def _check_fields(path: Path, delimiter: str, names: list[str]) -> None:
     """Raise DataError if a row has other than `names` fields, or the file stops inside its last row.
 
@@ -103,20 +119,20 @@ def _check_fields(path: Path, delimiter: str, names: list[str]) -> None:
     separators is ten times as quick as parsing and enough where nothing is quoted.
     """
     separator = delimiter.encode()
-    with path.open("rb") as file:
+    whole, line = True, b""
+    with opened(path) as file:
         for line in file:
-            if b'"' in line or (line.count(separator) != len(names) - 1 and line.strip()):
-                _check_records(path, delimiter, names)
-                break
-        file.seek(-len(separator), os.SEEK_END)
-        if file.read() == separator:
-            raise DataError(f"{path} was cut: its last row stops before column {names[-1]!r}. Export it again")
+            whole = whole and b'"' not in line and (line.count(separator) == len(names) - 1 or not line.strip())
+    if not whole:
+        _check_records(path, delimiter, names)
+    if line.endswith(separator):
+        raise DataError(f"{path} was cut: its last row stops before column {names[-1]!r}. Export it again")
 
 
 def _check_records(path: Path, delimiter: str, names: list[str]) -> None:
     """The same as `_check_fields` with quotes understood, and the row and line in the message."""
     row = 0
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with _text(path) as file:
         reader = csv.reader(file, delimiter=delimiter)
         for record in reader:
             if record and len(record) != len(names):

@@ -218,7 +218,7 @@ def _survey(
 ) -> _Survey:
     names = sources.column_names(source)
     named = [label, *drop, *([event_time] if event_time else [])]
-    sources.check_columns(names, named, sources.place(source))
+    sources.require(source, named)
     survey = _Survey([_Seen(name) for name in names])
     for frame in sources.read_chunks(source, text=sources.texts(source)):
         survey.rows += len(frame)

@@ -18,13 +18,13 @@ from p2pfed.errors import ConfigError, DataError, DiskFault, NotPermitted, Usage
 def source_of(path: Path, written: CsvSource | None = None) -> CsvSource | ParquetSource:
     """The source that reads `path`, a CSV file with delimiter and decimal as `written` has them.
 
-    Raises UsageError unless the name ends in .csv or .parquet.
+    Raises UsageError unless the name ends in .csv, .csv.gz or .parquet.
     """
-    if path.suffix == ".csv":
+    if path.name.endswith((".csv", ".csv.gz")):
         return CsvSource(kind="csv", path=path) if written is None else written.model_copy(update={"path": path})
     if path.suffix == ".parquet":
         return ParquetSource(kind="parquet", path=path)
-    raise UsageError(f"{path}: the name must end in .csv or .parquet")
+    raise UsageError(f"{path}: the name must end in .csv or .parquet; to be read, .csv.gz will do")
 
 
 def named(path: Path, written: CsvSource | None = None) -> CsvSource | ParquetSource:
@@ -62,6 +62,8 @@ def writing(path: Path) -> Iterator[Writer]:
 
     Raises UsageError on another kind of file than .csv and .parquet, DiskFault where it cannot be written.
     """
+    if path.suffix == ".gz":
+        raise UsageError(f"{path}: files are written unpacked; leave out .gz")
     kind: type[_Csv] | type[_Parquet] = _Csv if isinstance(source_of(path), CsvSource) else _Parquet
     partial = path.with_name(path.name + ".part")
     try:

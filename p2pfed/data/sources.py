@@ -29,6 +29,7 @@ CHUNK_ROWS = 50_000
 
 MAP_HINT = ". Map differently named columns under data.columns"
 
+ENDINGS = {"csv": (".csv", ".csv.gz"), "parquet": (".parquet",)}
 FILE, ROWS_BEFORE = "file", "rows before it"
 """What `attrs` of a chunk hold where the source has several files."""
 
@@ -97,7 +98,7 @@ def texts(source: Origin) -> frozenset[str]:
 
 def paths(source: CsvSource | ParquetSource) -> list[Path]:
     """The files of a source, sorted. Raises DataError where a folder or pattern has none."""
-    return files_of(source.path, f".{source.kind}")
+    return files_of(source.path, ENDINGS[source.kind])
 
 
 def place(source: Origin) -> str:
@@ -105,6 +106,15 @@ def place(source: Origin) -> str:
     if isinstance(source, pd.DataFrame):
         return "the payments"
     return "the SQL query" if isinstance(source, SqlSource) else str(source.path)
+
+
+def require(source: Origin, wanted: Sequence[str], hint: str = "") -> None:
+    """Raise DataError, as `check_columns` does, unless every file of the source has the wanted columns."""
+    if isinstance(source, CsvSource | ParquetSource):
+        for path in paths(source):
+            check_columns(_header(source, path), wanted, str(path), hint)
+    else:
+        check_columns(column_names(source), wanted, place(source), hint)
 
 
 def chosen(available: Sequence[str], named: Sequence[str], where: str) -> tuple[str, ...]:
@@ -141,6 +151,14 @@ def _frame_chunks(frame: pd.DataFrame, columns: Sequence[str] | None, chunk_rows
         yield wanted.iloc[start : start + chunk_rows]
 
 
+def _flat(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with lists and objects in its columns, as Parquet and jsonb have them, written as text."""
+    for name in frame:
+        if frame[name].dtype == "object" and pd.api.types.infer_dtype(frame[name], skipna=True) == "mixed":
+            frame[name] = [value if pd.api.types.is_scalar(value) else str(value) for value in frame[name]]
+    return frame
+
+
 def _header(source: CsvSource | ParquetSource, path: Path) -> list[str]:
     if isinstance(source, CsvSource):
         return delimited.header(path, source)
@@ -154,8 +172,7 @@ def _file_chunks(
     """The rows of every file; that each has the columns is checked before the first is read."""
     files = paths(source)
     wanted = _header(source, files[0]) if columns is None else columns
-    for path in files:
-        check_columns(_header(source, path), wanted, str(path), MAP_HINT)
+    require(source, wanted, MAP_HINT)
     rows = 0
     for path in files:
         before = rows
@@ -199,7 +216,7 @@ def _parquet_chunks(path: Path, columns: Sequence[str], chunk_rows: int) -> Gene
     wanted = list(columns)
     with _parquet(path) as file:
         for batch in file.iter_batches(batch_size=chunk_rows, columns=wanted):
-            yield batch.to_pandas(ignore_metadata=True)[wanted]
+            yield _flat(batch.to_pandas(ignore_metadata=True)[wanted])
 
 
 # --- SQL --------------------------------------------------------------------------------------------------------------
@@ -214,7 +231,7 @@ def _sql_chunks(source: SqlSource, columns: Sequence[str] | None, chunk_rows: in
         wanted = list(columns) if columns is not None else names
         for rows in result.partitions(chunk_rows):
             by_column = dict(zip(names, zip(*rows, strict=True), strict=True))
-            yield pd.DataFrame({name: list(by_column[name]) for name in wanted})
+            yield _flat(pd.DataFrame({name: list(by_column[name]) for name in wanted}))
 
 
 # A server whose network is cut answers nothing, not even an error: without these libpq waits for hours.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from p2pfed.config import CsvSource, ParquetSource, Source
 from p2pfed.data import files, sources
 from p2pfed.data.describe import describe, propose_contract
 from p2pfed.data.features import load_bank
-from p2pfed.errors import DataError
+from p2pfed.errors import DataError, UsageError
 from tests.data.banks import LOCAL, NOW, payments, section
 
 MIXED = "code,id,part,flag,none,fraud\n0742,1,1,True,,0\n0743,2,2,False,,1\nA1,,2.5,,,0\n"
@@ -148,3 +149,22 @@ def test_labels_by_a_map(tmp_path: Path) -> None:
         load_bank(section(tmp_path, frame), LOCAL, NOW)
     with pytest.raises(DataError, match=r"row 1, column 'fraud': .* data.labels does not say what it means"):
         load_bank(section(tmp_path, frame, labels={"settled": 0}), LOCAL, NOW)
+
+
+@pytest.mark.parametrize("name", ["rows.csv.gz", "rows.csv"])
+def test_packed_files_are_known_by_their_content(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(b"\xef\xbb\xbf" + MIXED.encode()))
+    assert files.read(path)["code"].tolist() == ["0742", "0743", "A1"]
+    assert len(files.read(path)) == sum(map(len, sources.read_chunks(CsvSource(kind="csv", path=tmp_path))))
+    path.write_bytes(gzip.compress(MIXED.encode() * 1000)[:-20])
+    with pytest.raises(DataError, match="no whole gzip file"):
+        files.read(path)
+    path.write_bytes(gzip.compress(MIXED[:-2].encode()))
+    with pytest.raises(DataError, match="was cut: its last row stops before column 'fraud'"):
+        files.read(path)
+
+
+def test_nothing_is_written_packed(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="leave out .gz"):
+        files.write(pd.DataFrame({"a": [1]}), tmp_path / "rows.csv.gz")

@@ -126,3 +126,12 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path) -> None:
     with pytest.raises(NotPermitted, match="may not be read"):
         read(CsvSource(kind="csv", path=folder))
     folder.chmod(0o700)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+@pytest.mark.parametrize("file", ["2026-01", "2026-03"])
+def test_a_file_whose_label_has_another_name_is_named(tmp_path: Path, ending: str, file: str) -> None:
+    folder = _spread(tmp_path / "exports", ending)
+    files.write(FRAME[300:].rename(columns={"fraud": "is_fraud"}), folder / f"{file}{ending}")
+    with pytest.raises(DataError, match=rf"{file}\{ending} has no column 'fraud' \(did you mean 'is_fraud'\?\)"):
+        describe.describe(_source(folder, ending), "fraud")
