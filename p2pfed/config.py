@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -20,6 +21,14 @@ def _address(text: str) -> str:
 
 def _text_keys(value: Any) -> Any:
     return {str(key): said for key, said in value.items()} if isinstance(value, dict) else value
+
+
+def _zone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ValueError(f"{text!r} is no time zone; write one such as Europe/Brussels or UTC") from None
+    return text
 
 
 AddressText = Annotated[str, AfterValidator(_address)]
@@ -141,7 +150,11 @@ class DataSection(Section):
     labels: Annotated[dict[str, Literal[0, 1]], BeforeValidator(_text_keys)] = {}
     """What other words in the fraud column mean, such as `{chargeback: 1, settled: 0}`; then only these count."""
     event_time: str | None = None
-    """The payment-time column: ISO 8601 with zone, or seconds since 1970. Orders a time split; never a feature."""
+    """The payment-time column: ISO 8601 with zone, or seconds since 1970. Orders a time split; never a feature.
+    Where all times lie before 1990 that is said, and refused with label_maturity_days."""
+    time_zone: Annotated[str, AfterValidator(_zone)] | None = None
+    """Zone of times that have none, such as `Europe/Brussels`; `null` refuses them. Of an hour that comes twice a time
+    is in the second, of one that never was it is the next hour's first moment."""
     missing: Literal["drop", "impute"] = "drop"
     """Rows with missing or infinite features: dropped and counted, or imputed (training median, no level)."""
     split: Literal["stratified", "time"] = "stratified"

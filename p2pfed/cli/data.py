@@ -99,20 +99,21 @@ def describe(
     from p2pfed.data import describe as looking
     from p2pfed.data import files, sources
 
-    labels = None
+    labels = zone = None
     if file is None:
         if delimiter or decimal:
             raise UsageError("--delimiter and --decimal are for a FILE; the configuration says them under data.source")
         data = read_config(config, None).data
         source, label, time, labels = data.source, label or data.label, time or data.event_time, data.labels
+        zone = data.time_zone
     elif label is None:
         raise UsageError("a file needs --label, the name of its fraud column")
     else:
         source = files.named(file, _written(file, delimiter, decimal))
     left_out = sources.chosen(sources.column_names(source), drop or (), sources.place(source))
-    reply = looking.describe(source, label, left_out, time, labels)
+    reply = looking.describe(source, label, left_out, time, labels, zone)
     if contract is not None:
-        columns = looking.propose_contract(source, label, left_out, time, labels)
+        columns = looking.propose_contract(source, label, left_out, time, labels, zone)
         _write_contract(contract, columns, label, force)
     show(as_json, reply, _text(reply))
 
@@ -150,7 +151,8 @@ def _text(reply: dict[str, Any]) -> str:
         head += f", {reply['unlabelled']:,} without a label"
     if reply["first_time"] is not None:
         head += f", from {_day(reply['first_time'])} to {_day(reply['last_time'])}"
-    notes = [
+    notes = [f"the time column: {reply['time_doubt']}"] if reply["time_doubt"] else []
+    notes += [
         f"column {c['name']!r}: of the rows in which it is empty {c['gaps']}; the draft contract gives it an indicator"
         for c in reply["columns"]
         if "gaps" in c

@@ -14,7 +14,7 @@ from pandas.api import types as kinds
 
 from p2pfed.config import Source
 from p2pfed.core.contract import FeatureColumn
-from p2pfed.data import gaps, parsing, sources
+from p2pfed.data import epoch, gaps, parsing, sources
 from p2pfed.data.whole import FEW, WholeNumbers
 from p2pfed.errors import DataError
 
@@ -30,6 +30,7 @@ def propose_contract(
     drop: Collection[str] = (),
     event_time: str | None = None,
     labels: Mapping[str, int] | None = None,
+    time_zone: str | None = None,
 ) -> tuple[FeatureColumn, ...]:
     """The contract's columns as the rows suggest them: all but the label, the time and `drop`, in the source's order.
 
@@ -39,7 +40,7 @@ def propose_contract(
     `sources.read_chunks` raises.
     """
     columns = []
-    survey = _survey(source, label, drop, event_time, labels)
+    survey = _survey(source, label, drop, event_time, labels, time_zone)
     for seen in survey.columns:
         if seen.name in (label, event_time) or seen.name in drop:
             continue
@@ -64,6 +65,7 @@ def describe(
     drop: Collection[str] = (),
     event_time: str | None = None,
     labels: Mapping[str, int] | None = None,
+    time_zone: str | None = None,
 ) -> dict[str, Any]:
     """What is in the source, as plain JSON values: rows, frauds, span of time and each column with its kind and values.
 
@@ -71,7 +73,7 @@ def describe(
     and `missing`; numeric ones `minimum`, `maximum`, `mean` and `transform`, categorical ones `levels`, identifiers
     `why`, features whose gaps tell of fraud `gaps`. Raises DataError.
     """
-    survey = _survey(source, label, drop, event_time, labels)
+    survey = _survey(source, label, drop, event_time, labels, time_zone)
     roles = {**dict.fromkeys(drop, "dropped"), label: "label", **({event_time: "event_time"} if event_time else {})}
     reply: dict[str, Any] = {
         "rows": survey.rows,
@@ -79,6 +81,7 @@ def describe(
         "unlabelled": survey.unlabelled,
         "first_time": float(survey.first_time) if np.isfinite(survey.first_time) else None,
         "last_time": float(survey.last_time) if np.isfinite(survey.last_time) else None,
+        "time_doubt": epoch.doubt(survey.first_time, survey.last_time, survey.rows) if event_time else "",
         "columns": [],
     }
     for seen in survey.columns:
@@ -215,6 +218,7 @@ def _survey(
     drop: Collection[str],
     event_time: str | None,
     meaning: Mapping[str, int] | None,
+    time_zone: str | None,
 ) -> _Survey:
     names = sources.column_names(source)
     named = [label, *drop, *([event_time] if event_time else [])]
@@ -226,7 +230,7 @@ def _survey(
         survey.frauds += int((labels == 1).sum())
         survey.unlabelled += int(np.isnan(labels).sum())
         if event_time:
-            times = parsing.times(frame[event_time])
+            times = parsing.times(frame[event_time], time_zone)
             survey.first_time = np.fmin.reduce(times, initial=survey.first_time)
             survey.last_time = np.fmax.reduce(times, initial=survey.last_time)
         for seen in survey.columns:

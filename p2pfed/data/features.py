@@ -17,7 +17,7 @@ from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments, Scaler
 from p2pfed.core.joining import declaration
 from p2pfed.core.rows import BankRows, Rows
 from p2pfed.core.types import DAY
-from p2pfed.data import gaps, parsing
+from p2pfed.data import epoch, gaps, parsing
 from p2pfed.data.leaks import check_leaks
 from p2pfed.data.reading import UNSEEN_SHARE, Reading
 from p2pfed.data.split import Index, Parts, by_time, gate_rows, row_keys, stratified
@@ -131,7 +131,7 @@ def declared(data: DataSection, columns: Sequence[FeatureColumn], now: float) ->
     parts = _split(table, data)
     own = _statistics(table, parts.train, columns)
     frauds = int(table.labels[parts.train].sum())
-    return Told(told(own.means, own.deviations), declaration(len(parts.train), frauds), tuple(_gap_notes(table)))
+    return Told(told(own.means, own.deviations), declaration(len(parts.train), frauds), tuple(_table_notes(table)))
 
 
 def told(means: NDArray[np.float64], deviations: NDArray[np.float64]) -> Moments:
@@ -311,15 +311,18 @@ def _report(table: Table, parts: Parts, rows: BankRows) -> dict[str, Any]:
     return report
 
 
-def _gap_notes(table: Table) -> list[str]:
-    """That the rows left out for their gaps are another kind of rows."""
+def _table_notes(table: Table) -> list[str]:
+    """That times seem to be in another unit, and that the rows left out for their gaps are another kind of rows."""
+    doubt = epoch.doubt(table.oldest, table.newest, table.rows_read)
+    notes = [f"data.event_time: {doubt}"] if doubt else []
     counts = (*table.gaps, len(table), int(table.labels.sum()))
     if not gaps.telling(*counts):
-        return []
+        return notes
     return [
+        *notes,
         f"of the rows left out for an empty or infinite feature {gaps.sentence(*counts)}: what is trained on and "
         "measured is another kind of payments; write missing: impute, or let the contract give the columns that "
-        "`data describe` names an indicator"
+        "`data describe` names an indicator",
     ]
 
 
@@ -329,7 +332,7 @@ def _notes(table: Table, rows: BankRows) -> list[str]:
         for name, n in table.unknown_levels.items()
         if n > len(table) * UNSEEN_SHARE
     ]
-    notes += _gap_notes(table)
+    notes += _table_notes(table)
     if not rows.train.frauds:
         notes.append("no training row is fraud: this bank listens, it learns from the others and publishes nothing")
     for name in ("validation", "own_test"):

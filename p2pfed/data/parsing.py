@@ -29,7 +29,8 @@ _LABELS |= {"n": 0.0, "y": 1.0}
 _LABEL_HINT = "expected 0/1, true/false, yes/no or y/n; say what other words mean under data.labels"
 _MEANING_HINT = "data.labels does not say what it means"
 _ZONE = r"[Tt ]\d{2}.*(?:[Zz]|[+-]\d{2}(?::?\d{2})?)$"  # a clock time, then an offset: a bare date has none
-_MILLISECONDS = 1e11  # as seconds, the year 5138
+_UNITS = ((1e17, "nanoseconds", "1e9"), (1e14, "microseconds", "1e6"), (1e11, "milliseconds", "1000"))
+"""From which number on, as seconds the year 5138 and later, what it is instead, and by what to divide."""
 
 
 def numbers(series: pd.Series) -> NDArray[np.float64]:
@@ -74,16 +75,17 @@ def labels(series: pd.Series, meaning: Mapping[str, int] | None = None) -> NDArr
     return result
 
 
-def times(series: pd.Series) -> NDArray[np.float64]:
-    """float64 [n] of seconds: Unix time of an ISO 8601 text or timestamp with zone, or the number as it is.
+def times(series: pd.Series, zone: str | None = None) -> NDArray[np.float64]:
+    """float64 [n] of seconds: Unix time of an ISO 8601 text or timestamp, or the number as it is.
 
-    NaN where missing. Raises DataError on a time without a zone, which could mean any hour, and on milliseconds.
+    NaN where missing; times without a zone are in `zone`. Raises DataError on these where it is None, for they could
+    mean any hour, and on milliseconds.
     """
     if isinstance(series.dtype, pd.DatetimeTZDtype):
         return _seconds(series)
     if kinds.is_datetime64_any_dtype(series.dtype):
-        _refuse(series, series.notna().to_numpy(), "is a time without a zone: " + _ZONE_HINT)
-        return np.full(len(series), np.nan)
+        _refuse(series, series.notna().to_numpy() & (zone is None), "is a time without a zone: " + _ZONE_HINT)
+        return _seconds(_localised(series, zone or "UTC"))
     if kinds.is_numeric_dtype(series.dtype):
         return _check_seconds(series, series.to_numpy(np.float64, na_value=np.nan))
     as_numbers = pd.to_numeric(series, errors="coerce").to_numpy(np.float64, na_value=np.nan)
@@ -95,11 +97,16 @@ def times(series: pd.Series) -> NDArray[np.float64]:
     parsed = pd.to_datetime(text.where(present), utc=True, format="ISO8601", errors="coerce")
     readable = parsed.notna().to_numpy()
     _refuse(series, present & ~readable, "is not an ISO 8601 time")
-    _refuse(series, present & ~zoned, "is a time without a zone: " + _ZONE_HINT)
-    return _seconds(parsed)
+    if zone is None:
+        _refuse(series, present & ~zoned, "is a time without a zone: " + _ZONE_HINT)
+        return _seconds(parsed)
+    return np.where(zoned, _seconds(parsed), _seconds(_localised(parsed.dt.tz_localize(None), zone)))
 
 
-_ZONE_HINT = "write an offset such as 2026-03-01T12:00:00+01:00 (in SQL: AT TIME ZONE 'UTC'), or give Unix seconds"
+_ZONE_HINT = (
+    "name data.time_zone, write an offset such as 2026-03-01T12:00:00+01:00 (in SQL: AT TIME ZONE 'UTC'), or give Unix "
+    "seconds"
+)
 
 
 def level_codes(series: pd.Series, levels: Sequence[str]) -> NDArray[np.int32]:
@@ -125,8 +132,14 @@ def _seconds(zoned: pd.Series) -> NDArray[np.float64]:
     return np.where(zoned.isna().to_numpy(), np.nan, seconds)
 
 
+def _localised(naive: pd.Series, zone: str) -> pd.Series:
+    second = np.zeros(len(naive), bool)  # no summer time where an hour comes twice
+    return naive.dt.tz_localize(zone, ambiguous=second, nonexistent="shift_forward")
+
+
 def _check_seconds(series: pd.Series, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-    _refuse(series, np.abs(seconds) > _MILLISECONDS, "is no number of seconds: divide milliseconds by 1000")
+    for least, unit, times in _UNITS:
+        _refuse(series, np.abs(seconds) > least, f"is no number of seconds: divide {unit} by {times}")
     return seconds
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from p2pfed.config import DataSection
 from p2pfed.core.contract import FeatureColumn
 from p2pfed.core.types import DAY
-from p2pfed.data import parsing, sources
+from p2pfed.data import epoch, parsing, sources
 from p2pfed.errors import DataError
 
 OUTSIDE, IMMATURE = "a time before the window", "label not mature"
@@ -156,6 +156,10 @@ def read_table(
     with closing(sources.read_chunks(source, wanted, text=text_columns(data, columns))) as frames:
         for frame in frames:
             chunks.append(_read_chunk(frame, data, columns, tally))
+    oldest, newest = (float(time) if np.isfinite(time) else None for time in (tally.oldest, tally.newest))
+    doubt = epoch.doubt(oldest, newest, tally.rows_read)
+    if doubt and newest is not None and newest < epoch.YEAR_1990 and data.label_maturity_days:
+        raise DataError(f"data.event_time: {doubt}. No label would be too young for data.label_maturity_days")
     labels = np.concatenate([c[2] for c in chunks])
     if not len(labels):
         raise DataError(_nothing_left(sources.place(source), data, tally))
@@ -172,8 +176,8 @@ def read_table(
         dict(tally.imputed),
         tally.in_window,
         tally.immature,
-        tally.oldest if np.isfinite(tally.oldest) else None,
-        tally.newest if np.isfinite(tally.newest) else None,
+        oldest,
+        newest,
     )
 
 
@@ -188,7 +192,7 @@ def _read_chunk(
     """The usable rows of one chunk; what is left out goes into the tally."""
     features = read_features(frame, data, columns)
     labels = parsing.labels(frame[data.label], data.labels)
-    times = parsing.times(frame[data.event_time]) if data.event_time else np.zeros(len(frame))
+    times = parsing.times(frame[data.event_time], data.time_zone) if data.event_time else np.zeros(len(frame))
     outside, immature = _aged(times, data, tally)
     keep = np.ones(len(frame), bool)
 

@@ -114,7 +114,7 @@ def test_mixed_offsets_of_summer_and_winter() -> None:
 )
 def test_a_time_without_a_zone_is_refused(value: Any) -> None:
     zoned = "2026-03-01T12:00:00+01:00" if isinstance(value, str) else None
-    with pytest.raises(DataError, match=r"row 12, column 'col': .* is a time without a zone: write an offset"):
+    with pytest.raises(DataError, match=r"row 12, column 'col': .* is a time without a zone: name data.time_zone"):
         parsing.times(_column(zoned, value, start=10))
 
 
@@ -123,9 +123,20 @@ def test_what_is_no_time() -> None:
         parsing.times(_column("2026-03-01T12:00:00+01:00", "yesterday"))
 
 
-def test_milliseconds_are_noticed() -> None:
-    with pytest.raises(DataError, match="divide milliseconds by 1000"):
-        parsing.times(_column(NOON * 1000))
+@pytest.mark.parametrize(
+    ("times", "said"), [(1e3, "milliseconds by 1000"), (1e6, "microseconds by 1e6"), (1e9, "nanoseconds by 1e9")]
+)
+def test_smaller_units_than_seconds_are_noticed(times: float, said: str) -> None:
+    with pytest.raises(DataError, match=f"divide {said}"):
+        parsing.times(_column(NOON * times))
+
+
+def test_times_without_a_zone_are_in_the_one_that_is_named() -> None:
+    for series in (_column("2026-03-01T12:00:00", None), _column(pd.Timestamp("2026-03-01T12:00:00"), None)):
+        np.testing.assert_array_equal(parsing.times(series, "Europe/Brussels"), [NOON, np.nan])
+    mixed = _column("2026-03-01T11:00:00Z", "2026-03-01T12:00", "2026-10-25T02:30", "2026-03-29T02:30")
+    second, moved = pd.Timestamp("2026-10-25T01:30Z"), pd.Timestamp("2026-03-29T01:00Z")
+    assert parsing.times(mixed, "Europe/Brussels").tolist() == [NOON, NOON, second.timestamp(), moved.timestamp()]
 
 
 def test_levels() -> None:
