@@ -14,7 +14,6 @@ from p2pfed.cli import COMMANDS, run
 from p2pfed.core.consortium import parse_signed
 from p2pfed.core.contract import FeatureContract, Scaler
 from p2pfed.core.joining import open_join_request
-from p2pfed.data import sources
 from p2pfed.errors import Unavailable
 from p2pfed.learning.bundle import ModelBundle
 
@@ -312,18 +311,6 @@ def test_describe_takes_the_source_from_the_configuration(town, said):
     assert "from 2023-11-14 to 2023-11-19" in text
 
 
-def test_a_file_with_semicolons_and_decimal_commas(tmp_path, said, refused):
-    rows = tmp_path / "rows.csv"
-    payments(700, 9).to_csv(rows, index=False, sep=";", decimal=",")
-    assert "several between ';'" in refused("data", "describe", rows, "--label", "fraud")[1]
-    named = ("--delimiter", ";", "--decimal", ",")
-    assert said("data", "describe", rows, "--label", "fraud", *named).startswith("700 payments")
-    said("data", "partition", rows, "--label", "fraud", "--banks", 2, *named, "-o", tmp_path / "banks")
-    code, error = refused("data", "describe", rows, "--label", "fraud", "--decimal", ",")
-    assert code == 2 and "a number would be two columns" in error
-    assert refused("data", "describe", "-c", tmp_path / "no.yaml", *named)[0] == 2
-
-
 @pytest.fixture
 def scoring_bank(town, said):
     create(said)
@@ -354,25 +341,6 @@ def test_score_writes_a_row_for_each_payment(scoring_bank, said, suffix):
     assert told["unscored"] == 1
     assert told["alerts"] == scored["alert"].sum() == (scored["score"] > 0.5).sum() > 0
     assert not list(scoring_bank.glob("*.part"))
-
-
-def test_kept_columns_have_one_type_over_all_chunks(scoring_bank, said, monkeypatch):
-    monkeypatch.setattr(sources.read_chunks, "__kwdefaults__", {"text": (), "chunk_rows": 2})
-    frame = payments(6, 9).assign(code=["0742", "0743", "0744", "0745", "A1", "A2"], part=[1, 2, 3, 4, 5.5, 6])
-    frame.to_csv("new.csv", index=False)
-    said("score", "new.csv", "-o", "scored.parquet", "-c", "bank-a/node.yaml", "--keep", "code,part,payment_id")
-    scored = pd.read_parquet("scored.parquet")
-    assert scored["code"].tolist() == frame["code"].tolist()
-    assert scored["part"].tolist() == frame["part"].tolist()
-    assert scored["payment_id"].dtype == np.int64
-
-
-def test_new_payments_are_written_as_the_configured_ones_are(scoring_bank, said):
-    payments(6, 9).to_csv("new.csv", index=False, sep=";", decimal=",")
-    config = scoring_bank / "bank-a/node.yaml"
-    written = ("--set", "data.source.delimiter=';'", "--set", "data.source.decimal=','")
-    said("score", "new.csv", "-o", "scored.csv", "-c", config, *written)
-    assert len(pd.read_csv("scored.csv")) == 6
 
 
 def test_scores_are_written_over_only_with_force(scoring_bank, said, refused):

@@ -122,4 +122,4 @@ def _compare(options: Default) -> None:
 
     measured = comparison.run(options, Screen())
     print(report.closing_table(measured))
-    print(*report.quarantine_lines(measured), *report.baseline_lines(measured), sep="\n")
+    print(*report.quarantine_lines(measured), *report.baseline_lines(measured), *report.leak_lines(measured), sep="\n")

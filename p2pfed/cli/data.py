@@ -151,7 +151,8 @@ def _text(reply: dict[str, Any]) -> str:
         head += f", {reply['unlabelled']:,} without a label"
     if reply["first_time"] is not None:
         head += f", from {_day(reply['first_time'])} to {_day(reply['last_time'])}"
-    notes = [f"the time column: {reply['time_doubt']}"] if reply["time_doubt"] else []
+    notes = list(reply["leaks"])
+    notes += [f"the time column: {reply['time_doubt']}"] if reply["time_doubt"] else []
     notes += [
         f"column {c['name']!r}: of the rows in which it is empty {c['gaps']}; the draft contract gives it an indicator"
         for c in reply["columns"]

@@ -12,9 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types as kinds
 
-from p2pfed.config import Source
+from p2pfed.config import DataSection, Source
 from p2pfed.core.contract import FeatureColumn
-from p2pfed.data import epoch, gaps, parsing, sources
+from p2pfed.data import epoch, gaps, leaks, parsing, sources
+from p2pfed.data.table import read_table
 from p2pfed.data.whole import FEW, WholeNumbers
 from p2pfed.errors import DataError
 
@@ -39,7 +40,7 @@ def propose_contract(
     identifier (see `whole`). Raises DataError for times, for text with more values (both want `drop`), and what
     `sources.read_chunks` raises.
     """
-    columns = []
+    columns: list[FeatureColumn] = []
     survey = _survey(source, label, drop, event_time, labels, time_zone)
     for seen in survey.columns:
         if seen.name in (label, event_time) or seen.name in drop:
@@ -49,11 +50,7 @@ def propose_contract(
         if seen.times or (seen.text and len(seen.levels) > MAX_LEVELS):
             what = "holds times" if seen.times else f"is text with more than {MAX_LEVELS} values"
             raise DataError(f"column {seen.name!r} {what}: no feature; drop it, or name it as event_time if it is that")
-        missing: Literal["indicator"] | None = "indicator" if gaps.telling(*survey.beside(seen)) else None
-        if seen.kind == "categorical":
-            columns.append(FeatureColumn(seen.name, "categorical", tuple(sorted(seen.levels)), "none", missing))
-        elif seen.kind == "numeric":
-            columns.append(FeatureColumn(seen.name, "numeric", (), "log" if seen.heavy_tailed else "none", missing))
+        columns += survey.features(seen)
     if not columns:
         raise DataError(f"{sources.place(source)} has no column left that could be a feature")
     return tuple(columns)
@@ -71,7 +68,8 @@ def describe(
 
     Columns have `name`, `kind` (label, event_time, dropped, numeric, categorical, identifier, constant, time or text)
     and `missing`; numeric ones `minimum`, `maximum`, `mean` and `transform`, categorical ones `levels`, identifiers
-    `why`, features whose gaps tell of fraud `gaps`. Raises DataError.
+    `why`, features whose gaps tell of fraud `gaps`. `leaks` has a sentence for each feature, or pair of them, that
+    tells frauds by itself. Raises DataError.
     """
     survey = _survey(source, label, drop, event_time, labels, time_zone)
     roles = {**dict.fromkeys(drop, "dropped"), label: "label", **({event_time: "event_time"} if event_time else {})}
@@ -82,27 +80,33 @@ def describe(
         "first_time": float(survey.first_time) if np.isfinite(survey.first_time) else None,
         "last_time": float(survey.last_time) if np.isfinite(survey.last_time) else None,
         "time_doubt": epoch.doubt(survey.first_time, survey.last_time, survey.rows) if event_time else "",
-        "columns": [],
+        "columns": [_row(survey, seen, roles.get(seen.name, seen.kind)) for seen in survey.columns],
+        "leaks": [],
     }
-    for seen in survey.columns:
-        row: dict[str, Any] = {
-            "name": seen.name,
-            "kind": roles.get(seen.name, seen.kind),
-            "missing": int(seen.missing[0]),
-        }
-        if row["kind"] == "numeric":
-            row |= {"minimum": seen.minimum, "maximum": seen.maximum, "mean": seen.total / max(seen.numbers.count, 1)}
-            row["transform"] = "log" if seen.heavy_tailed else "none"
-        elif row["kind"] == "categorical":
-            row["levels"] = sorted(seen.levels)
-        elif row["kind"] == "identifier":
-            row["why"] = seen.identifier
-        elif seen.commas:
-            row["why"] = f"text{parsing.COMMA_HINT}"
-        if row["kind"] in ("numeric", "categorical") and gaps.telling(*survey.beside(seen)):
-            row["gaps"] = gaps.sentence(*survey.beside(seen))
-        reply["columns"].append(row)
+    columns = [c for seen in survey.columns if seen.name not in roles for c in survey.features(seen)]
+    if columns and survey.rows > survey.unlabelled:
+        # with every row that has a label: what is missing is imputed, and no time is asked for
+        data = DataSection(source=source, label=label, labels=dict(labels or {}), missing="impute")
+        table = read_table(data, columns, 0.0)
+        reply["leaks"] += [*leaks.leaks(table, columns), *leaks.pairs(table, columns)]
     return reply
+
+
+def _row(survey: _Survey, seen: _Seen, kind: str) -> dict[str, Any]:
+    """A column as `describe` tells of it."""
+    row: dict[str, Any] = {"name": seen.name, "kind": kind, "missing": int(seen.missing[0])}
+    if kind == "numeric":
+        row |= {"minimum": seen.minimum, "maximum": seen.maximum, "mean": seen.total / max(seen.numbers.count, 1)}
+        row["transform"] = "log" if seen.heavy_tailed else "none"
+    elif kind == "categorical":
+        row["levels"] = sorted(seen.levels)
+    elif kind == "identifier":
+        row["why"] = seen.identifier
+    elif seen.commas:
+        row["why"] = f"text{parsing.COMMA_HINT}"
+    if kind in ("numeric", "categorical") and gaps.telling(*survey.beside(seen)):
+        row["gaps"] = gaps.sentence(*survey.beside(seen))
+    return row
 
 
 @dataclass
@@ -201,6 +205,15 @@ class _Survey:
     unlabelled: int = 0
     first_time: float = np.inf
     last_time: float = -np.inf
+
+    def features(self, seen: _Seen) -> tuple[FeatureColumn, ...]:
+        """The contract's column that the one seen could be, if it could."""
+        missing: Literal["indicator"] | None = "indicator" if gaps.telling(*self.beside(seen)) else None
+        if seen.kind == "categorical":
+            return (FeatureColumn(seen.name, "categorical", tuple(sorted(seen.levels)), "none", missing),)
+        if seen.kind == "numeric":
+            return (FeatureColumn(seen.name, "numeric", (), "log" if seen.heavy_tailed else "none", missing),)
+        return ()
 
     def beside(self, seen: _Seen) -> tuple[int, int, int, int]:
         """Labelled rows in which the column is missing and frauds among them, then the same of the other rows."""

@@ -18,7 +18,7 @@ from p2pfed.core.joining import declaration
 from p2pfed.core.rows import BankRows, Rows
 from p2pfed.core.types import DAY
 from p2pfed.data import epoch, gaps, parsing
-from p2pfed.data.leaks import check_leaks
+from p2pfed.data.leaks import check_leaks, pairs
 from p2pfed.data.reading import UNSEEN_SHARE, Reading
 from p2pfed.data.split import Index, Parts, by_time, gate_rows, row_keys, stratified
 from p2pfed.data.table import Table, bank_columns, mature_until, read_features, read_table
@@ -128,10 +128,16 @@ class Told(NamedTuple):
 def declared(data: DataSection, columns: Sequence[FeatureColumn], now: float) -> Told:
     """What this bank's join request tells of its rows. Raises like `load_bank`."""
     table = read_table(data, columns, now)
+    suspects = []
+    if data.leak_alarm:
+        check_leaks(table, columns)
+        suspects = list(pairs(table, columns))
     parts = _split(table, data)
     own = _statistics(table, parts.train, columns)
     frauds = int(table.labels[parts.train].sum())
-    return Told(told(own.means, own.deviations), declaration(len(parts.train), frauds), tuple(_table_notes(table)))
+    return Told(
+        told(own.means, own.deviations), declaration(len(parts.train), frauds), (*suspects, *_table_notes(table))
+    )
 
 
 def told(means: NDArray[np.float64], deviations: NDArray[np.float64]) -> Moments:
