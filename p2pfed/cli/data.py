@@ -89,6 +89,10 @@ def describe(
     drop: Drop = None,
     time: Annotated[str | None, typer.Option(help="The payment-time column.")] = None,
     contract: Annotated[Path | None, typer.Option(help="Write a draft feature contract here.")] = None,
+    hashed: Annotated[
+        list[str] | None,
+        typer.Option("--hash", help="Columns of many codes, such as mcc, that share a few levels; repeatable."),
+    ] = None,
     delimiter: Delimiter = None,
     decimal: Decimal = None,
     force: Force = False,
@@ -110,10 +114,11 @@ def describe(
         raise UsageError("a file needs --label, the name of its fraud column")
     else:
         source = files.named(file, _written(file, delimiter, decimal))
-    left_out = sources.chosen(sources.column_names(source), drop or (), sources.place(source))
-    reply = looking.describe(source, label, left_out, time, labels, zone)
+    there, where = sources.column_names(source), sources.place(source)
+    left_out, shared = sources.chosen(there, drop or (), where), sources.chosen(there, hashed or (), where)
+    reply = looking.describe(source, label, left_out, time, labels, zone, shared)
     if contract is not None:
-        columns = looking.propose_contract(source, label, left_out, time, labels, zone)
+        columns = looking.propose_contract(source, label, left_out, time, labels, zone, shared)
         _write_contract(contract, columns, label, force)
     show(as_json, reply, _text(reply))
 

@@ -38,12 +38,17 @@ class FeatureColumn:
     """`log` is sign(x) * log(1 + |x|), for amounts; categorical columns say `none`."""
     missing: Literal["indicator"] | None = record.added()
     """`indicator` adds an input that is 1 where the field is empty, and no row is left out for that."""
+    coding: Literal["hashed"] | None = record.added()
+    """`hashed` gives each text the level at its CRC-32 modulo the number of levels, for columns of many values: none is
+    unknown, several share a level, and the contract names no bank's merchants."""
 
     def __post_init__(self) -> None:
         if (self.kind == "categorical") != bool(self.levels):
             raise ValueError(f"column {self.name!r}: a categorical column lists its levels, a numeric one none")
         if len(set(self.levels)) != len(self.levels):
             raise ValueError(f"column {self.name!r}: a level is listed twice")
+        if self.kind == "numeric" and self.coding is not None:
+            raise ValueError(f"column {self.name!r}: a numeric column has no coding")
         if self.kind == "categorical" and self.transform != "none":
             raise ValueError(f"column {self.name!r}: a categorical column has no transform")
 

@@ -21,6 +21,8 @@ from p2pfed.errors import DataError
 
 MAX_LEVELS = FEW
 """A text column with more values is an identifier, not a category."""
+HASHED_LEVELS = 32
+"""Levels, and so model inputs, of a hashed column."""
 LOG_RATIO = 20.0
 """A column without negative values whose largest is this many times the mean of what is not 0 gets the log."""
 
@@ -32,24 +34,30 @@ def propose_contract(
     event_time: str | None = None,
     labels: Mapping[str, int] | None = None,
     time_zone: str | None = None,
+    hashed: Collection[str] = (),
 ) -> tuple[FeatureColumn, ...]:
     """The contract's columns as the rows suggest them: all but the label, the time and `drop`, in the source's order.
 
-    Numbers are numeric, heavy-tailed ones without a negative under `log`; text with at most 50 values is categorical.
+    Numbers are numeric, heavy-tailed ones without a negative under `log`; text with at most 50 values is categorical,
+    and the columns of `hashed` are so by their hash.
     Columns whose gaps tell of fraud get an indicator. Columns of one value are left out, and whole numbers that are an
     identifier (see `whole`). Raises DataError for times, for text with more values (both want `drop`), and what
     `sources.read_chunks` raises.
     """
     columns: list[FeatureColumn] = []
-    survey = _survey(source, label, drop, event_time, labels, time_zone)
+    survey = _survey(source, label, drop, event_time, labels, time_zone, hashed)
     for seen in survey.columns:
         if seen.name in (label, event_time) or seen.name in drop:
             continue
-        if seen.commas:
+        if seen.commas and seen.name not in hashed:
             raise DataError(f"column {seen.name!r} is text{parsing.COMMA_HINT}")
-        if seen.times or (seen.text and len(seen.levels) > MAX_LEVELS):
-            what = "holds times" if seen.times else f"is text with more than {MAX_LEVELS} values"
-            raise DataError(f"column {seen.name!r} {what}: no feature; drop it, or name it as event_time if it is that")
+        if seen.times:
+            raise DataError(f"column {seen.name!r} holds times: no feature; drop it, or name it as event_time")
+        if seen.text and len(seen.levels) > MAX_LEVELS and seen.name not in hashed:
+            raise DataError(
+                f"column {seen.name!r} is text with more than {MAX_LEVELS} values: no feature; drop it, let "
+                f"`data describe --hash` draft {HASHED_LEVELS} levels for it, or name it as event_time if it is that"
+            )
         columns += survey.features(seen)
     if not columns:
         raise DataError(f"{sources.place(source)} has no column left that could be a feature")
@@ -63,16 +71,22 @@ def describe(
     event_time: str | None = None,
     labels: Mapping[str, int] | None = None,
     time_zone: str | None = None,
+    hashed: Collection[str] = (),
 ) -> dict[str, Any]:
     """What is in the source, as plain JSON values: rows, frauds, span of time and each column with its kind and values.
 
-    Columns have `name`, `kind` (label, event_time, dropped, numeric, categorical, identifier, constant, time or text)
-    and `missing`; numeric ones `minimum`, `maximum`, `mean` and `transform`, categorical ones `levels`, identifiers
-    `why`, features whose gaps tell of fraud `gaps`. `leaks` has a sentence for each feature, or pair of them, that
-    tells frauds by itself. Raises DataError.
+    Columns have `name`, `kind` (label, event_time, dropped, hashed, numeric, categorical, identifier, constant, time or
+    text) and `missing`; numeric ones `minimum`, `maximum`, `mean` and `transform`, categorical ones `levels`,
+    identifiers `why`, features whose gaps tell of fraud `gaps`. `leaks` has a sentence for each feature, or pair of
+    them, that tells frauds by itself. Raises DataError.
     """
-    survey = _survey(source, label, drop, event_time, labels, time_zone)
-    roles = {**dict.fromkeys(drop, "dropped"), label: "label", **({event_time: "event_time"} if event_time else {})}
+    survey = _survey(source, label, drop, event_time, labels, time_zone, hashed)
+    roles = {
+        **dict.fromkeys(drop, "dropped"),
+        **dict.fromkeys(hashed, "hashed"),
+        label: "label",
+        **({event_time: "event_time"} if event_time else {}),
+    }
     reply: dict[str, Any] = {
         "rows": survey.rows,
         "frauds": survey.frauds,
@@ -83,7 +97,8 @@ def describe(
         "columns": [_row(survey, seen, roles.get(seen.name, seen.kind)) for seen in survey.columns],
         "leaks": [],
     }
-    columns = [c for seen in survey.columns if seen.name not in roles for c in survey.features(seen)]
+    left = [seen for seen in survey.columns if roles.get(seen.name, "hashed") == "hashed"]
+    columns = [column for seen in left for column in survey.features(seen)]
     if columns and survey.rows > survey.unlabelled:
         # with every row that has a label: what is missing is imputed, and no time is asked for
         data = DataSection(source=source, label=label, labels=dict(labels or {}), missing="impute")
@@ -200,6 +215,7 @@ class _Seen:
 @dataclass
 class _Survey:
     columns: Sequence[_Seen]
+    hashed: Collection[str]
     rows: int = 0
     frauds: int = 0
     unlabelled: int = 0
@@ -209,6 +225,9 @@ class _Survey:
     def features(self, seen: _Seen) -> tuple[FeatureColumn, ...]:
         """The contract's column that the one seen could be, if it could."""
         missing: Literal["indicator"] | None = "indicator" if gaps.telling(*self.beside(seen)) else None
+        if seen.name in self.hashed:
+            levels = tuple(map(str, range(HASHED_LEVELS)))
+            return (FeatureColumn(seen.name, "categorical", levels, "none", missing, "hashed"),)
         if seen.kind == "categorical":
             return (FeatureColumn(seen.name, "categorical", tuple(sorted(seen.levels)), "none", missing),)
         if seen.kind == "numeric":
@@ -232,11 +251,12 @@ def _survey(
     event_time: str | None,
     meaning: Mapping[str, int] | None,
     time_zone: str | None,
+    hashed: Collection[str],
 ) -> _Survey:
     names = sources.column_names(source)
     named = [label, *drop, *([event_time] if event_time else [])]
-    sources.require(source, named)
-    survey = _Survey([_Seen(name) for name in names])
+    sources.require(source, [*named, *hashed])
+    survey = _Survey([_Seen(name) for name in names], hashed)
     for frame in sources.read_chunks(source, text=sources.texts(source)):
         survey.rows += len(frame)
         labels = parsing.labels(frame[label], meaning)

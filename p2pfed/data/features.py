@@ -77,6 +77,7 @@ def load_bank(
     """
     begin = time.perf_counter()
     table = read_table(data, contract.columns, now)
+    _check_levels(table, data)
     if data.leak_alarm:
         check_leaks(table, contract.columns)
     parts = _split(table, data)
@@ -128,6 +129,7 @@ class Told(NamedTuple):
 def declared(data: DataSection, columns: Sequence[FeatureColumn], now: float) -> Told:
     """What this bank's join request tells of its rows. Raises like `load_bank`."""
     table = read_table(data, columns, now)
+    _check_levels(table, data)
     suspects = []
     if data.leak_alarm:
         check_leaks(table, columns)
@@ -186,6 +188,16 @@ def _check_classes(table: Table, parts: Parts, data: DataSection) -> None:
             raise DataError(f"the split leaves no {name} rows of {len(table)}; more rows or other shares are needed")
         if table.labels[index].all():
             raise DataError(f"after the {data.split} split all {len(index)} {name} rows are fraud; split otherwise")
+
+
+def _check_levels(table: Table, data: DataSection) -> None:
+    """Raise DataError for a column of which no row has a level of the contract: another column, or other codes."""
+    for name, unknown in table.unknown_levels.items():
+        if unknown == len(table):
+            raise DataError(
+                f"column {data.columns.get(name, name)!r}: none of the {unknown:,} usable rows has a level that the "
+                f"contract lists for {name!r}; compare the spelling, or map another column under data.columns"
+            )
 
 
 class _Statistics(NamedTuple):

@@ -5,6 +5,7 @@ Series carry the row numbering of `sources.read_chunks` in their index, and the 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -109,11 +110,17 @@ _ZONE_HINT = (
 )
 
 
-def level_codes(series: pd.Series, levels: Sequence[str]) -> NDArray[np.int32]:
-    """int32 [n]: the position in `levels`, UNKNOWN for another value, MISSING for none or blanks."""
+def level_codes(series: pd.Series, levels: Sequence[str], hashed: bool = False) -> NDArray[np.int32]:
+    """int32 [n]: the position in `levels`, UNKNOWN for another value, MISSING for none or blanks.
+
+    With `hashed` it is the one that `FeatureColumn.coding` says, and no value is unknown.
+    """
     codes, values = pd.factorize(series)
-    position = {"": MISSING} | {level: i for i, level in enumerate(levels)}
-    lookup = np.array([position.get(level_text(v), UNKNOWN) for v in values] + [MISSING], np.int32)
+    texts = [level_text(v) for v in values]
+    position = {level: i for i, level in enumerate(levels)}
+    if hashed:
+        position = {text: zlib.crc32(text.encode()) % len(levels) for text in texts}
+    lookup = np.array([position.get(text, UNKNOWN) if text else MISSING for text in texts] + [MISSING], np.int32)
     result: NDArray[np.int32] = lookup[codes]
     return result
 

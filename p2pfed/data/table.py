@@ -103,7 +103,7 @@ def read_features(frame: pd.DataFrame, data: DataSection, columns: Sequence[Feat
     infinite = np.zeros(len(frame), bool)
     for column, own in zip(columns, own_names, strict=True):
         if column.kind == "categorical":
-            codes.append(parsing.level_codes(frame[own], column.levels))
+            codes.append(parsing.level_codes(frame[own], column.levels, column.coding == "hashed"))
             missing = codes[-1] == parsing.MISSING
         else:
             values = parsing.numbers(frame[own])
