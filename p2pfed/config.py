@@ -156,7 +156,8 @@ class DataSection(Section):
     """Zone of times that have none, such as `Europe/Brussels`; `null` refuses them. Of an hour that comes twice a time
     is in the second, of one that never was it is the next hour's first moment."""
     missing: Literal["drop", "impute"] = "drop"
-    """Rows with missing or infinite features: dropped and counted, or imputed (training median, no level)."""
+    """Rows with missing or infinite features: dropped and counted, or imputed (training median, no level).
+    An empty field of a column to which the contract gives an indicator is no reason to drop."""
     split: Literal["stratified", "time"] = "stratified"
     """`stratified` draws the parts by a hash of each row: new payments move none from one into another, and a new kind
     of fraud trains as soon as its labels are mature. `time` needs event_time and keeps the newest payments for

@@ -1,4 +1,4 @@
-"""One column of a bank's own making -> numbers, labels, seconds or level codes; what does not fit is named by row.
+"""One column of a bank's own making -> numbers, labels, seconds or level codes; what does not fit is told by its row.
 
 Series carry the row numbering of `sources.read_chunks` in their index, and the file in their `attrs`.
 """
@@ -35,7 +35,7 @@ _UNITS = ((1e17, "nanoseconds", "1e9"), (1e14, "microseconds", "1e6"), (1e11, "m
 
 
 def numbers(series: pd.Series) -> NDArray[np.float64]:
-    """float64 [n]: NaN where missing, infinities kept. Raises DataError on text, naming row, column and value."""
+    """float64 [n]: NaN where missing, infinities kept. Raises DataError on text, naming row and column."""
     if kinds.is_datetime64_any_dtype(series.dtype):
         raise DataError(
             f"column {series.name!r} holds times, the contract wants numbers; map another column or drop it"
@@ -151,10 +151,9 @@ def _check_seconds(series: pd.Series, seconds: NDArray[np.float64]) -> NDArray[n
 
 
 def _refuse(series: pd.Series, bad: NDArray[np.bool_], why: str, allowed: Sequence[str] = ()) -> None:
-    """Raise DataError for the first bad row whose text is not one of `allowed`."""
+    """Raise DataError for the first bad row whose text is not one of `allowed`; what it is, is nobody's business."""
     for at in np.flatnonzero(bad):
-        value = series.iloc[at]
-        if str(value).strip() not in allowed:
+        if str(series.iloc[at]).strip() not in allowed:
             row = int(series.index[int(at)]) + 1 - series.attrs.get(ROWS_BEFORE, 0)
             file = f"{series.attrs[FILE]}, " if FILE in series.attrs else ""
-            raise DataError(f"{file}row {row}, column {series.name!r}: {str(value)[:60]!r} {why}")
+            raise DataError(f"{file}row {row}, column {series.name!r} {why}")

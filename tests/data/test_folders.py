@@ -99,12 +99,12 @@ def test_a_bad_value_is_named_by_its_file_and_row_in_it(tmp_path: Path) -> None:
     bad.iloc[41, list(bad.columns).index("age")] = "forty"
     files.write(bad, folder / "2026-02.csv")
     fields = {"source": {"kind": "csv", "path": folder}, "label": "fraud", "event_time": "when"}
-    with pytest.raises(DataError, match=r"^2026-02\.csv, row 42, column 'age': 'forty' is not a number"):
+    with pytest.raises(DataError, match=r"^2026-02\.csv, row 42, column 'age' is not a number"):
         load_bank(DataSection.model_validate(fields), CONTRACT, NOW)
     broken = FRAME[150:300].astype({"fraud": object})
     broken.iloc[0, list(broken.columns).index("fraud")] = "perhaps"
     files.write(broken, folder / "2026-02.csv")
-    with pytest.raises(DataError, match=r"^2026-02\.csv, row 1, column 'fraud': 'perhaps' is not a label"):
+    with pytest.raises(DataError, match=r"^2026-02\.csv, row 1, column 'fraud' is not a label"):
         load_bank(DataSection.model_validate(fields), CONTRACT, NOW)
 
 

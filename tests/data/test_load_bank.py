@@ -239,18 +239,18 @@ def test_label_and_time_are_never_features(tmp_path: Path, own: str, role: str) 
 def test_text_in_a_number(tmp_path: Path) -> None:
     frame = payments().astype({"age": object})
     frame.loc[41, "age"] = "forty"
-    assert "row 42, column 'age': 'forty' is not a number" in _refusal(tmp_path, frame)
+    assert "row 42, column 'age' is not a number" in _refusal(tmp_path, frame)
 
 
 def test_a_time_without_a_zone(tmp_path: Path) -> None:
     frame = payments().assign(when=[t.isoformat() for t in pd.date_range("2026-01-01", periods=400, freq="h")])
-    assert "row 1, column 'when': '2026-01-01T00:00:00' is a time without a zone" in _refusal(tmp_path, frame)
+    assert "row 1, column 'when' is a time without a zone" in _refusal(tmp_path, frame)
 
 
 def test_an_unreadable_label(tmp_path: Path) -> None:
     frame = payments().astype({"fraud": object})
     frame.loc[3, "fraud"] = "perhaps"
-    assert "row 4, column 'fraud': 'perhaps' is not a label" in _refusal(tmp_path, frame)
+    assert "row 4, column 'fraud' is not a label" in _refusal(tmp_path, frame)
 
 
 def test_empty_file(tmp_path: Path) -> None:
