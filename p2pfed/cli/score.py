@@ -55,4 +55,8 @@ def score(
     text += f"; by model {done.model}"
     if done.unscored:
         text += f"; {plural(done.unscored, 'row')} without a score, because a value is missing or infinite"
+    for name in done.unlisted:
+        text += (
+            f"; column {name!r}: no payment has a level that the contract lists; check its spelling, or data.columns"
+        )
     show(as_json, asdict(done) | {"out": out}, text)

@@ -38,3 +38,11 @@ def test_new_payments_are_written_as_the_configured_ones_are(tmp_path: Path) -> 
     written = CsvSource(kind="csv", path=tmp_path / "payments.csv", delimiter=";", decimal=",")
     source = files.named(tmp_path / "new.csv", written)
     assert score_file(BUNDLE, section(tmp_path, payments()), source, tmp_path / "scored.csv").rows == 6
+
+
+def test_a_column_of_which_no_payment_has_a_known_level_is_told(tmp_path: Path) -> None:
+    frame = payments(6, 2)
+    data = section(tmp_path, frame.assign(channel=frame.channel.str.upper()))
+    assert score_file(BUNDLE, data, data.source, tmp_path / "scored.csv").unlisted == ("channel",)
+    data = section(tmp_path, frame.assign(channel=["CHIP"] * 5 + ["chip"]))
+    assert score_file(BUNDLE, data, data.source, tmp_path / "scored.csv").unlisted == ()
