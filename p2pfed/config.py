@@ -6,15 +6,28 @@ What all members must agree on (model, contract, training, gossip policy) is the
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from p2pfed.core.types import NAME, Address
 
 
 def _address(text: str) -> str:
     Address.parse(text)
+    return text
+
+
+def _text_keys(value: Any) -> Any:
+    return {str(key): said for key, said in value.items()} if isinstance(value, dict) else value
+
+
+def _zone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ValueError(f"{text!r} is no time zone; write one such as Europe/Brussels or UTC") from None
     return text
 
 
@@ -82,10 +95,18 @@ class CsvSource(Section):
 
     kind: Literal["csv"]
     path: Path
-    """A file, a folder (all `*.csv` in it, by name) or a pattern such as `exports/2026-*.csv`; all files have the
-    columns. Relative paths start at the configuration file."""
+    """A file, a folder (all `*.csv` and `*.csv.gz` in it, by name) or a pattern such as `exports/2026-*.csv`; all files
+    have the columns. Files packed by gzip are unpacked. Relative paths start at the configuration file."""
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     """The character between columns."""
+    decimal: Literal[".", ","] = "."
+    """The character before the decimals of numbers."""
+
+    @model_validator(mode="after")
+    def _two_characters(self) -> CsvSource:
+        if self.delimiter == self.decimal:
+            raise ValueError(f"delimiter and decimal are both {self.decimal!r}: a number would be two columns")
+        return self
 
 
 class ParquetSource(Section):
@@ -125,11 +146,18 @@ class DataSection(Section):
     columns: dict[str, str] = {}
     """Contract column -> this bank's column, for those named differently."""
     label: str
-    """This bank's fraud column; 0/1, true/false or yes/no."""
+    """This bank's fraud column; 0/1, true/false, yes/no or y/n."""
+    labels: Annotated[dict[str, Literal[0, 1]], BeforeValidator(_text_keys)] = {}
+    """What other words in the fraud column mean, such as `{chargeback: 1, settled: 0}`; then only these count."""
     event_time: str | None = None
-    """The payment-time column: ISO 8601 with zone, or seconds since 1970. Orders a time split; never a feature."""
+    """The payment-time column: ISO 8601 with zone, or seconds since 1970. Orders a time split; never a feature.
+    Where all times lie before 1990 that is said, and refused with label_maturity_days."""
+    time_zone: Annotated[str, AfterValidator(_zone)] | None = None
+    """Zone of times that have none, such as `Europe/Brussels`; `null` refuses them. Of an hour that comes twice a time
+    is in the second, of one that never was it is the next hour's first moment."""
     missing: Literal["drop", "impute"] = "drop"
-    """Rows with missing or infinite features: dropped and counted, or imputed (training median, no level)."""
+    """Rows with missing or infinite features: dropped and counted, or imputed (training median, no level).
+    An empty field of a column to which the contract gives an indicator is no reason to drop."""
     split: Literal["stratified", "time"] = "stratified"
     """`stratified` draws the parts by a hash of each row: new payments move none from one into another, and a new kind
     of fraud trains as soon as its labels are mature. `time` needs event_time and keeps the newest payments for
@@ -170,7 +198,8 @@ class ThresholdSection(Section):
     """Above which score a payment is an alert; chosen on validation rows after each evaluation."""
 
     kind: Literal["max_f1", "percentile", "alerts_per_day"] | None = None
-    """`max_f1` (the MLP's default), `percentile` of legitimate scores (the autoencoder's), or an alert budget."""
+    """`max_f1` (the MLP's default; percentile 98 with fewer than five validation frauds), `percentile` of legitimate
+    scores (the autoencoder's), or an alert budget."""
     value: float | None = None
     """The percentile (default 98) or the alerts a day; nothing for max_f1."""
 

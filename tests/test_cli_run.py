@@ -79,7 +79,7 @@ def test_cluster_run_hands_every_option_on(options, tmp_path):
     assert run(line.split()) == 0
     assert options == [
         ClusterOptions(
-            nodes=5, rounds=7, data=data, label="Class", drop=("a", "b"), time="t", split="time", test_share=0.2,
+            nodes=5, rounds=7, data=data, label="Class", drop=("a,b",), time="t", split="time", test_share=0.2,
             gap_days=7, own_test_share=0.2, partition="by:bank", topology="regular:3", model="autoencoder",
             hidden=(8, 4, 8), dropout=0.1, local_steps=9, batch=64, learning_rate=0.01, decay_rounds=(3, 5),
             imbalance="smote", rule="mean", round_interval=2, evaluate_every=3, seed=11,

@@ -15,10 +15,10 @@ from p2pfed.errors import ConfigError, Unavailable, UsageError
 
 if TYPE_CHECKING:
     from p2pfed.config import NodeConfig
-    from p2pfed.core.consortium import Declared, Manifest, SignedManifest
-    from p2pfed.core.contract import Moments
+    from p2pfed.core.consortium import Manifest, SignedManifest
     from p2pfed.core.identity import Identity
     from p2pfed.core.joining import JoinRequest
+    from p2pfed.data.features import Told
     from p2pfed.store.state_dir import StateDir
 
 SAMPLE = """\
@@ -101,7 +101,7 @@ def init(
 
 def _request(
     node: NodeConfig, state: StateDir, identity: Identity, contract: Path | None, timed: bool, force: bool
-) -> tuple[JoinRequest, str, list[str]]:
+) -> tuple[JoinRequest, str, tuple[str, ...]]:
     """The bank's join request and, if the file was written, in a word how: what it said of the data stays unless new.
 
     Then what looks wrong in the data, where these were read. Raises UsageError if another file is in its place, unless
@@ -119,7 +119,7 @@ def _request(
         if not force:
             raise UsageError(f"{path} is not what init made here ({error}): move it away, or use --force") from None
         before = None
-    moments, told, seconds, doubts = None, Declared(), None, list[str]()
+    moments, told, seconds, doubts = None, Declared(), None, tuple[str, ...]()
     if before is not None:
         moments, seconds = before.moments, before.seconds_per_round
         told = Declared(before.legitimate_per_fraud, before.training_rows)
@@ -148,7 +148,7 @@ def _write_sample(config: Path, name: str | None, advertise: str | None) -> None
     write_atomically(config, SAMPLE.format(name=name, advertise=advertise).encode(), 0o644)
 
 
-def _declared(node: NodeConfig, contract: Path) -> tuple[Moments, Declared, list[str]]:
+def _declared(node: NodeConfig, contract: Path) -> Told:
     from p2pfed.cli.manifests import read_contract
     from p2pfed.data import features
 

@@ -189,12 +189,16 @@ def _data(node: NodeConfig, state: StateDir, manifest: Manifest | None) -> tuple
     from p2pfed.core.probe import Probe
     from p2pfed.data import features, report, sources
     from p2pfed.data.reading import Reading, reading_problems
+    from p2pfed.learning import threshold
 
     if manifest is None:
         names = sources.column_names(node.data.source)
-        sources.check_columns(names, [node.data.label], sources.place(node.data.source))
+        sources.require(node.data.source, [node.data.label])
         return f"{len(names)} columns; the rows can be checked once there is a manifest", {"columns": names}
     loaded = features.load_bank(node.data, manifest.contract, time.time())
+    settled = threshold.settle(node.learning.threshold, manifest.model.kind, loaded.rows.legitimate_per_day)
+    if settled.kind is not None and (said := threshold.note(settled.kind, loaded.rows.validation.frauds)):
+        loaded.report["notes"].append(said)
     try:
         last = Reading.from_plain(json.loads(state.reading.read_bytes()))
     except (OSError, ValueError):  # there is none, or the daemon will say that it is damaged

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from p2pfed.cli.terminal import Force, check_free, names, numbers
+from p2pfed.cli.terminal import Drop, Force, check_free, names, numbers
 from p2pfed.cluster.options import ClusterOptions as Default
 from p2pfed.errors import UsageError
 
@@ -26,7 +26,7 @@ def run(
     round_seconds: Annotated[float, typer.Option(help="Length of a calendar's round.")] = Default.round_seconds,
     data: Annotated[Path | None, typer.Option(help="CSV or Parquet file of payments; default generated ones.")] = None,
     label: Annotated[str, typer.Option(help="Its fraud column.")] = Default.label,
-    drop: Annotated[str, typer.Option(help="Columns that are no features, such as customer_id,card_id.")] = "",
+    drop: Drop = None,
     time: Annotated[str | None, typer.Option(help="Its payment-time column.")] = None,
     split: Split = Default.split,
     test_share: Annotated[float, typer.Option(help="Share of the rows held out for all.")] = Default.test_share,
@@ -79,7 +79,7 @@ def run(
         round_seconds=round_seconds,
         data=data,
         label=label,
-        drop=names(drop),
+        drop=tuple(drop or ()),
         time=time,
         split=split,
         test_share=test_share,
@@ -122,4 +122,4 @@ def _compare(options: Default) -> None:
 
     measured = comparison.run(options, Screen())
     print(report.closing_table(measured))
-    print(*report.quarantine_lines(measured), *report.baseline_lines(measured), sep="\n")
+    print(*report.quarantine_lines(measured), *report.baseline_lines(measured), *report.leak_lines(measured), sep="\n")

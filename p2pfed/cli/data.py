@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,9 +12,9 @@ from p2pfed.cli.terminal import (
     DEFAULT_CONFIG,
     AsJson,
     ConfigPath,
+    Drop,
     Force,
     check_free,
-    names,
     plural,
     read_config,
     show,
@@ -23,7 +23,14 @@ from p2pfed.cli.terminal import (
 )
 from p2pfed.errors import UsageError
 
-Drop = Annotated[str, typer.Option(help="Columns that are no features, such as customer_id,card_id.")]
+if TYPE_CHECKING:
+    from p2pfed.config import CsvSource
+
+
+Delimiter = Annotated[
+    str | None, typer.Option(help="The character between a CSV file's columns, default a comma; \\t is a tab.")
+]
+Decimal = Annotated[str | None, typer.Option(help="The character before a CSV file's decimals, default a point.")]
 
 
 def make(
@@ -57,6 +64,8 @@ def partition(
     banks: Annotated[int, typer.Option(help="How many banks.")] = 4,
     how: Annotated[str, typer.Option(help="iid, dirichlet:0.5, lognormal:0.8 or by:COLUMN.")] = "dirichlet:0.5",
     seed: Annotated[int, typer.Option(help="The same seed deals the same rows.")] = 0,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
     force: Force = False,
 ) -> None:
     """Deal the rows of a file to several banks, exact duplicates removed."""
@@ -66,7 +75,7 @@ def partition(
     paths = [out / f"bank-{number}.parquet" for number in range(1, banks + 1)]
     for path in paths:
         check_free(path, force)
-    frame = dealing.deduplicate(files.read(file))
+    frame = dealing.deduplicate(files.read(file, _written(file, delimiter, decimal)))
     parts = dealing.partition(frame, label, banks, how, seed)
     out.mkdir(parents=True, exist_ok=True)
     for path, part in zip(paths, parts, strict=True):
@@ -77,28 +86,56 @@ def partition(
 def describe(
     file: Annotated[Path | None, typer.Argument(help="The payments; default what the configuration names.")] = None,
     label: Annotated[str | None, typer.Option(help="The fraud column; needed with a file.")] = None,
-    drop: Drop = "",
+    drop: Drop = None,
     time: Annotated[str | None, typer.Option(help="The payment-time column.")] = None,
     contract: Annotated[Path | None, typer.Option(help="Write a draft feature contract here.")] = None,
+    hashed: Annotated[
+        list[str] | None,
+        typer.Option("--hash", help="Columns of many codes, such as mcc, that share a few levels; repeatable."),
+    ] = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
     force: Force = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Columns, rows and frauds of a bank's payments, and the feature contract they suggest."""
     from p2pfed.data import describe as looking
-    from p2pfed.data import files
+    from p2pfed.data import files, sources
 
+    labels = zone = None
     if file is None:
+        if delimiter or decimal:
+            raise UsageError("--delimiter and --decimal are for a FILE; the configuration says them under data.source")
         data = read_config(config, None).data
-        source, label, time = data.source, label or data.label, time or data.event_time
+        source, label, time, labels = data.source, label or data.label, time or data.event_time, data.labels
+        zone = data.time_zone
     elif label is None:
         raise UsageError("a file needs --label, the name of its fraud column")
     else:
-        source = files.named(file)
-    reply = looking.describe(source, label, names(drop), time)
+        source = files.named(file, _written(file, delimiter, decimal))
+    there, where = sources.column_names(source), sources.place(source)
+    left_out, shared = sources.chosen(there, drop or (), where), sources.chosen(there, hashed or (), where)
+    reply = looking.describe(source, label, left_out, time, labels, zone, shared)
     if contract is not None:
-        _write_contract(contract, looking.propose_contract(source, label, names(drop), time), label, force)
+        columns = looking.propose_contract(source, label, left_out, time, labels, zone, shared)
+        _write_contract(contract, columns, label, force)
     show(as_json, reply, _text(reply))
+
+
+def _written(file: Path, delimiter: str | None, decimal: str | None) -> CsvSource:
+    """How a CSV file is written, by the options; raises UsageError."""
+    from pydantic import ValidationError
+
+    from p2pfed.config import CsvSource
+
+    said = {"delimiter": (delimiter or ",").replace("\\t", "\t"), "decimal": decimal or "."}
+    try:
+        return CsvSource.model_validate({"kind": "csv", "path": file, **said})
+    except ValidationError as error:
+        raise UsageError(
+            f"--delimiter and --decimal: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+        ) from None
 
 
 def _write_contract(path: Path, columns: Any, label: str, force: bool) -> None:
@@ -119,7 +156,14 @@ def _text(reply: dict[str, Any]) -> str:
         head += f", {reply['unlabelled']:,} without a label"
     if reply["first_time"] is not None:
         head += f", from {_day(reply['first_time'])} to {_day(reply['last_time'])}"
-    return f"{head}\n\n{table(('COLUMN', 'KIND', 'VALUES', 'MISSING'), rows)}"
+    notes = list(reply["leaks"])
+    notes += [f"the time column: {reply['time_doubt']}"] if reply["time_doubt"] else []
+    notes += [
+        f"column {c['name']!r}: of the rows in which it is empty {c['gaps']}; the draft contract gives it an indicator"
+        for c in reply["columns"]
+        if "gaps" in c
+    ]
+    return "\n".join((f"{head}\n\n{table(('COLUMN', 'KIND', 'VALUES', 'MISSING'), rows)}", *notes))
 
 
 def _range(column: dict[str, Any]) -> str:

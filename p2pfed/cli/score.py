@@ -16,7 +16,6 @@ from p2pfed.cli.terminal import (
     Force,
     Settings,
     check_free,
-    names,
     plural,
     read_config,
     show,
@@ -28,7 +27,9 @@ def score(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write; .csv or .parquet.")],
     config: ConfigPath = DEFAULT_CONFIG,
     model: Annotated[Path | None, typer.Option(help="A model bundle; default the node's newest.")] = None,
-    keep: Annotated[str, typer.Option(help="Columns to copy to the output, such as payment_id.")] = "",
+    keep: Annotated[
+        list[str] | None, typer.Option(help="Columns to copy to the output, such as payment_id; repeatable.")
+    ] = None,
     force: Force = False,
     settings: Settings = None,
     as_json: AsJson = False,
@@ -46,11 +47,16 @@ def score(
         if sys.stderr.isatty():
             print(f"\r{rows:,} payments", end="", file=sys.stderr)
 
-    done = scoring.score_file(bundle, node.data, files.named(file), out, names(keep), tell)
+    written = node.data.source if node.data.source.kind == "csv" else None
+    done = scoring.score_file(bundle, node.data, files.named(file, written), out, tuple(keep or ()), tell)
     if sys.stderr.isatty():
         print("\r", end="", file=sys.stderr)
     text = f"scored {plural(done.rows, 'payment')}: {plural(done.alerts, 'alert')} above {done.threshold:.6g}, in {out}"
     text += f"; by model {done.model}"
     if done.unscored:
         text += f"; {plural(done.unscored, 'row')} without a score, because a value is missing or infinite"
+    for name in done.unlisted:
+        text += (
+            f"; column {name!r}: no payment has a level that the contract lists; check its spelling, or data.columns"
+        )
     show(as_json, asdict(done) | {"out": out}, text)

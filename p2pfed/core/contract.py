@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from p2pfed.core import record
+
 OTHER_UNIT = 16.0
 """A column whose values are so many times the others', or that part of them, is taken to be in another unit: cents,
 minutes and milliseconds are 60, 100 and 1000 times as many. Days for hours (24) still show. Honest banks of the data
@@ -34,19 +36,26 @@ class FeatureColumn:
     levels: tuple[str, ...]
     transform: Literal["none", "log"]
     """`log` is sign(x) * log(1 + |x|), for amounts; categorical columns say `none`."""
+    missing: Literal["indicator"] | None = record.added()
+    """`indicator` adds an input that is 1 where the field is empty, and no row is left out for that."""
+    coding: Literal["hashed"] | None = record.added()
+    """`hashed` gives each text the level at its CRC-32 modulo the number of levels, for columns of many values: none is
+    unknown, several share a level, and the contract names no bank's merchants."""
 
     def __post_init__(self) -> None:
         if (self.kind == "categorical") != bool(self.levels):
             raise ValueError(f"column {self.name!r}: a categorical column lists its levels, a numeric one none")
         if len(set(self.levels)) != len(self.levels):
             raise ValueError(f"column {self.name!r}: a level is listed twice")
+        if self.kind == "numeric" and self.coding is not None:
+            raise ValueError(f"column {self.name!r}: a numeric column has no coding")
         if self.kind == "categorical" and self.transform != "none":
             raise ValueError(f"column {self.name!r}: a categorical column has no transform")
 
     @property
     def width(self) -> int:
-        """How many model inputs the column gives."""
-        return len(self.levels) or 1
+        """How many model inputs the column gives; that of `missing` is the last."""
+        return (len(self.levels) or 1) + (self.missing is not None)
 
 
 @dataclass(frozen=True)

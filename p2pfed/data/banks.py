@@ -20,7 +20,7 @@ from p2pfed.data.describe import propose_contract
 from p2pfed.data.features import contract_moments, legitimate_per_day, model_inputs, split_keys, told
 from p2pfed.data.leaks import check_leaks
 from p2pfed.data.partition import MIN_BANK_ROWS, deal, dealing, holdout
-from p2pfed.data.sources import check_columns
+from p2pfed.data.sources import check_columns, chosen
 from p2pfed.data.split import TEST, TRAIN, VALIDATION, Index, Owners, each_by_time, each_stratified, gate_rows
 from p2pfed.data.table import Table, read_table
 from p2pfed.data.unusual import unusual as make_unusual
@@ -76,8 +76,8 @@ def read_payments(
 ) -> Payments:
     """The payments of a CSV or Parquet file; raises DataError, UsageError."""
     frame = files.read(path)
-    check_columns(list(frame.columns), [label, *drop], str(path))
-    return Payments(frame, label, time, split, how, tuple(drop)).dealt(how)
+    check_columns(list(frame.columns), [label], str(path))
+    return Payments(frame, label, time, split, how, chosen(list(frame.columns), drop, str(path))).dealt(how)
 
 
 def generated_payments(rows: int, banks: int, seed: int, unusual: bool = False) -> Payments:
@@ -108,7 +108,7 @@ def load_banks(
     request. The pooled test is cut to `test_rows` (0 keeps all), drawn within each class. Raises DataError, UsageError.
     """
     p = payments
-    rest, test, left_out = holdout(p.frame, p.label, p.split, p.time, test_share, gap_days, seed)
+    rest, test, left_out = holdout(p.frame, p.label, p.split, p.time, test_share, gap_days, seed, p.drop)
     owners = deal(rest, p.label, count, p.dealing, seed, min_rows)
     columns = propose_contract(rest, p.label, p.drop, p.time)
     # the rows are at hand: nothing is read from the source named here
@@ -157,7 +157,7 @@ class _Dealt:
         start, stop = self.bounds[bank, :2]
         # columns along the fast axis: summed in the order in which a bank sums each of its columns
         columns = np.ascontiguousarray(self.table.numeric[start:stop].T, np.float64)
-        return told(columns.mean(axis=1), columns.std(axis=1))
+        return told(np.nanmean(columns, axis=1), np.nanstd(columns, axis=1))
 
     def banks(self, contract: FeatureContract, pooled: Rows) -> tuple[BankRows, ...]:
         """Every bank's scaled rows: views of one array."""
@@ -207,7 +207,7 @@ def _make_odd(table: Table, owners: NDArray[np.intp], odd: OddBank, seed: int) -
     legitimate = mine[~fraud][: odd.rows - len(frauds)]
     direction = rng.standard_normal(table.numeric.shape[1])
     direction /= max(float(np.sqrt(np.mean(direction**2))), 1e-12)
-    move = odd.shift * direction * table.numeric.std(axis=0, dtype=np.float64)
+    move = odd.shift * direction * np.nanstd(table.numeric, axis=0, dtype=np.float64)
     table.numeric[legitimate] += move.astype(np.float32)
     owners = np.where(owners == odd.bank, -1, owners)
     owners[frauds] = owners[legitimate] = odd.bank
@@ -236,6 +236,6 @@ def _rows_of(table: Table, index: Index) -> Table:
 
 
 def _take(table: Table, index: Index, contract: FeatureContract) -> Rows:
-    """Scaled rows; nothing is missing, so that no bank's fill is needed."""
+    """Scaled rows; what is missing has an indicator, and is filled with the contract's mean at every bank."""
     scaler = Scaler(contract.moments.means, contract.moments.deviations, contract.moments.means)
     return Rows(model_inputs(table.numeric[index], table.codes[index], contract, scaler), table.labels[index])

@@ -17,7 +17,8 @@ from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments, Scaler
 from p2pfed.core.joining import declaration
 from p2pfed.core.rows import BankRows, Rows
 from p2pfed.core.types import DAY
-from p2pfed.data.leaks import check_leaks
+from p2pfed.data import epoch, gaps, parsing
+from p2pfed.data.leaks import check_leaks, pairs
 from p2pfed.data.reading import UNSEEN_SHARE, Reading
 from p2pfed.data.split import Index, Parts, by_time, gate_rows, row_keys, stratified
 from p2pfed.data.table import Table, bank_columns, mature_until, read_features, read_table
@@ -76,6 +77,7 @@ def load_bank(
     """
     begin = time.perf_counter()
     table = read_table(data, contract.columns, now)
+    _check_levels(table, data)
     if data.leak_alarm:
         check_leaks(table, contract.columns)
     parts = _split(table, data)
@@ -113,17 +115,31 @@ def transform(frame: pd.DataFrame, data: DataSection, contract: FeatureContract,
     return inputs
 
 
-def declared(data: DataSection, columns: Sequence[FeatureColumn], now: float) -> tuple[Moments, Declared, list[str]]:
-    """What a join request tells the others of this bank's training rows, and nothing but these numbers.
+class Told(NamedTuple):
+    """What a join request tells the others of a bank's training rows, and nothing but these numbers."""
 
-    Mean and deviation of the numeric columns after their transform, how many rows there are and how many of them are
-    frauds. Beside it, for the bank alone, what looks wrong. Raises like `load_bank`.
-    """
+    moments: Moments
+    """Mean and deviation of the numeric columns after their transform."""
+    declared: Declared
+    """How many rows there are and how many of them are frauds."""
+    notes: tuple[str, ...]
+    """What this bank is to know of its rows; nobody else is told."""
+
+
+def declared(data: DataSection, columns: Sequence[FeatureColumn], now: float) -> Told:
+    """What this bank's join request tells of its rows. Raises like `load_bank`."""
     table = read_table(data, columns, now)
+    _check_levels(table, data)
+    suspects = []
+    if data.leak_alarm:
+        check_leaks(table, columns)
+        suspects = list(pairs(table, columns))
     parts = _split(table, data)
     own = _statistics(table, parts.train, columns)
     frauds = int(table.labels[parts.train].sum())
-    return told(own.means, own.deviations), declaration(len(parts.train), frauds), _doubts_of_labels(table)
+    return Told(
+        told(own.means, own.deviations), declaration(len(parts.train), frauds), (*suspects, *_table_notes(table))
+    )
 
 
 def told(means: NDArray[np.float64], deviations: NDArray[np.float64]) -> Moments:
@@ -174,6 +190,16 @@ def _check_classes(table: Table, parts: Parts, data: DataSection) -> None:
             raise DataError(f"after the {data.split} split all {len(index)} {name} rows are fraud; split otherwise")
 
 
+def _check_levels(table: Table, data: DataSection) -> None:
+    """Raise DataError for a column of which no row has a level of the contract: another column, or other codes."""
+    for name, unknown in table.unknown_levels.items():
+        if unknown == len(table):
+            raise DataError(
+                f"column {data.columns.get(name, name)!r}: none of the {unknown:,} usable rows has a level that the "
+                f"contract lists for {name!r}; compare the spelling, or map another column under data.columns"
+            )
+
+
 class _Statistics(NamedTuple):
     """Of each numeric column over the training rows, after its transform."""
 
@@ -218,14 +244,17 @@ def model_inputs(
     for column in contract.columns:
         if column.kind == "numeric":
             values = numeric[:, n].astype(np.float64)
-            values[np.isnan(values)] = scaler.fill[n]
+            missing = np.isnan(values)
+            values[missing] = scaler.fill[n]
             inputs[:, at] = np.clip((values - scaler.centre[n]) / scaler.scale[n], -contract.clip, contract.clip)
             n += 1
         else:
-            known = codes[:, c] >= 0
+            known, missing = codes[:, c] >= 0, codes[:, c] == parsing.MISSING
             inputs[rows[known], at + codes[known, c]] = 1
             c += 1
         at += column.width
+        if column.missing == "indicator":
+            inputs[missing, at - 1] = 1
     return inputs
 
 
@@ -308,13 +337,28 @@ def _doubts_of_labels(table: Table) -> list[str]:
     return [f"{frauds:,} of {rows:,} usable rows are fraud: are the labels turned round? 1 means fraud"]
 
 
+def _table_notes(table: Table) -> list[str]:
+    """What looks wrong in the labels, in the times, and in which rows were left out for their gaps."""
+    doubt = epoch.doubt(table.oldest, table.newest, table.rows_read)
+    notes = [*_doubts_of_labels(table), *([f"data.event_time: {doubt}"] if doubt else [])]
+    counts = (*table.gaps, len(table), int(table.labels.sum()))
+    if not gaps.telling(*counts):
+        return notes
+    return [
+        *notes,
+        f"of the rows left out for an empty or infinite feature {gaps.sentence(*counts)}: what is trained on and "
+        "measured is another kind of payments; write missing: impute, or let the contract give the columns that "
+        "`data describe` names an indicator",
+    ]
+
+
 def _notes(table: Table, rows: BankRows) -> list[str]:
     notes = [
         f"column {name!r}: {n} of {len(table)} rows have a level that the contract does not list; check its spelling"
         for name, n in table.unknown_levels.items()
         if n > len(table) * UNSEEN_SHARE
     ]
-    notes += _doubts_of_labels(table)
+    notes += _table_notes(table)
     if not rows.train.frauds:
         notes.append("no training row is fraud: this bank listens, it learns from the others and publishes nothing")
     for name in ("validation", "own_test"):

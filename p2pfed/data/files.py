@@ -15,21 +15,24 @@ from p2pfed.data import sources
 from p2pfed.errors import ConfigError, DataError, DiskFault, NotPermitted, UsageError
 
 
-def source_of(path: Path) -> CsvSource | ParquetSource:
-    """The source that reads `path`; raises UsageError unless it ends in .csv or .parquet."""
-    if path.suffix == ".csv":
-        return CsvSource(kind="csv", path=path)
+def source_of(path: Path, written: CsvSource | None = None) -> CsvSource | ParquetSource:
+    """The source that reads `path`, a CSV file with delimiter and decimal as `written` has them.
+
+    Raises UsageError unless the name ends in .csv, .csv.gz or .parquet.
+    """
+    if path.name.endswith((".csv", ".csv.gz")):
+        return CsvSource(kind="csv", path=path) if written is None else written.model_copy(update={"path": path})
     if path.suffix == ".parquet":
         return ParquetSource(kind="parquet", path=path)
-    raise UsageError(f"{path}: the name must end in .csv or .parquet")
+    raise UsageError(f"{path}: the name must end in .csv or .parquet; to be read, .csv.gz will do")
 
 
-def named(path: Path) -> CsvSource | ParquetSource:
-    """The source that reads a file named otherwise than in a node's configuration.
+def named(path: Path, written: CsvSource | None = None) -> CsvSource | ParquetSource:
+    """The source that reads a file named otherwise than in a node's configuration; `written` as of `source_of`.
 
     Raises DataError unless the file is there, and UsageError on another kind of file.
     """
-    source = source_of(path)
+    source = source_of(path, written)
     try:
         if stat.S_ISDIR(path.stat().st_mode):
             raise DataError(f"{path} is a directory, not a file")
@@ -40,9 +43,10 @@ def named(path: Path) -> CsvSource | ParquetSource:
     return source
 
 
-def read(path: Path) -> pd.DataFrame:
-    """All rows of a file; raises as `named` and `sources.read_chunks`."""
-    return pd.concat(sources.read_chunks(named(path)), ignore_index=True)
+def read(path: Path, written: CsvSource | None = None) -> pd.DataFrame:
+    """All rows of a file, `written` as of `source_of`; raises as `named` and `sources.read_chunks`."""
+    source = named(path, written)
+    return pd.concat(sources.read_chunks(source, text=sources.texts(source)), ignore_index=True)
 
 
 class Writer(Protocol):
@@ -58,6 +62,8 @@ def writing(path: Path) -> Iterator[Writer]:
 
     Raises UsageError on another kind of file than .csv and .parquet, DiskFault where it cannot be written.
     """
+    if path.suffix == ".gz":
+        raise UsageError(f"{path}: files are written unpacked; leave out .gz")
     kind: type[_Csv] | type[_Parquet] = _Csv if isinstance(source_of(path), CsvSource) else _Parquet
     partial = path.with_name(path.name + ".part")
     try:

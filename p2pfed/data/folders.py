@@ -10,16 +10,18 @@ from p2pfed.errors import DataError, NotPermitted
 WILD = frozenset("*?[")
 
 
-def files_of(path: Path, ending: str) -> list[Path]:
+def files_of(path: Path, endings: tuple[str, ...]) -> list[Path]:
     """The files of `path`, sorted by name; a path that is neither folder nor pattern is one file, there or not.
 
-    In a folder those whose name ends in `ending` (such as `.csv`) count, but no hidden ones and none deeper down.
-    Raises DataError where a folder or a pattern holds none, NotPermitted for a folder that may not be read.
+    In a folder those whose name ends in one of `endings` count, such as `.csv`, but no hidden ones and none deeper
+    down. Raises DataError where a folder or a pattern holds none, NotPermitted for a folder that may not be read.
     """
     try:
         if path.is_dir():
-            found = [entry for entry in path.iterdir() if entry.suffix == ending and not entry.name.startswith(".")]
-            return _some(found, f"the folder {path} holds no file that ends in {ending}; check data.source.path")
+            found = [
+                entry for entry in path.iterdir() if entry.name.endswith(endings) and not entry.name.startswith(".")
+            ]
+            return _some(found, f"the folder {path} holds no file that ends in {endings[0]}; check data.source.path")
         if not WILD & set(str(path)) or path.exists():
             return [path]
     except PermissionError:

@@ -42,7 +42,8 @@ def resample(rows: Rows, policy: TrainingPolicy, seed: int) -> Rows:
     """`rows` as `policy.imbalance` wants them trained on; unchanged under `none` and `class_weight`.
 
     `undersample` draws as many legitimate rows as there are frauds, `smote` and `adasyn` add synthetic frauds until
-    both classes are level. With too few frauds it does what is still possible and logs a note.
+    both classes are level; these take the categories of the nearer of the two frauds that they lie between, for inputs
+    that are 0 or 1 are rounded. With too few frauds it does what is still possible and logs a note.
     """
     frauds = rows.frauds
     if policy.imbalance in ("none", "class_weight") or frauds == 0 or frauds * 2 >= len(rows):
@@ -59,7 +60,10 @@ def resample(rows: Rows, policy: TrainingPolicy, seed: int) -> Rows:
         # ADASYN samples along the border between the classes and gives up where there is none
         logger.warning("adasyn cannot sample these rows (%s); smote is used", error)
         features, labels = _sampler("smote", frauds, seed).fit_resample(rows.features, labels)
-    return Rows(np.ascontiguousarray(features, np.float32), np.asarray(labels, np.float32))
+    features = np.ascontiguousarray(features, np.float32)
+    levels = np.isin(rows.features, (0, 1)).all(axis=0)
+    features[:, levels] = np.rint(features[:, levels])
+    return Rows(features, np.asarray(labels, np.float32))
 
 
 def _sampler(kind: str, frauds: int, seed: int) -> Any:

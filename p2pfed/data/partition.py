@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -39,10 +40,12 @@ def holdout(
     test_share: float = 0.3,
     gap_days: float = 0.0,
     seed: int = 0,
+    drop: Sequence[str] = (),
 ) -> Holdout:
     """Remove exact duplicates, then hold out the newest `test_share` (split `time`) or a stratified draw.
 
-    `gap_days` are left out of the end of the rest; rows without a time are in neither. Raises DataError and UsageError.
+    `gap_days` are left out of the end of the rest; rows without a time are in neither. Rows that are equal but for the
+    columns of `drop`, which no model sees, stay together: two payments may well be. Raises DataError and UsageError.
     """
     whole, frame = len(frame), deduplicate(frame)
     left_out = {"exact duplicate": whole - len(frame)}
@@ -56,6 +59,8 @@ def holdout(
         left_out["gap before the test"] = int((~rest & ~test).sum()) - left_out["no event_time"]
     elif split == "stratified":
         keys = row_keys(pd.util.hash_pandas_object(frame, index=False).to_numpy())
+        alike = pd.util.hash_pandas_object(frame.drop(columns=list(drop)), index=False).to_numpy()
+        keys = pd.Series(keys).groupby(alike).transform("min").to_numpy(np.uint64)
         test = share_of_each(keys, parsing.labels(_column(frame, label)), test_share, seed)
         rest = ~test
     else:

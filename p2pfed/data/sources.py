@@ -7,7 +7,6 @@ and how many rows came before that file, for `parsing` to count within it.
 
 from __future__ import annotations
 
-import csv
 import difflib
 import os
 from collections.abc import Collection, Generator, Iterator, Sequence
@@ -15,9 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from p2pfed.config import CsvSource, ParquetSource, Source, SqlSource
+from p2pfed.data import delimited
 from p2pfed.data.folders import files_of
 from p2pfed.errors import ConfigError, DataError, NotPermitted, Unavailable
 
@@ -28,9 +29,7 @@ CHUNK_ROWS = 50_000
 
 MAP_HINT = ". Map differently named columns under data.columns"
 
-# What an empty number looks like in files; in a text column only the empty field is missing ("NA" is Namibia).
-MISSING_TEXT = ("", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>")
-
+ENDINGS = {"csv": (".csv", ".csv.gz"), "parquet": (".parquet",)}
 FILE, ROWS_BEFORE = "file", "rows before it"
 """What `attrs` of a chunk hold where the source has several files."""
 
@@ -77,9 +76,29 @@ def read_chunks(
         raise DataError(f"{place(source)} has no rows; check that the export or query is the right one")
 
 
+def types(source: Origin, columns: Sequence[str] | None = None) -> dict[str, np.dtype]:
+    """The type of each column (all if None) of a CSV file over all of its rows, object for text; else nothing.
+
+    A chunk alone does not tell: a column of codes may be all digits in the first and have letters in the last. Columns
+    without any value are left out. Raises like `read_chunks`.
+    """
+    found: dict[str, np.dtype] = {}
+    if isinstance(source, CsvSource) and (columns is None or columns):
+        for chunk in read_chunks(source, columns):
+            for name in map(str, chunk.columns):
+                kind = delimited.common_type(chunk[name], found.get(name))
+                found |= {} if kind is None else {name: kind}
+    return found
+
+
+def texts(source: Origin) -> frozenset[str]:
+    """Those columns that `types` finds to be text, for `read_chunks`. Raises like it."""
+    return frozenset(name for name, kind in types(source).items() if kind.kind == "O")
+
+
 def paths(source: CsvSource | ParquetSource) -> list[Path]:
     """The files of a source, sorted. Raises DataError where a folder or pattern has none."""
-    return files_of(source.path, f".{source.kind}")
+    return files_of(source.path, ENDINGS[source.kind])
 
 
 def place(source: Origin) -> str:
@@ -87,6 +106,28 @@ def place(source: Origin) -> str:
     if isinstance(source, pd.DataFrame):
         return "the payments"
     return "the SQL query" if isinstance(source, SqlSource) else str(source.path)
+
+
+def require(source: Origin, wanted: Sequence[str], hint: str = "") -> None:
+    """Raise DataError, as `check_columns` does, unless every file of the source has the wanted columns."""
+    if isinstance(source, CsvSource | ParquetSource):
+        for path in paths(source):
+            check_columns(_header(source, path), wanted, str(path), hint)
+    else:
+        check_columns(column_names(source), wanted, place(source), hint)
+
+
+def chosen(available: Sequence[str], named: Sequence[str], where: str) -> tuple[str, ...]:
+    """The columns that `named` means, each once: by a name as it is, else without blanks at the ends, else several
+    between commas. Raises DataError for one that is not there.
+    """
+    stripped = {name.strip(): name for name in available}
+    found = []
+    for name in named:
+        several = [name] if name in available or name.strip() in stripped else name.split(",")
+        found += [one if one in available else stripped.get(one.strip(), one.strip()) for one in several if one.strip()]
+    check_columns(available, found, where)
+    return tuple(dict.fromkeys(found))
 
 
 def check_columns(available: Sequence[str], wanted: Sequence[str], where: str, hint: str = "") -> None:
@@ -110,9 +151,17 @@ def _frame_chunks(frame: pd.DataFrame, columns: Sequence[str] | None, chunk_rows
         yield wanted.iloc[start : start + chunk_rows]
 
 
+def _flat(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with lists and objects in its columns, as Parquet and jsonb have them, written as text."""
+    for name in frame:
+        if frame[name].dtype == "object" and pd.api.types.infer_dtype(frame[name], skipna=True) == "mixed":
+            frame[name] = [value if pd.api.types.is_scalar(value) else str(value) for value in frame[name]]
+    return frame
+
+
 def _header(source: CsvSource | ParquetSource, path: Path) -> list[str]:
     if isinstance(source, CsvSource):
-        return _csv_header(path, source.delimiter)
+        return delimited.header(path, source)
     with _parquet(path) as file:
         return [str(name) for name in file.schema_arrow.names]
 
@@ -123,13 +172,12 @@ def _file_chunks(
     """The rows of every file; that each has the columns is checked before the first is read."""
     files = paths(source)
     wanted = _header(source, files[0]) if columns is None else columns
-    for path in files:
-        check_columns(_header(source, path), wanted, str(path), MAP_HINT)
+    require(source, wanted, MAP_HINT)
     rows = 0
     for path in files:
         before = rows
         if isinstance(source, CsvSource):
-            chunks = _csv_chunks(path, source.delimiter, wanted, text, chunk_rows)
+            chunks = delimited.chunks(path, source, wanted, text, chunk_rows)
         else:
             chunks = _parquet_chunks(path, wanted, chunk_rows)
         for chunk in chunks:
@@ -137,91 +185,6 @@ def _file_chunks(
                 chunk.attrs = {FILE: path.name, ROWS_BEFORE: before}
             rows += len(chunk)
             yield chunk
-
-
-# --- CSV --------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn what opening and reading `path` may raise into the project's errors."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; check data.source.path") from None
-    except PermissionError:
-        raise NotPermitted(f"{path} may not be read by this user; change its owner or mode") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason}); export it again as UTF-8") from None
-    except pd.errors.EmptyDataError:
-        raise DataError(f"{path} is empty; expected a header row and data") from None
-    except (pd.errors.ParserError, csv.Error) as error:
-        said = str(error).removeprefix("Error tokenizing data. C error: ").strip()
-        raise DataError(f"{path} is broken or was cut: {said}. Export it again") from None
-
-
-def _csv_header(path: Path, delimiter: str) -> list[str]:
-    with _reading(path), path.open(newline="", encoding="utf-8-sig") as file:
-        names = next((record for record in csv.reader(file, delimiter=delimiter) if record), [])
-    if not names:
-        raise DataError(f"{path} is empty; expected a header row and data")
-    if twice := next((n for n in names if names.count(n) > 1), None):
-        raise DataError(f"{path} has two columns named {twice!r}; rename one")
-    return names
-
-
-def _csv_chunks(
-    path: Path, delimiter: str, columns: Sequence[str], text: Collection[str], chunk_rows: int
-) -> Generator[pd.DataFrame]:
-    names = _csv_header(path, delimiter)
-    wanted = list(columns)
-    with _reading(path):
-        _check_fields(path, delimiter, names)
-        reader = pd.read_csv(
-            path,
-            sep=delimiter,
-            usecols=wanted,
-            index_col=False,
-            dtype={n: str for n in wanted if n in text},
-            keep_default_na=False,
-            na_values={n: [""] if n in text else list(MISSING_TEXT) for n in wanted},
-            encoding="utf-8-sig",
-            low_memory=False,
-            chunksize=chunk_rows,
-        )
-        with reader:
-            for chunk in reader:
-                yield chunk[wanted]
-
-
-def _check_fields(path: Path, delimiter: str, names: list[str]) -> None:
-    """Raise DataError if a row has other than `names` fields, or the file stops inside its last row.
-
-    pandas fills short rows up and cuts long ones off, so a file cut in the middle would pass unseen. Counting
-    separators is ten times as quick as parsing and enough where nothing is quoted.
-    """
-    separator = delimiter.encode()
-    with path.open("rb") as file:
-        for line in file:
-            if b'"' in line or (line.count(separator) != len(names) - 1 and line.strip()):
-                _check_records(path, delimiter, names)
-                break
-        file.seek(-len(separator), os.SEEK_END)
-        if file.read() == separator:
-            raise DataError(f"{path} was cut: its last row stops before column {names[-1]!r}. Export it again")
-
-
-def _check_records(path: Path, delimiter: str, names: list[str]) -> None:
-    """The same as `_check_fields` with quotes understood, and the row and line in the message."""
-    row = 0
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, delimiter=delimiter)
-        for record in reader:
-            if record and len(record) != len(names):
-                what = f"row {row} (line {reader.line_num}) has {len(record)} fields, the header has {len(names)}"
-                nothing = f": nothing in column {names[len(record)]!r}" if len(record) < len(names) else ""
-                raise DataError(f"{path} is broken or was cut: {what}{nothing}. Export it again")
-            row += bool(record)
 
 
 # --- Parquet ----------------------------------------------------------------------------------------------------------
@@ -242,7 +205,7 @@ def _parquet(path: Path) -> Iterator[Any]:
     except ImportError:
         raise ConfigError(f"reading {path} needs the extra: pip install 'p2pfed[parquet]'") from None
     try:
-        with _reading(path), path.open("rb") as raw, pyarrow.parquet.ParquetFile(raw) as file:
+        with delimited.reading(path), path.open("rb") as raw, pyarrow.parquet.ParquetFile(raw) as file:
             yield file
     except (pyarrow.ArrowException, OSError) as error:
         said = str(error).splitlines()[0]
@@ -253,7 +216,7 @@ def _parquet_chunks(path: Path, columns: Sequence[str], chunk_rows: int) -> Gene
     wanted = list(columns)
     with _parquet(path) as file:
         for batch in file.iter_batches(batch_size=chunk_rows, columns=wanted):
-            yield batch.to_pandas(ignore_metadata=True)[wanted]
+            yield _flat(batch.to_pandas(ignore_metadata=True)[wanted])
 
 
 # --- SQL --------------------------------------------------------------------------------------------------------------
@@ -268,7 +231,7 @@ def _sql_chunks(source: SqlSource, columns: Sequence[str] | None, chunk_rows: in
         wanted = list(columns) if columns is not None else names
         for rows in result.partitions(chunk_rows):
             by_column = dict(zip(names, zip(*rows, strict=True), strict=True))
-            yield pd.DataFrame({name: list(by_column[name]) for name in wanted})
+            yield _flat(pd.DataFrame({name: list(by_column[name]) for name in wanted}))
 
 
 # A server whose network is cut answers nothing, not even an error: without these libpq waits for hours.

@@ -115,17 +115,18 @@ def each_stratified(
 
 
 def share_of_each(keys: NDArray[np.uint64], labels: NDArray[np.float32], share: float, seed: int) -> NDArray[np.bool_]:
-    """Which rows [n] are drawn when each class gives exactly its `share`, for rows that will never grow.
+    """Which rows [n] are drawn when each class gives its `share`, for rows that will never grow.
 
-    `keys` are different. The draw depends on the rows' content and `seed`, not on their order; rows without a label are
-    not drawn.
+    Exactly the share where `keys` are different; rows of one class with equal ones stay together. The draw depends on
+    the rows' content and `seed`, not on their order; rows without a label are not drawn.
     """
     drawn = np.zeros(len(keys), bool)
     hashes = _scramble(keys, seed)
     for label in (0, 1):
         members = np.flatnonzero(labels == label)
-        order = members[np.argsort(hashes[members], kind="stable")]
-        drawn[order[: round(len(members) * share)]] = True
+        if count := round(len(members) * share):
+            last = np.partition(hashes[members], count - 1)[count - 1]
+            drawn[members[hashes[members] <= last]] = True
     return drawn
 
 

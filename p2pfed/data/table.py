@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from p2pfed.config import DataSection
 from p2pfed.core.contract import FeatureColumn
 from p2pfed.core.types import DAY
-from p2pfed.data import parsing, sources
+from p2pfed.data import epoch, parsing, sources
 from p2pfed.errors import DataError
 
 OUTSIDE, IMMATURE = "a time before the window", "label not mature"
+EMPTY, INFINITE = "empty feature", "infinite feature"
 """Causes of rows left out."""
 
 
@@ -40,6 +41,8 @@ class Table:
     rows_read: int
     dropped: dict[str, int]
     """Rows left out, by cause."""
+    gaps: tuple[int, int]
+    """Labelled rows left out for an empty or infinite feature, and the frauds among them."""
     unknown_levels: dict[str, int]
     """Fields with a level that the contract does not list, by contract column."""
     imputed: dict[str, int]
@@ -64,7 +67,7 @@ class Features:
     numeric: NDArray[np.float32]
     codes: NDArray[np.int32]
     empty: NDArray[np.bool_]
-    """[n]: a field of the row is empty."""
+    """[n]: a field of the row is empty, of a column that has no indicator for it."""
     infinite: NDArray[np.bool_]
     """[n]: a number of the row is infinite."""
 
@@ -100,15 +103,17 @@ def read_features(frame: pd.DataFrame, data: DataSection, columns: Sequence[Feat
     infinite = np.zeros(len(frame), bool)
     for column, own in zip(columns, own_names, strict=True):
         if column.kind == "categorical":
-            codes.append(parsing.level_codes(frame[own], column.levels))
-            empty |= codes[-1] == parsing.MISSING
+            codes.append(parsing.level_codes(frame[own], column.levels, column.coding == "hashed"))
+            missing = codes[-1] == parsing.MISSING
         else:
             values = parsing.numbers(frame[own])
-            empty |= np.isnan(values)
+            missing = np.isnan(values)
             values = _apply(column.transform, values)
             with np.errstate(over="ignore"):
                 numeric.append(values.astype(np.float32))
             infinite |= np.isinf(numeric[-1])
+        if column.missing is None:
+            empty |= missing
     return Features(
         np.column_stack(numeric) if numeric else np.empty((len(frame), 0), np.float32),
         np.column_stack(codes) if codes else np.empty((len(frame), 0), np.int32),
@@ -127,6 +132,7 @@ class _Tally:
     immature: int = 0
     oldest: float = np.inf
     newest: float = -np.inf
+    gap_frauds: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     imputed: Counter[str] = field(default_factory=Counter)
@@ -150,6 +156,10 @@ def read_table(
     with closing(sources.read_chunks(source, wanted, text=text_columns(data, columns))) as frames:
         for frame in frames:
             chunks.append(_read_chunk(frame, data, columns, tally))
+    oldest, newest = (float(time) if np.isfinite(time) else None for time in (tally.oldest, tally.newest))
+    doubt = epoch.doubt(oldest, newest, tally.rows_read)
+    if doubt and newest is not None and newest < epoch.YEAR_1990 and data.label_maturity_days:
+        raise DataError(f"data.event_time: {doubt}. No label would be too young for data.label_maturity_days")
     labels = np.concatenate([c[2] for c in chunks])
     if not len(labels):
         raise DataError(_nothing_left(sources.place(source), data, tally))
@@ -161,12 +171,13 @@ def read_table(
         np.concatenate([c[4] for c in chunks]),
         tally.rows_read,
         dict(tally.dropped),
+        (tally.dropped[EMPTY] + tally.dropped[INFINITE], tally.gap_frauds),
         dict(tally.unknown),
         dict(tally.imputed),
         tally.in_window,
         tally.immature,
-        tally.oldest if np.isfinite(tally.oldest) else None,
-        tally.newest if np.isfinite(tally.newest) else None,
+        oldest,
+        newest,
     )
 
 
@@ -180,8 +191,8 @@ def _read_chunk(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], NDArray[np.float64], NDArray[np.intp]]:
     """The usable rows of one chunk; what is left out goes into the tally."""
     features = read_features(frame, data, columns)
-    labels = parsing.labels(frame[data.label])
-    times = parsing.times(frame[data.event_time]) if data.event_time else np.zeros(len(frame))
+    labels = parsing.labels(frame[data.label], data.labels)
+    times = parsing.times(frame[data.event_time], data.time_zone) if data.event_time else np.zeros(len(frame))
     outside, immature = _aged(times, data, tally)
     keep = np.ones(len(frame), bool)
 
@@ -194,8 +205,9 @@ def _read_chunk(
     drop("no event_time", np.isnan(times))
     drop(IMMATURE, immature)
     if data.missing == "drop":
-        drop("empty feature", features.empty)
-        drop("infinite feature", features.infinite)
+        tally.gap_frauds += int(labels[keep & (features.empty | features.infinite)].sum())
+        drop(EMPTY, features.empty)
+        drop(INFINITE, features.infinite)
     numeric, codes = features.numeric[keep], features.codes[keep]
     numbers = [c for c in columns if c.kind == "numeric"]
     levels = [c for c in columns if c.kind == "categorical"]
@@ -237,8 +249,8 @@ def _nothing_left(place: str, data: DataSection, tally: _Tally) -> str:
         "no event_time": "check data.event_time",
         IMMATURE: "lower data.label_maturity_days or wait",
         OUTSIDE: "raise data.window_days",
-        "empty feature": "write missing: impute, or leave the empty column out of the contract",
-        "infinite feature": "write missing: impute, or mend the column",
+        EMPTY: "write missing: impute, or leave the empty column out of the contract",
+        INFINITE: "write missing: impute, or mend the column",
     }
     return f"none of the {tally.rows_read} rows of {place} can be used: {number} have {cause}; {hints[cause]}"
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from p2pfed.results import Measures, NodeRun, RunFile
 
 COLUMNS = ("bank", "rows", "frauds", "alone", "together", "gain", "own", "recall", "F1", "sent", "memory")
+PERFECT = 0.9995
+"""An AUPRC that is shown as 1.000."""
 LEGEND = """alone, together: AUPRC on the pooled test; own: together's on the bank's own test;
 recall: at 0.1 % false positives; sent, memory: of the daemon, without its trainer"""
 
@@ -74,6 +76,17 @@ def baseline_lines(run: RunFile) -> list[str]:
         if (theirs := _auprc(measures)) is not None:
             lines.append(f"{name}: AUPRC {theirs:.3f}; the banks' mean is {_gain(together, theirs)} beside it")
     return lines
+
+
+def leak_lines(run: RunFile) -> list[str]:
+    """A warning where learning together came out as good as perfect."""
+    best = max((_auprc(node.test) or 0.0 for node in run.nodes if node.role == "honest"), default=0.0)
+    if best < PERFECT:
+        return []
+    return [
+        f"an AUPRC of {best:.3f} is too good: mostly a column is only known after the fraud; `p2pfed data describe` "
+        "names columns, and pairs of them, that tell frauds by themselves"
+    ]
 
 
 def _bank(node: NodeRun) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ def deal(options: ClusterOptions, folder: Path) -> Shards:
         options.test_share,
         options.gap_days,
         options.seed,
+        payments.drop,
     )
     banks = partition.partition(rest, payments.label, options.nodes, payments.dealing, options.seed)
     names = tuple(f"bank-{i + 1}" for i in range(options.nodes))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from p2pfed.config import DataSection, Source
+from p2pfed.core.contract import FeatureColumn
 from p2pfed.data import files, sources
 from p2pfed.data.features import transform
 from p2pfed.data.table import bank_columns, text_columns
@@ -35,6 +36,8 @@ class Scored:
     round: int | None
     """Of that cycle."""
     weights_sha256: str
+    unlisted: tuple[str, ...]
+    """Columns of which no payment had a level that the contract lists: another column, or other codes."""
 
 
 def read_bundle(path: Path) -> ModelBundle:
@@ -63,18 +66,24 @@ def score_file(
     files raise.
     """
     columns = bundle.contract.columns
+    keep = sources.chosen(sources.column_names(payments), keep, sources.place(payments))
     wanted = list(dict.fromkeys([*bank_columns(data, columns), *keep]))
     if taken := sorted(OWN_COLUMNS & set(keep)):
         raise UsageError(f"the output has a column {taken[0]!r} of its own; leave it out of the columns to keep")
+    types = sources.types(payments, keep)
+    text = text_columns(data, columns) | {name for name, kind in types.items() if kind.kind == "O"}
+    broken = {name: kind for name, kind in types.items() if kind.kind == "f"}
+    unlisted = {column.name: slice(at, at + column.width) for column, at in _categories(columns)}
     rows = alerts = unscored = 0
     model = lineage.name_of(bundle)
     with files.writing(out) as writer:
-        for frame in sources.read_chunks(payments, wanted, text=text_columns(data, columns)):
+        for frame in sources.read_chunks(payments, wanted, text=text):
             inputs = transform(frame, data, bundle.contract, bundle.scaler)
             scores = bundle.scores(inputs)
+            unlisted = {name: at for name, at in unlisted.items() if not (inputs[:, at] > 0).any()}
             known = ~np.isnan(inputs).any(axis=1)
             alert = bundle.alerts(scores) & known
-            result = frame[list(keep)].copy()
+            result = frame[list(keep)].astype(broken)
             result.insert(0, "row", np.arange(rows, rows + len(frame)))
             result["score"] = np.where(known, scores, np.float32(np.nan))
             result["threshold"] = float(bundle.threshold)
@@ -85,4 +94,14 @@ def score_file(
             unscored += int((~known).sum())
             progress(rows)
     cycle, number = lineage.place(bundle)
-    return Scored(rows, alerts, unscored, bundle.threshold, model, cycle, number, bundle.weights_sha256)
+    named = (model, cycle, number, bundle.weights_sha256)
+    return Scored(rows, alerts, unscored, bundle.threshold, *named, tuple(unlisted) if rows > unscored else ())
+
+
+def _categories(columns: Sequence[FeatureColumn]) -> Iterator[tuple[FeatureColumn, int]]:
+    """The columns of categories, and the first of each one's model inputs."""
+    at = 0
+    for column in columns:
+        if column.kind == "categorical":
+            yield column, at
+        at += column.width

@@ -77,7 +77,7 @@ def _load(fields: dict[str, Any], change: Callable[[Rows], Rows] | None) -> tupl
     from p2pfed.data.features import load_bank
     from p2pfed.data.imbalance import learning_rows
     from p2pfed.data.reading import reading_problems
-    from p2pfed.learning.threshold import settle
+    from p2pfed.learning.threshold import note, settle
 
     spec = record.build(ModelSpec, fields["model"])
     policy = record.build(TrainingPolicy, fields["policy"])
@@ -87,7 +87,9 @@ def _load(fields: dict[str, Any], change: Callable[[Rows], Rows] | None) -> tupl
     bank = load_bank(DataSection.model_validate(fields["data"]), contract, time.time(), fields["counted_until"])
     if not fields["accept"] and (problems := reading_problems(bank.reading, last)):
         return None, TrainerMessage("refused", {"why": "; ".join(problems)})
-    settle(section, spec.kind, bank.rows.legitimate_per_day)
+    settled = settle(section, spec.kind, bank.rows.legitimate_per_day)
+    if settled.kind is not None and (said := note(settled.kind, bank.rows.validation.frauds)):
+        bank.report["notes"].append(said)
     rows, weight = learning_rows(bank.rows, spec, policy, seed)
     if change is not None:
         rows = replace(rows, train=change(rows.train))

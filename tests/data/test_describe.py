@@ -19,7 +19,7 @@ from tests.data.banks import payments, section
 
 def test_numbers_levels_and_heavy_tails(tmp_path: Path) -> None:
     frame = payments().assign(
-        constant=1, tail=lambda f: np.where(f.index == 7, 1e6, f.index), balance=lambda f: f.age - 50
+        constant=1, tail=lambda f: np.where(f.index == 7, 1e6, f.index * 7 % 400), balance=lambda f: f.age - 50
     )
     source = section(tmp_path, frame).source
     columns = propose_contract(source, "fraud", ["payment"], "when")
@@ -50,7 +50,7 @@ def test_whole_numbers_that_identify_are_left_out_with_the_reason(tmp_path: Path
     frame = pd.DataFrame(
         {
             "fraud": np.arange(rows) % 50 == 0,
-            "number": generator.permutation(rows),
+            "key": generator.permutation(rows),
             "CUSTOMER_ID": generator.integers(0, 300, rows),
             "terminalId": generator.integers(0, 300, rows),
             "bank_id": generator.integers(0, 5, rows),
@@ -63,9 +63,9 @@ def test_whole_numbers_that_identify_are_left_out_with_the_reason(tmp_path: Path
     source = section(tmp_path, frame, event_time=None, split="stratified").source
     columns = {c["name"]: c for c in describe(source, "fraud")["columns"]}
     identifiers = {name: c["why"] for name, c in columns.items() if c["kind"] == "identifier"}
-    assert identifiers.keys() == {"number", "CUSTOMER_ID", "terminalId"}
+    assert identifiers.keys() == {"key", "CUSTOMER_ID", "terminalId"}
     assert "300 different whole numbers in 40,000 rows" in identifiers["CUSTOMER_ID"]
-    assert "an identifier, or a time that should be named as such" in identifiers["number"]
+    assert "an identifier, or a time that should be named as such" in identifiers["key"]
     left = [c.name for c in propose_contract(source, "fraud")]
     assert left == ["bank_id", "TERMINAL_ID_NB_TX_30DAY", "paid", "cents", "amount"]
 

@@ -99,12 +99,12 @@ def test_a_bad_value_is_named_by_its_file_and_row_in_it(tmp_path: Path) -> None:
     bad.iloc[41, list(bad.columns).index("age")] = "forty"
     files.write(bad, folder / "2026-02.csv")
     fields = {"source": {"kind": "csv", "path": folder}, "label": "fraud", "event_time": "when"}
-    with pytest.raises(DataError, match=r"^2026-02\.csv, row 42, column 'age': 'forty' is not a number"):
+    with pytest.raises(DataError, match=r"^2026-02\.csv, row 42, column 'age' is not a number"):
         load_bank(DataSection.model_validate(fields), CONTRACT, NOW)
     broken = FRAME[150:300].astype({"fraud": object})
     broken.iloc[0, list(broken.columns).index("fraud")] = "perhaps"
     files.write(broken, folder / "2026-02.csv")
-    with pytest.raises(DataError, match=r"^2026-02\.csv, row 1, column 'fraud': 'perhaps' is not a label"):
+    with pytest.raises(DataError, match=r"^2026-02\.csv, row 1, column 'fraud' is not a label"):
         load_bank(DataSection.model_validate(fields), CONTRACT, NOW)
 
 
@@ -126,3 +126,12 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path) -> None:
     with pytest.raises(NotPermitted, match="may not be read"):
         read(CsvSource(kind="csv", path=folder))
     folder.chmod(0o700)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+@pytest.mark.parametrize("file", ["2026-01", "2026-03"])
+def test_a_file_whose_label_has_another_name_is_named(tmp_path: Path, ending: str, file: str) -> None:
+    folder = _spread(tmp_path / "exports", ending)
+    files.write(FRAME[300:].rename(columns={"fraud": "is_fraud"}), folder / f"{file}{ending}")
+    with pytest.raises(DataError, match=rf"{file}\{ending} has no column 'fraud' \(did you mean 'is_fraud'\?\)"):
+        describe.describe(_source(folder, ending), "fraud")

@@ -46,6 +46,17 @@ def test_frauds_are_added_until_the_classes_are_level(kind: Kind) -> None:
     assert synthetic.max() <= rows.features[:20].max()
 
 
+@pytest.mark.parametrize("kind", ["smote", "adasyn"])
+def test_added_frauds_are_of_one_category(kind: Kind) -> None:
+    rows = _rows()
+    category, flag = np.arange(500) % 3, (np.arange(500) % 2)[:, None]
+    known = np.hstack([rows.features, np.eye(3, dtype=np.float32)[category], flag.astype(np.float32)])
+    more = resample(Rows(known, rows.labels), _policy(kind), 0).features[500:]
+    assert len(more) > 400
+    assert (more[:, 3:6].sum(axis=1) == 1).all() and np.isin(more[:, 3:], (0, 1)).all()
+    assert len(np.unique(more[:, 0])) > 400
+
+
 def test_undersampling_keeps_every_fraud() -> None:
     fewer = resample(_rows(), _policy("undersample"), 0)
     assert (len(fewer), fewer.frauds) == (40, 20)

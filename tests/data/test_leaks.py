@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from p2pfed.core.contract import FeatureColumn
+from p2pfed.data.describe import describe, propose_contract
+from p2pfed.data.features import declared
 from p2pfed.data.leaks import MIN_FRAUDS, auroc, check_leaks
 from p2pfed.data.table import Table
 from p2pfed.errors import DataError
+from tests.data.banks import NOW, payments, section
 
 NUMBER = (FeatureColumn("refund", "numeric", (), "none"),)
 LEVEL = (FeatureColumn("status", "categorical", ("open", "closed", "disputed"), "none"),)
@@ -31,6 +37,7 @@ def _table(labels: np.ndarray, numbers: np.ndarray | None = None, codes: np.ndar
         np.arange(len(labels)),
         len(labels),
         {},
+        (0, 0),
         {},
         {},
         len(labels),
@@ -100,3 +107,32 @@ def test_missing_values_are_left_out_of_the_area() -> None:
     values[::3] = np.nan
     with pytest.raises(DataError, match="'refund'"):
         check_leaks(_table(labels, values), NUMBER)
+
+
+def _two_that_leak_together() -> pd.DataFrame:
+    """Frauds are the payments of the whole balance, which neither column tells alone."""
+    frame = payments(3000, 200).drop(columns="channel")
+    other = np.random.default_rng(3).permutation(frame.amount)
+    return frame.assign(balance=frame.amount.where(frame.fraud == 1, other), amount=frame.amount)
+
+
+def test_two_columns_that_tell_frauds_together_are_said_and_no_error(tmp_path: Path) -> None:
+    data = section(tmp_path, _two_that_leak_together())
+    (said,) = describe(data.source, "fraud", ["payment"], "when")["leaks"]
+    assert said.startswith("columns 'amount' and 'balance' together tell fraud")
+    columns = propose_contract(data.source, "fraud", ["payment"], "when")
+    assert declared(data, columns, NOW).notes == (said,)
+    assert declared(data.model_copy(update={"leak_alarm": False}), columns, NOW).notes == ()
+
+
+def test_a_leak_is_said_by_describe_and_refused_by_init(tmp_path: Path) -> None:
+    data = section(tmp_path, payments().assign(refund=lambda f: f.fraud * 2))
+    (said,) = describe(data.source, "fraud", ["payment"], "when")["leaks"]
+    assert said.startswith("column 'refund' repeats the label")
+    with pytest.raises(DataError, match="'refund' repeats the label.*drop it from the contract"):
+        declared(data, propose_contract(data.source, "fraud", ["payment"], "when"), NOW)
+
+
+def test_payments_without_a_leak_are_not_suspected(tmp_path: Path) -> None:
+    source = section(tmp_path, payments(3000, 200)).source
+    assert describe(source, "fraud", ["payment"], "when")["leaks"] == []

@@ -10,7 +10,10 @@ import pytest
 
 from p2pfed.config import ParquetSource
 from p2pfed.data import files, sources
+from p2pfed.data.describe import describe, propose_contract
+from p2pfed.data.partition import deduplicate, partition
 from p2pfed.errors import DataError
+from tests.data.banks import payments
 
 
 def _source(folder: Path, frame: pd.DataFrame) -> ParquetSource:
@@ -60,3 +63,17 @@ def test_no_rows_no_file_no_column(tmp_path: Path) -> None:
         list(sources.read_chunks(source, ["Amount"]))
     with pytest.raises(DataError, match=r"gone\.parquet does not exist"):
         sources.column_names(ParquetSource(kind="parquet", path=tmp_path / "gone.parquet"))
+
+
+def test_lists_and_objects_are_read_as_their_text(tmp_path: Path) -> None:
+    frame = payments().assign(tags=[["a", str(i)] for i in range(400)], more=[{"x": i % 3} for i in range(400)])
+    frame.loc[0, "more"] = None
+    path = tmp_path / "rows.parquet"
+    frame.to_parquet(path)
+    source = ParquetSource(kind="parquet", path=path)
+    told = {c["name"]: c for c in describe(source, "fraud", ["payment"], "when")["columns"]}
+    assert told["tags"]["kind"] == "text" and len(told["more"]["levels"]) == 3
+    with pytest.raises(DataError, match="column 'tags' is text with more than 50 values: no feature; drop it"):
+        propose_contract(source, "fraud", ["payment"], "when")
+    banks = partition(deduplicate(files.read(path)), "fraud", 1, "iid")
+    assert len(banks[0]) == 400

@@ -130,6 +130,18 @@ def test_the_least_rows_can_be_chosen() -> None:
     assert min(map(len, dealt)) == 25
 
 
+def test_rows_equal_but_for_a_dropped_column_are_on_one_side_of_the_holdout() -> None:
+    frame = pd.concat([FRAME.drop(columns="when")] * 3, ignore_index=True).assign(payment=lambda f: f.index)
+    rest, test, left_out = holdout(frame, "fraud", "stratified", test_share=0.25, seed=1, drop=["payment"])
+    kept = [c for c in frame if c != "payment"]
+    assert left_out == {"exact duplicate": 0} and len(rest) + len(test) == len(frame)
+    assert 0.2 < len(test) / len(frame) < 0.3
+    assert len(rest.merge(test, on=kept)) == 0
+    alone, _, _ = holdout(frame.drop_duplicates(kept), "fraud", "stratified", test_share=0.25, seed=1, drop=["payment"])
+    same, _, _ = holdout(frame.drop_duplicates(kept), "fraud", "stratified", test_share=0.25, seed=1)
+    pd.testing.assert_frame_equal(alone, same)
+
+
 def test_deduplicate_keeps_the_first() -> None:
     frame = pd.DataFrame({"a": [1, 2, 1], "b": [None, "x", None]}, index=[5, 6, 7])
     assert deduplicate(frame).fillna("-").to_dict("list") == {"a": [1, 2], "b": ["-", "x"]}

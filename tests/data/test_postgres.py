@@ -12,6 +12,7 @@ import pytest
 
 from p2pfed.config import DataSection, SqlSource
 from p2pfed.data import sources
+from p2pfed.data.describe import describe
 from p2pfed.data.features import load_bank
 from p2pfed.errors import DataError, Unavailable
 from tests.data.banks import CONTRACT, NOW, payments
@@ -66,8 +67,15 @@ def test_a_bank_is_read_from_its_database(tmp_path: Path, server: Server) -> Non
 
 def test_times_without_zone_name_the_cure(tmp_path: Path, server: Server) -> None:
     query = "SELECT at::timestamp AS at, amount AS euro, channel, age, fraudulent FROM payments"
-    with pytest.raises(DataError, match="row 1, column 'at': .* AT TIME ZONE 'UTC'"):
+    with pytest.raises(DataError, match="row 1, column 'at' .* AT TIME ZONE 'UTC'"):
         load_bank(_section(_source(tmp_path, server, query)), CONTRACT, NOW)
+
+
+def test_arrays_and_jsonb_are_read_as_their_text(tmp_path: Path, server: Server) -> None:
+    query = "SELECT age, fraudulent, ARRAY[id % 2] AS several, jsonb_build_object('id', id) AS thing FROM payments"
+    told = {c["name"]: c for c in describe(_source(tmp_path, server, query), "fraudulent")["columns"]}
+    assert told["several"]["levels"] == ["[0]", "[1]"]
+    assert told["thing"]["kind"] == "text"
 
 
 @pytest.mark.parametrize(

@@ -80,5 +80,5 @@ def test_the_scenario_of_the_handbook_gives_the_label_away() -> None:
 
 def test_its_naive_times_are_refused() -> None:
     drop = tuple(n for n in HANDBOOK_DROP if n != "TX_DATETIME")
-    with pytest.raises(DataError, match="'TX_DATETIME': .* is a time without a zone"):
+    with pytest.raises(DataError, match="'TX_DATETIME' is a time without a zone"):
         _load("handbook_cards.parquet", "TX_FRAUD", drop, "TX_DATETIME")

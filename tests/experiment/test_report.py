@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from p2pfed.experiment.report import baseline_lines, closing_table, quarantine_lines
+from p2pfed.experiment.report import baseline_lines, closing_table, leak_lines, quarantine_lines
 from p2pfed.results import Alone, Baselines, NodeRun, Quarantine, RunFile
 
 
@@ -50,6 +50,12 @@ def test_rivals_are_compared_with_the_mean():
     assert "0.850" in central
     assert "-0.100" in central
     assert "+0.010" in fedavg
+
+
+def test_a_perfect_result_is_doubted():
+    assert leak_lines(RUN) == []
+    (line,) = leak_lines(replace(RUN, nodes=(node("bank-1", 0.9997, 0.5), node("bank-2", 0.7, 0.9))))
+    assert line.startswith("an AUPRC of 1.000 is too good") and "data describe" in line
 
 
 def test_attackers_count_for_nothing_and_are_told_with_who_quarantined_them():

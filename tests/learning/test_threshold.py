@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from p2pfed.config import ThresholdSection
 from p2pfed.errors import DataError
 from p2pfed.learning.metrics import alerts, evaluate
-from p2pfed.learning.threshold import choose, settle
+from p2pfed.learning.threshold import LEAST_FRAUDS, choose, note, settle
 
 scored = st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=1, max_size=60)
 
@@ -15,7 +15,7 @@ scored = st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=1, max_
 @given(scored)
 def test_no_threshold_gives_a_higher_f1(pairs: list[tuple[int, bool]]) -> None:
     scores, labels = np.array([p[0] / 20 for p in pairs], np.float32), np.array([p[1] for p in pairs])
-    if not labels.any():
+    if labels.sum() < LEAST_FRAUDS:
         return
     best = evaluate(scores, labels, choose("max_f1", None, scores, labels, 0))["f1"]
     others = [evaluate(scores, labels, t)["f1"] for t in [-1.0, *scores.astype(float)]]
@@ -46,9 +46,15 @@ def test_an_alert_budget_is_kept_and_used() -> None:
     assert alerts(scores, everything).sum() == 999  # only the lowest score itself is not above it
 
 
-def test_without_a_fraud_f1_gives_way_to_the_percentile() -> None:
-    scores = np.arange(100) / 100
-    assert choose("max_f1", None, scores, np.zeros(100), 0) == choose("percentile", 98, scores, np.zeros(100), 0)
+@pytest.mark.parametrize("frauds", range(LEAST_FRAUDS))
+def test_with_few_frauds_f1_gives_way_to_the_percentile_and_that_is_said(frauds: int) -> None:
+    scores, labels = np.arange(100) / 100, np.arange(100) < frauds  # the frauds are ranked last
+    assert choose("max_f1", None, scores, labels, 0) == choose("percentile", 98, scores, labels, 0) > 0.9
+    assert f"{frauds} validation row" in note("max_f1", frauds)
+
+
+def test_with_enough_frauds_or_another_rule_there_is_nothing_to_say() -> None:
+    assert note("max_f1", LEAST_FRAUDS) == note("percentile", 0) == note("alerts_per_day", 1) == ""
 
 
 def test_only_frauds_are_all_alerts() -> None:
