@@ -32,7 +32,7 @@ from p2pfed.api.stream import EventLog, Subscription
 from p2pfed.api.view import NodeView
 from p2pfed.core.types import Address
 from p2pfed.errors import ConfigError, StateLocked, Unavailable, UsageError
-from p2pfed.store.base import StoredEvent
+from p2pfed.store.history import StoredEvent
 
 WRITE_SECONDS = 30.0
 """A reader of a stream that takes nothing for so long is let go."""

@@ -52,6 +52,7 @@ from p2pfed.runtime.trainers import Trainers
 from p2pfed.runtime.versions import LEAST_DAYS, Versions
 from p2pfed.runtime.view import DaemonView
 from p2pfed.store.credentials import admin_token, load_member_key
+from p2pfed.store.history import Retention
 from p2pfed.store.lock import StateLock
 from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir, write_atomically
@@ -71,7 +72,8 @@ def run(config: NodeConfig, reread: Callable[[], NodeConfig] | None = None, make
     logs.setup(config.log.level, config.log.format)
     state = StateDir(config.node.state_dir).create()
     with StateLock(state, __version__, time.time()):
-        store = SqliteStore(state)
+        audit = config.audit
+        store = SqliteStore(state, Retention(audit.keep_days, audit.keep_traffic_days, audit.max_bytes))
         try:
             asyncio.run(Daemon(config, state, store, reread, make).run())
         finally:
@@ -346,7 +348,7 @@ class Daemon:
     async def _take_over_manifests(self) -> None:
         """Follow manifests that `p2pfed join` has put into the state directory meanwhile."""
         try:
-            for data in self._state.manifests():
+            for data in self._state.manifests().values():
                 changed = await self._driver.follow(parse_signed(data))
                 if changed is not None:
                     self._driver.put(changed)

@@ -24,9 +24,10 @@ from p2pfed.core.events import (
     UpdateAccepted,
     UpdateRefused,
 )
-from p2pfed.core.types import Address, NodeId, Reason
+from p2pfed.core.types import DAY, Address, NodeId, Reason
 from p2pfed.errors import ConfigError, StateLocked, Unavailable
-from p2pfed.store.base import PRUNE_BLOCK, MemoryDisk, MemoryStore, StoredEvent
+from p2pfed.store.base import MemoryDisk, MemoryStore
+from p2pfed.store.history import Retention, StoredEvent
 from tests.api.conftest import Admin
 
 pytestmark = pytest.mark.network
@@ -302,13 +303,13 @@ async def test_a_reader_that_comes_back_misses_nothing(admin):
 
 
 async def test_a_reader_is_told_what_is_no_longer_kept(tmp_path):
-    disk = MemoryDisk()
-    await MemoryStore(disk, keep_events=5).append(
-        [StoredEvent(i, 1.0, "training_alone", '{"round":1,"text":"t"}') for i in range(1, PRUNE_BLOCK + 10)]
-    )
+    disk, oldest = MemoryDisk(), 9
+    for i in range(1, oldest + 2):
+        await MemoryStore(disk, Retention(record_days=1)).append(
+            [StoredEvent(i, i * DAY, "training_alone", '{"round":1,"text":"t"}')]
+        )
     admin = Admin(tmp_path, MemoryStore(disk))
     await admin.start()
-    oldest = PRUNE_BLOCK + 5
     async with admin.tcp.get("/api/v1/events?since=3", headers=SSE) as answer:
         gap, first = await read_events(answer, 2)
     assert (gap["event"], json.loads(gap["data"])) == ("gap", {"next": oldest})

@@ -293,6 +293,24 @@ async def test_a_full_disk_is_one_problem_until_there_is_room(monkeypatch):
     assert heard == ["training_alone", "problem_raised", "problem_cleared"]
 
 
+async def test_a_history_that_had_to_be_shortened_is_one_problem(monkeypatch):
+    store = MemoryStore()
+    keep = store.append
+
+    async def without_room(batch):
+        await keep(batch)
+        return True
+
+    monkeypatch.setattr(store, "append", without_room)
+    log = EventLog(store, lambda: 0.0, str)
+    for _ in range(3):
+        log.emit(RunFinished(1))
+        await log.flush()
+    told = [e for e in await store.events(0, 9) if e.kind == "problem_raised"]
+    assert [json.loads(e.json)["code"] for e in told] == ["HISTORY_SHORTENED"]
+    assert len({e.salt for e in await store.events(0, 9)}) == 4, "each event has a salt of its own"
+
+
 async def test_a_cancelled_flush_stores_each_event_once():
     store = StubbornStore()
     store.gate = asyncio.Event()
