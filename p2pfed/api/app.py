@@ -304,6 +304,8 @@ def round_rows(events: Sequence[StoredEvent]) -> list[RoundRow]:
         fields = json.loads(event.json)
         fields.pop("text", None)
         if event.kind == "round_completed":
+            sources = fields.setdefault("sources", [])  # the first format told only whose models were merged
+            fields.setdefault("merged", [source["member"] for source in sources])
             completed[fields["round"]] = {**fields, "time": event.time}
         else:
             evaluated[fields["round"]] = {"metrics": fields["metrics"], "threshold": fields["threshold"]}

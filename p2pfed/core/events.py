@@ -244,6 +244,31 @@ class PeerBenched:
 
 
 @dataclass(frozen=True)
+class Source:
+    """One member's model in a merge: what it was, what the rule made of it, and what was thought of the member then."""
+
+    member: NodeId
+    seq: int
+    digest: str
+    """Of its statement, SHA-256 (hex)."""
+    weight: float
+    """Its share in the merge."""
+    kept: float
+    """Part of the way to it that the rule went, at most 1."""
+    moved: float
+    """How far it moved this node's model, Euclidean."""
+    share: float
+    """Part of the merge's whole movement that is its own; below 0 where it drew elsewhere. Together 1, if the rule
+    averages."""
+    score: float
+    """Of the reputation, in points, with this model."""
+    evidence: float
+    """Of this model; above 0 is bad."""
+    bytes: int
+    """Of the update."""
+
+
+@dataclass(frozen=True)
 class RoundCompleted:
     """Trained, published and merged once. With a calendar its merge may have come without training."""
 
@@ -254,9 +279,14 @@ class RoundCompleted:
     seconds: float
     """Since the round before was completed."""
     training_seconds: float
-    merged: tuple[NodeId, ...]
+    sources: tuple[Source, ...]
     displacement: float
     """Distance the merge moved the model."""
+
+    @property
+    def merged(self) -> tuple[NodeId, ...]:
+        """Whose models were averaged in."""
+        return tuple(source.member for source in self.sources)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import socket
@@ -28,7 +29,7 @@ from p2pfed.core.types import DAY, Address, NodeId, Reason
 from p2pfed.errors import ConfigError, StateLocked, Unavailable
 from p2pfed.store.base import MemoryDisk, MemoryStore
 from p2pfed.store.history import Retention, StoredEvent
-from tests.api.conftest import Admin
+from tests.api.conftest import Admin, source
 
 pytestmark = pytest.mark.network
 
@@ -38,7 +39,7 @@ WRITES = [r.path.format(member="bank-b") for r in ROUTES if r.writes]
 
 
 def completed(number: int, loss: float = 0.5) -> RoundCompleted:
-    return RoundCompleted(number, number, loss, 20, 0.7, 0.4, (B,), 0.25)
+    return RoundCompleted(number, number, loss, 20, 0.7, 0.4, (source(B),), 0.25)
 
 
 @pytest.mark.parametrize("route", READS, ids=lambda r: r.path)
@@ -105,6 +106,7 @@ async def test_rounds_carry_their_evaluation_once_it_is_there(admin):
         first, second = await answer.json()
     assert (first["round"], first["metrics"], first["threshold"]) == (1, {"validation": {"auprc": 0.75}}, 0.4)
     assert first["merged"] == [B]
+    assert first["sources"] == [dataclasses.asdict(source(B))]
     assert (second["round"], second["metrics"], second["loss"]) == (2, None, None)
     async with admin.tcp.get("/api/v1/rounds?since=1") as answer:
         assert [r["round"] for r in await answer.json()] == [2]
@@ -315,6 +317,19 @@ async def test_a_reader_is_told_what_is_no_longer_kept(tmp_path):
     assert (gap["event"], json.loads(gap["data"])) == ("gap", {"next": oldest})
     assert "id" not in gap, "the reader's place must not move"
     assert first["id"] == str(oldest)
+    await admin.stop()
+
+
+async def test_rounds_of_the_first_format_tell_whose_models_were_merged(tmp_path):
+    disk = MemoryDisk()
+    old = {f.name: getattr(completed(1), f.name) for f in dataclasses.fields(RoundCompleted) if f.name != "sources"}
+    event = StoredEvent(1, 1.0, "round_completed", json.dumps(old | {"merged": [A, B], "text": "t"}))
+    await MemoryStore(disk).append([event])
+    admin = Admin(tmp_path, MemoryStore(disk))
+    await admin.start()
+    async with admin.tcp.get("/api/v1/rounds") as answer:
+        (told,) = await answer.json()
+    assert (told["merged"], told["sources"]) == ([A, B], [])
     await admin.stop()
 
 

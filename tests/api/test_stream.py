@@ -48,6 +48,7 @@ from p2pfed.core.served import ServedDay
 from p2pfed.core.types import NodeId, PeerState, Reason
 from p2pfed.errors import DiskFault
 from p2pfed.store.base import MemoryDisk, MemoryStore
+from tests.api.conftest import source
 
 A, B = NodeId("A" * 56), NodeId("B" * 56)
 ONE_OF_EACH: list[Event] = [
@@ -63,7 +64,7 @@ ONE_OF_EACH: list[Event] = [
     UpdateRefused(A, B, Reason.FORGED_SIGNATURE, "x" * 1000),
     UpdateRefused(A, A, Reason.DUPLICATE, ""),
     PeerBenched(A, "connection refused", 12.0),
-    RoundCompleted(5, 5, float("nan"), 20, 1.0, 0.5, (A, B), 0.1),
+    RoundCompleted(5, 5, float("nan"), 20, 1.0, 0.5, (source(A), source(B)), 0.1),
     RoundCompleted(6, 6, 0.4, 20, 1.0, 0.5, (), 0.0),
     ModelEvaluated(5, {"validation": {"auprc": np.float64(0.5), "confusion": [[1, 2], [3, 4]]}}, 0.5),
     ModelEvaluated(5, {"validation": {"auprc": None}}, 0.5),
