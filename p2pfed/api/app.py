@@ -30,6 +30,7 @@ from p2pfed.api.schemas import (
 )
 from p2pfed.api.stream import EventLog, Subscription
 from p2pfed.api.view import NodeView
+from p2pfed.core.events import OperatorActed
 from p2pfed.core.types import Address
 from p2pfed.errors import ConfigError, StateLocked, Unavailable, UsageError
 from p2pfed.store.history import StoredEvent
@@ -174,8 +175,11 @@ class AdminServer:
 
     def _checked(self, handler: Handler) -> Handler:
         async def write(request: web.Request) -> web.StreamResponse:
-            await self._guard.check_write(request)
-            return await handler(request)
+            by = await self._guard.check_write(request)
+            answer = await handler(request)
+            action = request.path.rsplit("/", 1)[-1]
+            self._log.emit(OperatorActed(action, request.match_info.get("member", ""), by))
+            return answer
 
         return write
 

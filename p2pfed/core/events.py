@@ -258,8 +258,7 @@ class Source:
     moved: float
     """How far it moved this node's model, Euclidean."""
     share: float
-    """Part of the merge's whole movement that is its own; below 0 where it drew elsewhere. Together 1, if the rule
-    averages."""
+    """Part of the merge's whole movement: below 0 where it drew elsewhere, together 1 if the rule averages."""
     score: float
     """Of the reputation, in points, with this model."""
     evidence: float
@@ -306,6 +305,49 @@ class RunFinished:
 
 
 @dataclass(frozen=True)
+class SoftwareStarted:
+    """A process of the node began: `version` of p2pfed, with a configuration."""
+
+    version: str
+    config_sha256: str
+
+
+@dataclass(frozen=True)
+class ManifestFollowed:
+    """The node follows another version of the manifest, which its admins have signed."""
+
+    before: int
+    after: int
+    sha256: str
+    """Fingerprint of the new one."""
+    signers: tuple[str, ...]
+    """Names of the admins who signed it."""
+
+
+@dataclass(frozen=True)
+class ModelKept:
+    """A model was written for `p2pfed score`."""
+
+    round: int
+    cycle: int
+    sha256: str
+    """Of its weights."""
+    threshold: float
+
+
+@dataclass(frozen=True)
+class OperatorActed:
+    """An operator commanded the node, such as to `pardon` the member `subject`, and it took the command.
+
+    `by` is `uid N` over the admin socket, and `token` over HTTP.
+    """
+
+    action: str
+    subject: str
+    by: str
+
+
+@dataclass(frozen=True)
 class ProblemRaised:
     """Something an operator should know, until `ProblemCleared`; `code` is stable, `subject` a member or empty."""
 
@@ -349,6 +391,10 @@ Event = (
     | RoundCompleted
     | ModelEvaluated
     | RunFinished
+    | SoftwareStarted
+    | ManifestFollowed
+    | ModelKept
+    | OperatorActed
     | ProblemRaised
     | ProblemCleared
 )

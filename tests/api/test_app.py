@@ -14,7 +14,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from p2pfed.api import app
-from p2pfed.api.app import ROUTES, AdminServer
+from p2pfed.api.app import ROUTES, AdminServer, event_row
 from p2pfed.api.guard import HEADERS
 from p2pfed.core.events import (
     ModelEvaluated,
@@ -29,7 +29,7 @@ from p2pfed.core.types import DAY, Address, NodeId, Reason
 from p2pfed.errors import ConfigError, StateLocked, Unavailable
 from p2pfed.store.base import MemoryDisk, MemoryStore
 from p2pfed.store.history import Retention, StoredEvent
-from tests.api.conftest import Admin, source
+from tests.api.conftest import TOKEN, Admin, source
 
 pytestmark = pytest.mark.network
 
@@ -172,13 +172,24 @@ async def test_another_web_site_cannot_write_even_with_the_token(admin):
     assert admin.node.stopped == 0
 
 
-async def test_the_unix_socket_needs_no_token_and_is_for_the_owner_only(admin, caplog):
-    caplog.set_level("INFO", "p2pfed")
+async def test_the_unix_socket_needs_no_token_and_is_for_the_owner_only(admin):
     assert stat.S_IMODE(os.stat(admin.socket_path).st_mode) == 0o600
     async with admin.unix.post("/api/v1/stop") as answer:
         assert (await answer.json())["detail"] == "stopping"
     assert admin.node.stopped == 1
-    assert f"/api/v1/stop asked for by user {os.getuid()}" in caplog.text
+    (acted,) = [event_row(e) for e in await admin.log.since(0, 9)]
+    assert acted.fields == {"action": "stop", "subject": "", "by": f"uid {os.getuid()}"}
+
+
+async def test_what_an_operator_did_is_in_the_history_and_what_was_refused_is_not(admin):
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with admin.tcp.post("/api/v1/members/bank-b/block", headers=headers) as answer:
+        assert answer.status == 200
+    for member, bearer in (("nobody", headers), ("bank-b", {"Authorization": "Bearer guess"})):
+        async with admin.tcp.post(f"/api/v1/members/{member}/pardon", headers=bearer) as answer:
+            assert answer.status in (401, 404)
+    (acted,) = [event_row(e) for e in await admin.log.since(0, 9)]
+    assert (acted.kind, acted.text) == ("operator_acted", "block bank-b: asked for by token")
 
 
 async def test_a_reload_answers_what_changed_or_what_is_wrong(admin):
