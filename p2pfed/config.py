@@ -237,6 +237,17 @@ class LogSection(Section):
     """`json` writes one object a line."""
 
 
+class AuditSection(Section):
+    """How long the history keeps what happened; digests are kept for ever, so that what is left can be verified."""
+
+    keep_days: float = Field(default=400.0, gt=0)
+    """Of the record: rounds, evaluations, standings, models, problems."""
+    keep_traffic_days: float = Field(default=35.0, gt=0)
+    """Of what only came and went: updates taken or refused, peers seen or lost; more than half of all."""
+    max_bytes: int = Field(default=2_000_000_000, ge=1_000_000)
+    """Beyond, the oldest traffic goes first, and then the record, which raises HISTORY_SHORTENED."""
+
+
 class NodeConfig(Section):
     """The whole file."""
 
@@ -248,3 +259,4 @@ class NodeConfig(Section):
     data: DataSection
     learning: LearningSection = LearningSection()
     log: LogSection = LogSection()
+    audit: AuditSection = AuditSection()

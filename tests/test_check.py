@@ -14,7 +14,7 @@ from p2pfed.core.reputation.peer_record import PeerRecord
 from p2pfed.core.types import NodeId
 from p2pfed.runtime import enrolment
 from p2pfed.store import disk
-from p2pfed.store.base import StoredEvent
+from p2pfed.store.history import StoredEvent
 from p2pfed.store.lock import StateLock
 from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir

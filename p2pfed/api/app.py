@@ -30,9 +30,10 @@ from p2pfed.api.schemas import (
 )
 from p2pfed.api.stream import EventLog, Subscription
 from p2pfed.api.view import NodeView
+from p2pfed.core.events import OperatorActed
 from p2pfed.core.types import Address
 from p2pfed.errors import ConfigError, StateLocked, Unavailable, UsageError
-from p2pfed.store.base import StoredEvent
+from p2pfed.store.history import StoredEvent
 
 WRITE_SECONDS = 30.0
 """A reader of a stream that takes nothing for so long is let go."""
@@ -174,8 +175,11 @@ class AdminServer:
 
     def _checked(self, handler: Handler) -> Handler:
         async def write(request: web.Request) -> web.StreamResponse:
-            await self._guard.check_write(request)
-            return await handler(request)
+            by = await self._guard.check_write(request)
+            answer = await handler(request)
+            action = request.path.rsplit("/", 1)[-1]
+            self._log.emit(OperatorActed(action, request.match_info.get("member", ""), by))
+            return answer
 
         return write
 
@@ -304,6 +308,8 @@ def round_rows(events: Sequence[StoredEvent]) -> list[RoundRow]:
         fields = json.loads(event.json)
         fields.pop("text", None)
         if event.kind == "round_completed":
+            sources = fields.setdefault("sources", [])  # the first format told only whose models were merged
+            fields.setdefault("merged", [source["member"] for source in sources])
             completed[fields["round"]] = {**fields, "time": event.time}
         else:
             evaluated[fields["round"]] = {"metrics": fields["metrics"], "threshold": fields["threshold"]}

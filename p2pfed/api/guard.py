@@ -62,11 +62,10 @@ class Guard:
             raise web.HTTPForbidden(text="the Host header is none of localhost and admin.hosts")
         return await handler(request)
 
-    async def check_write(self, request: web.Request) -> None:
-        """Raise unless the request came over the Unix socket, or bears the token and no other site sent it."""
+    async def check_write(self, request: web.Request) -> str:
+        """Who asks; raises unless it came over the Unix socket, or bears the token and no other site sent it."""
         if over_unix_socket(request):
-            _log.info("%s asked for by user %d over the admin socket", request.path, _user(request))
-            return
+            return f"uid {_user(request)}"
         if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise web.HTTPForbidden(text="another web site may not command this node")
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -76,7 +75,7 @@ class Guard:
                 text="send `Authorization: Bearer TOKEN` with the text of admin.token in the state directory",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        _log.info("%s asked for by a bearer of the admin token", request.path)
+        return "token"
 
 
 def over_unix_socket(request: web.Request) -> bool:

@@ -234,6 +234,29 @@ class EvidenceRow(Reply):
     """The proof itself: both statements, and their signatures."""
 
 
+class SourceRow(Reply):
+    """One member's model in a merge."""
+
+    member: str
+    """Id."""
+    seq: int
+    digest: str
+    """Of its statement, SHA-256 (hex)."""
+    weight: float
+    """Its share in the merge."""
+    kept: float
+    """Part of the way to it that the rule went."""
+    moved: float
+    """How far it moved this node's model, Euclidean."""
+    share: float
+    """Part of the whole movement that is its own."""
+    score: float
+    """Of its reputation, with this model."""
+    evidence: float
+    """Of this model; above 0 is bad."""
+    bytes: int
+
+
 class RoundRow(Reply):
     """One completed round."""
 
@@ -247,6 +270,8 @@ class RoundRow(Reply):
     training_seconds: float
     merged: list[str]
     """Ids of the members whose models were averaged in."""
+    sources: list[SourceRow]
+    """These models; empty for rounds of the history's first format."""
     displacement: float | None
     metrics: dict[str, dict[str, Any]] | None
     """By row set; null if the round was not evaluated, or not yet: ask again."""

@@ -18,13 +18,16 @@ from p2pfed.core.events import (
     FellBehind,
     GainMeasured,
     Listening,
+    ManifestFollowed,
     Metrics,
     ModelAdopted,
     ModelEvaluated,
     ModelHeld,
+    ModelKept,
     ModelPromoted,
     MovedToOthers,
     NodeStarted,
+    OperatorActed,
     PaymentsRead,
     PaymentsServed,
     PeerBenched,
@@ -33,6 +36,7 @@ from p2pfed.core.events import (
     ProblemRaised,
     RoundCompleted,
     RunFinished,
+    SoftwareStarted,
     StandingChanged,
     TrainingAlone,
     UpdateAccepted,
@@ -205,6 +209,24 @@ def _finished(event: RunFinished, name_of: NameOf) -> str:
     return f"all {event.round} rounds are done; serving until told to stop"
 
 
+def _software(event: SoftwareStarted, name_of: NameOf) -> str:
+    return f"p2pfed {event.version} started, by a configuration with hash {event.config_sha256[:12]}"
+
+
+def _manifest(event: ManifestFollowed, name_of: NameOf) -> str:
+    signers = ", ".join(map(printable, event.signers))
+    return f"follows version {event.after} of the manifest, in the place of {event.before}; signed by {signers}"
+
+
+def _kept(event: ModelKept, name_of: NameOf) -> str:
+    return f"scores with the model of round {event.round} ({event.sha256[:8]}), threshold {event.threshold:.4g}"
+
+
+def _acted(event: OperatorActed, name_of: NameOf) -> str:
+    subject = f" {printable(event.subject)}" if event.subject else ""
+    return f"{event.action}{subject}: asked for by {event.by}"
+
+
 def _raised(event: ProblemRaised, name_of: NameOf) -> str:
     return f"{event.code}: {event.message} ({event.hint})" if event.hint else f"{event.code}: {event.message}"
 
@@ -238,6 +260,10 @@ _SAY: dict[type, _Say] = {
     RoundCompleted: _round,
     ModelEvaluated: _evaluated,
     RunFinished: _finished,
+    SoftwareStarted: _software,
+    ManifestFollowed: _manifest,
+    ModelKept: _kept,
+    OperatorActed: _acted,
     ProblemRaised: _raised,
     ProblemCleared: _cleared,
 }

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import re
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,8 @@ from p2pfed.api.sentences import sentence
 from p2pfed.core.events import Event, ProblemCleared, ProblemRaised
 from p2pfed.core.types import NodeId, Reason
 from p2pfed.errors import DiskFault
-from p2pfed.store.base import Store, StoredEvent
+from p2pfed.store.base import Store
+from p2pfed.store.history import StoredEvent
 
 RING = 256
 """Newest events kept in memory, for subscribers that come back."""
@@ -29,6 +31,11 @@ SUBSCRIBERS = 32
 MAX_PENDING = 10_000
 """Events that wait for the disk; beyond, events are only observed, not recorded, and counted in `dropped`."""
 FLUSH_SECONDS = 1.0
+SHORTENED = (
+    "the history is larger than audit.max_bytes: some of the record went before audit.keep_days were over",
+    "let it be larger, or keep the record for fewer days; digests of what went are kept, so the rest can be verified",
+)
+"""What is wrong and what to do, once content of the record had to go for its size."""
 
 Observer = Callable[[float, Event], None]
 """Hears each event, and when it was on a clock that never falls."""
@@ -113,6 +120,7 @@ class EventLog:
         self._subscriptions: list[Subscription] = []
         self._writing: asyncio.Task[None] | None = None
         self._allowances = Allowances()
+        self._shortened = False
         self.dropped = 0
         """Events that observers heard of and the history did not take: a full disk, or one member's flood."""
 
@@ -126,7 +134,8 @@ class EventLog:
             return
         self._newest += 1
         entry = {**to_json(event), "text": sentence(event, self._name_of)}
-        stored = StoredEvent(self._newest, self._wall(), kind(event), json.dumps(entry, ensure_ascii=False))
+        text, salt = json.dumps(entry, ensure_ascii=False), secrets.token_bytes(16)
+        stored = StoredEvent(self._newest, self._wall(), kind(event), text, salt)
         self._pending.append(stored)
         self._ring.append(stored)
         for subscription in self._subscriptions:
@@ -158,8 +167,11 @@ class EventLog:
     async def _write(self) -> None:
         while self._pending:
             batch = list(self._pending)
-            await self._store.append(batch)
+            shortened = await self._store.append(batch)
             del self._pending[: len(batch)]
+            if shortened and not self._shortened:
+                self._shortened = True
+                self.emit(ProblemRaised("HISTORY_SHORTENED", "warning", *SHORTENED))
 
     async def since(self, last: int, limit: int) -> list[StoredEvent]:
         """Up to `limit` events with id > `last`, oldest first."""

@@ -244,6 +244,30 @@ class PeerBenched:
 
 
 @dataclass(frozen=True)
+class Source:
+    """One member's model in a merge: what it was, what the rule made of it, and what was thought of the member then."""
+
+    member: NodeId
+    seq: int
+    digest: str
+    """Of its statement, SHA-256 (hex)."""
+    weight: float
+    """Its share in the merge."""
+    kept: float
+    """Part of the way to it that the rule went, at most 1."""
+    moved: float
+    """How far it moved this node's model, Euclidean."""
+    share: float
+    """Part of the merge's whole movement: below 0 where it drew elsewhere, together 1 if the rule averages."""
+    score: float
+    """Of the reputation, in points, with this model."""
+    evidence: float
+    """Of this model; above 0 is bad."""
+    bytes: int
+    """Of the update."""
+
+
+@dataclass(frozen=True)
 class RoundCompleted:
     """Trained, published and merged once. With a calendar its merge may have come without training."""
 
@@ -254,9 +278,14 @@ class RoundCompleted:
     seconds: float
     """Since the round before was completed."""
     training_seconds: float
-    merged: tuple[NodeId, ...]
+    sources: tuple[Source, ...]
     displacement: float
     """Distance the merge moved the model."""
+
+    @property
+    def merged(self) -> tuple[NodeId, ...]:
+        """Whose models were averaged in."""
+        return tuple(source.member for source in self.sources)
 
 
 @dataclass(frozen=True)
@@ -273,6 +302,49 @@ class RunFinished:
     """The configured number of rounds is done; the node serves until told to stop."""
 
     round: int
+
+
+@dataclass(frozen=True)
+class SoftwareStarted:
+    """A process of the node began: `version` of p2pfed, with a configuration."""
+
+    version: str
+    config_sha256: str
+
+
+@dataclass(frozen=True)
+class ManifestFollowed:
+    """The node follows another version of the manifest, which its admins have signed."""
+
+    before: int
+    after: int
+    sha256: str
+    """Fingerprint of the new one."""
+    signers: tuple[str, ...]
+    """Names of the admins who signed it."""
+
+
+@dataclass(frozen=True)
+class ModelKept:
+    """A model was written for `p2pfed score`."""
+
+    round: int
+    cycle: int
+    sha256: str
+    """Of its weights."""
+    threshold: float
+
+
+@dataclass(frozen=True)
+class OperatorActed:
+    """An operator commanded the node, such as to `pardon` the member `subject`, and it took the command.
+
+    `by` is `uid N` over the admin socket, and `token` over HTTP.
+    """
+
+    action: str
+    subject: str
+    by: str
 
 
 @dataclass(frozen=True)
@@ -319,6 +391,10 @@ Event = (
     | RoundCompleted
     | ModelEvaluated
     | RunFinished
+    | SoftwareStarted
+    | ManifestFollowed
+    | ModelKept
+    | OperatorActed
     | ProblemRaised
     | ProblemCleared
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from p2pfed.core.aggregation import (
     AggregationRule,
     Candidate,
     KnowsTraining,
+    Merged,
     SeesLoss,
     coordinate_median,
     rule_from_name,
@@ -18,11 +19,14 @@ from p2pfed.core.aggregation import (
 from p2pfed.core.aggregation.geometry import moves_to
 from p2pfed.core.consortium import Manifest
 from p2pfed.core.effects import Effect, Emit
+from p2pfed.core.events import Source
 from p2pfed.core.inbox import Slot
+from p2pfed.core.messages import ModelUpdate
 from p2pfed.core.misfit import LOOK_EVERY, Labels
 from p2pfed.core.momentum import Momentum
 from p2pfed.core.problems import Problems
 from p2pfed.core.reputation import Reputation
+from p2pfed.core.sources import traced
 from p2pfed.core.training_scale import distances
 from p2pfed.core.types import NodeId
 from p2pfed.core.updates import Updates
@@ -40,9 +44,14 @@ class Merge:
     """The model after a merge, whose models are in it, how far it moved, and what is to be told."""
 
     vector: Vector
-    members: tuple[NodeId, ...]
+    sources: tuple[Source, ...]
     displacement: float
     effects: list[Effect]
+
+    @property
+    def members(self) -> tuple[NodeId, ...]:
+        """Whose models are in it."""
+        return tuple(source.member for source in self.sources)
 
 
 class Merging:
@@ -90,7 +99,7 @@ class Merging:
         candidates = self.momentum.ahead(trained, self._updates.candidates(self._now(number), own, any_round))
         merged = self._merge(trained, rows, candidates, number, judge)
         vector = self.momentum.push(begun, merged.vector, merged=bool(merged.members))
-        return Merge(vector, merged.members, merged.displacement, merged.effects)
+        return replace(merged, vector=vector)
 
     def approach(self, own: Vector, slots: Sequence[Slot], most: float = HALFWAY) -> tuple[Merge, bool]:
         """Move `own` towards the coordinate median of the models in `slots`; whether it is there.
@@ -100,7 +109,6 @@ class Merging:
         `most` is the share of the way to models that agree.
         """
         vectors = [slot.update.vector for slot in slots]
-        members = tuple(slot.update.statement.sender for slot in slots)
         middle = coordinate_median(vectors)
         (apart,), (distance,) = moves_to(own, [middle])
         length = max(float(distance), 1e-12)
@@ -110,7 +118,11 @@ class Merging:
         share = min(share, 1.0)
         self.count += 1
         vector = own + np.float32(share) * apart
-        return Merge(vector, members, share * length, self._updates.expire(self.count)), share == 1.0
+        members = [slot.update.statement.sender for slot in slots]
+        equally, way = dict.fromkeys(members, 1 / len(members)), dict.fromkeys(members, share)
+        merged = Merged(vector, equally, share * length, way)
+        sources = self._traced(own, merged, dict(zip(members, vectors, strict=True)), [slot.update for slot in slots])
+        return Merge(vector, sources, share * length, self._updates.expire(self.count)), share == 1.0
 
     def outside_rounds(self, own: Vector, rows: int) -> Merge:
         """Merge what has arrived as it is."""
@@ -141,13 +153,20 @@ class Merging:
         elif self._judging:
             candidates = self._reputation.trusted(candidates)
         self.count += 1
+        updates = [slot.update for c in candidates if (slot := self._updates.inbox.slot(c.member)) is not None]
         effects += self._updates.expire(self.count)
         if not candidates:
             return Merge(own, (), 0.0, effects)
         if judge and self.count % LOOK_EVERY == 0:
             effects += self._labels.look(self._reputation.yardstick.probe, [c.vector for c in candidates])
         merged = self.rule.merge(own, rows, candidates)
-        return Merge(merged.vector, tuple(c.member for c in candidates), merged.displacement, effects)
+        sources = self._traced(own, merged, {c.member: c.vector for c in candidates}, updates)
+        return Merge(merged.vector, sources, merged.displacement, effects)
+
+    def _traced(
+        self, own: Vector, merged: Merged, models: dict[NodeId, Vector], updates: Sequence[ModelUpdate]
+    ) -> tuple[Source, ...]:
+        return traced(own, merged, models, {u.statement.sender: u for u in updates}, self._reputation.peers)
 
     def doubt(self, odd: bool) -> list[Effect]:
         """Tell the operator that it may be this node that is `odd`, or that it is not any more."""

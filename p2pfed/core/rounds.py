@@ -244,7 +244,7 @@ class Rounds(OwnModel):
         seconds = now - max(self._round_started, self._round_completed)
         self._round_completed = now
         completed = RoundCompleted(
-            self.round, self.seq, done.loss, done.steps, seconds, done.seconds, merge.members, merge.displacement
+            self.round, self.seq, done.loss, done.steps, seconds, done.seconds, merge.sources, merge.displacement
         )
         effects.append(Emit(completed))
         if self.round % self._settings.evaluate_every == 0 and not self._done:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import hashlib
 import ipaddress
 import secrets
 import signal
@@ -21,6 +22,7 @@ from p2pfed.config import NodeConfig
 from p2pfed.core import wire
 from p2pfed.core.consortium import ManifestError, Member, parse_signed
 from p2pfed.core.effects import KeepModel
+from p2pfed.core.events import ModelKept, SoftwareStarted
 from p2pfed.core.identity import Signer
 from p2pfed.core.inputs import BlocklistChanged, EndpointFound, StopRequested, TroubleSeen
 from p2pfed.core.messages import Endpoint
@@ -30,7 +32,6 @@ from p2pfed.core.succession import in_force, last_trained
 from p2pfed.core.types import Address, NodeId
 from p2pfed.data import report
 from p2pfed.errors import ConfigError, NotPermitted
-from p2pfed.learning.bundle import ModelBundle
 from p2pfed.net import tls
 from p2pfed.net.client import HttpTransport
 from p2pfed.net.discovery import Discovery, SeedDiscovery
@@ -43,7 +44,7 @@ from p2pfed.runtime.books import Books
 from p2pfed.runtime.driver import Driver, SteadyClock
 from p2pfed.runtime.enrolment import blocked_ids, check_member, check_rounds, trusted_chain
 from p2pfed.runtime.eventlines import EventLines
-from p2pfed.runtime.lineage import lineage
+from p2pfed.runtime.lineage import bundle_of
 from p2pfed.runtime.recall import recall
 from p2pfed.runtime.recording import Birth, born
 from p2pfed.runtime.supervise import Supervisor
@@ -52,6 +53,7 @@ from p2pfed.runtime.trainers import Trainers
 from p2pfed.runtime.versions import LEAST_DAYS, Versions
 from p2pfed.runtime.view import DaemonView
 from p2pfed.store.credentials import admin_token, load_member_key
+from p2pfed.store.history import Retention
 from p2pfed.store.lock import StateLock
 from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir, write_atomically
@@ -71,7 +73,8 @@ def run(config: NodeConfig, reread: Callable[[], NodeConfig] | None = None, make
     logs.setup(config.log.level, config.log.format)
     state = StateDir(config.node.state_dir).create()
     with StateLock(state, __version__, time.time()):
-        store = SqliteStore(state)
+        audit = config.audit
+        store = SqliteStore(state, Retention(audit.keep_days, audit.keep_traffic_days, audit.max_bytes))
         try:
             asyncio.run(Daemon(config, state, store, reread, make).run())
         finally:
@@ -145,6 +148,7 @@ class Daemon:
             driver, trainers, traffic, summary, books, alone, self._supervisor, self._state.root,
             config.learning.rounds or 0, self._begin_stop, self._reload, self._block,
         )  # fmt: skip
+        self._events.emit(SoftwareStarted(__version__, hashlib.sha256(config.model_dump_json().encode()).hexdigest()))
         self._view.instance = self._store.restore().instance
         self._listener = Listener(driver, self._state.tls, traffic, self._blocklist.members) if self._listen else None
         transport = driver.transport = HttpTransport(self._state.tls, driver.trust(), traffic, self._blocklist.members)
@@ -276,18 +280,12 @@ class Daemon:
         scaler = self._trainers.scaler(model.cycle)
         if scaler is None:
             return
-        bundle = ModelBundle(
-            spec=node.manifest.model,
-            contract=node.manifest.contract,
-            scaler=scaler,
-            threshold=model.threshold,
-            vector=model.vector,
-            lineage=lineage(model, node.manifest, node.me),
-        )
+        bundle = bundle_of(model, scaler, node.manifest, node.me)
         if node.manifest.calendar.free:
             await asyncio.to_thread(write_atomically, self._state.model, bundle.to_bytes())
         else:
             await asyncio.to_thread(self._versions.keep, bundle, keep)
+        self._events.emit(ModelKept(model.round, model.cycle, bundle.weights_sha256, model.threshold))
 
     # --- stopping and reloading ---------------------------------------------------------------------------------------
 
@@ -346,7 +344,7 @@ class Daemon:
     async def _take_over_manifests(self) -> None:
         """Follow manifests that `p2pfed join` has put into the state directory meanwhile."""
         try:
-            for data in self._state.manifests():
+            for data in self._state.manifests().values():
                 changed = await self._driver.follow(parse_signed(data))
                 if changed is not None:
                     self._driver.put(changed)

@@ -34,7 +34,7 @@ from p2pfed.core.effects import (
     StartTraining,
     Withdraw,
 )
-from p2pfed.core.events import Event
+from p2pfed.core.events import Event, ManifestFollowed
 from p2pfed.core.inputs import (
     ExchangeFailed,
     HeartbeatsReceived,
@@ -335,6 +335,8 @@ class Driver:
         manifest: Manifest = verify_succession(current, successor)
         await self._store.save_manifest(manifest.version, successor.to_bytes())
         self._signed[manifest.version] = successor
+        signers = tuple(admin.name for admin in successor.signed_by(current.admins))
+        self._emit(ManifestFollowed(current.version, manifest.version, successor.sha256, signers))
         self._use(self.node.force.followed(manifest))
         return ManifestChanged(manifest)
 

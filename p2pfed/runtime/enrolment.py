@@ -95,7 +95,7 @@ def trusted_chain(state: StateDir) -> list[SignedManifest]:
     Raises StateCorrupt if a file is not what `join` once stored.
     """
     try:
-        chain = [parse_signed(data) for data in state.manifests()]
+        chain = [parse_signed(data) for data in state.manifests().values()]
         if chain:
             verify_root(chain[0], chain[0].fingerprint)  # the fingerprint was compared at `join`; was it edited since?
             newest(chain[0].manifest, chain[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from p2pfed.core.consortium import Manifest
+from p2pfed.core.contract import Scaler
 from p2pfed.core.effects import KeptModel
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt
@@ -29,6 +30,18 @@ def lineage(model: KeptModel, manifest: Manifest, member: NodeId) -> dict[str, A
         "sources": model.sources,
         "metrics": model.metrics,
     }
+
+
+def bundle_of(model: KeptModel, scaler: Scaler, manifest: Manifest, member: NodeId) -> ModelBundle:
+    """What `member` scores with from now on: `model`, kept under `manifest`."""
+    return ModelBundle(
+        spec=manifest.model,
+        contract=manifest.contract,
+        scaler=scaler,
+        threshold=model.threshold,
+        vector=model.vector,
+        lineage=lineage(model, manifest, member),
+    )
 
 
 def place(bundle: ModelBundle) -> tuple[int | None, int | None]:

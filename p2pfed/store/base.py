@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,28 +12,20 @@ from p2pfed.core.effects import Checkpoint, KeptProof, Save
 from p2pfed.core.reputation.peer_record import PeerRecord, Scales
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt
+from p2pfed.store.history import (
+    FIRST_LINK,
+    LOOK_SECONDS,
+    ROUND_KINDS,
+    USUAL,
+    Linked,
+    Retention,
+    StoredEvent,
+    chained,
+    check_chain,
+)
 
 Marks = dict[NodeId, tuple[int, str]]
 """Highest admitted (seq, statement digest) per member."""
-
-KEEP_EVENTS = 100_000
-"""History kept; older events are dropped in blocks."""
-PRUNE_BLOCK = 1_000
-ROUND_KINDS = ("round_completed", "model_evaluated")
-"""Kinds of event whose JSON has a `round` and which `Store.rounds` returns."""
-
-FIRST_LINK = hashlib.sha256(b"p2pfed/events/1\0").digest()
-"""What the first event's hash names as the one before."""
-
-
-@dataclass(frozen=True)
-class StoredEvent:
-    """One event of the history: `id` counts from 1 without gaps, `time` is Unix seconds, `json` an object."""
-
-    id: int
-    time: float
-    kind: str
-    json: str
 
 
 @dataclass(frozen=True)
@@ -86,12 +77,16 @@ class Store(Protocol):
         """Keep a verified signed manifest."""
         ...
 
-    async def append(self, events: Sequence[StoredEvent]) -> None:
-        """Add to the history; raises ValueError unless ids go on from the newest without a gap."""
+    async def append(self, events: Sequence[StoredEvent]) -> bool:
+        """Add to the history, and let go of content that is older than is kept, by the time of the newest event.
+
+        Returns whether some of the record had to go before its time because there was no room. Raises ValueError unless
+        ids go on from the newest without a gap.
+        """
         ...
 
     async def events(self, since: int, limit: int) -> list[StoredEvent]:
-        """Up to `limit` events with id > `since`, oldest first."""
+        """Up to `limit` events with id > `since`, oldest first; those whose content is no longer kept are left out."""
         ...
 
     async def rounds(self, since: int, limit: int) -> list[StoredEvent]:
@@ -99,32 +94,15 @@ class Store(Protocol):
         ...
 
     async def verify_chain(self) -> int:
-        """Recompute the hash chain; returns how many events it covers. Raises StateCorrupt naming the first bad one."""
+        """Recompute the hash chain; returns how many events have content. Raises StateCorrupt naming the first bad one.
+
+        Also where the newest events are missing.
+        """
         ...
 
     def close(self) -> None:
         """Finish what was asked for and let go; nothing may be called afterwards."""
         ...
-
-
-def link(previous: bytes, event: StoredEvent) -> bytes:
-    """The chained hash of `event`: SHA-256 over the hash before it and the event's content."""
-    content = (
-        f"{event.id}\n{float(event.time)!r}\n{event.kind}\n{event.json}"  # a kind is one word, so this reads one way
-    )
-    return hashlib.sha256(previous + content.encode()).digest()
-
-
-def links(previous: bytes, last: int, events: Sequence[StoredEvent]) -> list[bytes]:
-    """The chained hash of each of `events`, which must follow id `last` without a gap; raises ValueError."""
-    hashes = []
-    for event in events:
-        last += 1
-        if event.id != last:
-            raise ValueError(f"event {event.id} does not follow event {last - 1}")
-        previous = link(previous, event)
-        hashes.append(previous)
-    return hashes
 
 
 def check_succession(seq: int, digest: str, new: Checkpoint) -> None:
@@ -133,26 +111,6 @@ def check_succession(seq: int, digest: str, new: Checkpoint) -> None:
         raise StateCorrupt(f"refusing to save sequence number {new.seq} after {seq}: peers hold update {seq} already")
     if new.seq == seq and seq > 0 and new.statement_digest != digest:
         raise StateCorrupt(f"refusing to save a second statement with sequence number {seq}: peers would call it a lie")
-
-
-def check_chain(anchor: bytes, rows: Iterable[tuple[StoredEvent, bytes]]) -> int:
-    """Verify stored events and their hashes, oldest first, from the hash before them; returns how many there are."""
-    before, count = None, 0
-    for event, stored in rows:
-        if before is not None and event.id != before + 1:
-            raise _broken_from(event, f"event {before} is the one before it")
-        anchor = link(anchor, event)
-        if anchor != stored:
-            raise _broken_from(event, "it, or what was before it, is not what was written")
-        before, count = event.id, count + 1
-    return count
-
-
-def _broken_from(event: StoredEvent, why: str) -> StateCorrupt:
-    return StateCorrupt(
-        f"the event history is broken from event {event.id} ({event.kind}) on: {why}. "
-        "Something other than p2pfed wrote there: keep a copy of the state directory, and compare it with a backup"
-    )
 
 
 @dataclass
@@ -168,16 +126,17 @@ class MemoryDisk:
     scales: Scales | None = None
     proofs: dict[str, KeptProof] = field(default_factory=dict)
     manifests: dict[int, bytes] = field(default_factory=dict)
-    events: list[tuple[StoredEvent, bytes]] = field(default_factory=list)
-    anchor: bytes = FIRST_LINK
+    events: list[Linked] = field(default_factory=list)
 
 
 class MemoryStore:
     """A Store without a disk: many nodes in one process, and tests."""
 
-    def __init__(self, disk: MemoryDisk | None = None, keep_events: int = KEEP_EVENTS) -> None:
+    def __init__(self, disk: MemoryDisk | None = None, retention: Retention = USUAL) -> None:
+        """The size of what it keeps is not bounded."""
         self._disk = disk or MemoryDisk()
-        self._keep = keep_events
+        self._retention = retention
+        self._looked = float("-inf")
         self._disk.epoch += 1
         events = self._disk.events
         self._restored = Restored(
@@ -190,7 +149,7 @@ class MemoryStore:
             scales=self._disk.scales,
             proofs=dict(self._disk.proofs),
             manifests=tuple(signed for _, signed in sorted(self._disk.manifests.items())),
-            last_event=events[-1][0].id if events else 0,
+            last_event=events[-1].id if events else 0,
         )
 
     def restore(self) -> Restored:
@@ -214,31 +173,31 @@ class MemoryStore:
         """See Store."""
         self._disk.manifests[version] = signed
 
-    async def append(self, events: Sequence[StoredEvent]) -> None:
+    async def append(self, events: Sequence[StoredEvent]) -> bool:
         """See Store."""
         kept = self._disk.events
-        last, previous = (kept[-1][0].id, kept[-1][1]) if kept else (0, self._disk.anchor)
-        kept += zip(events, links(previous, last, events), strict=True)
-        if len(kept) > self._keep + PRUNE_BLOCK:
-            cut = len(kept) - self._keep
-            self._disk.anchor = kept[cut - 1][1]
-            del kept[:cut]
+        last, previous = (kept[-1].id, kept[-1].hash) if kept else (0, FIRST_LINK)
+        kept += chained(previous, last, events)
+        if events and abs(events[-1].time - self._looked) >= LOOK_SECONDS:
+            self._looked = events[-1].time
+            kept[:] = [self._retention.thinned(row, self._looked) for row in kept]
+        return False
 
     async def events(self, since: int, limit: int) -> list[StoredEvent]:
         """See Store."""
-        return [e for e, _ in self._disk.events if e.id > since][:limit]
+        return [row.event for row in self._disk.events if row.id > since and row.event][:limit]
 
     async def rounds(self, since: int, limit: int) -> list[StoredEvent]:
         """See Store."""
         of_round: dict[int, list[StoredEvent]] = {}
-        for event, _ in self._disk.events:
+        for event in await self.events(0, len(self._disk.events)):
             if event.kind in ROUND_KINDS and (number := _round(event)) > since:
                 of_round.setdefault(number, []).append(event)
         return [e for number in sorted(of_round)[:limit] for e in of_round[number]]
 
     async def verify_chain(self) -> int:
         """See Store."""
-        return check_chain(self._disk.anchor, self._disk.events)
+        return check_chain(FIRST_LINK, self._disk.events)
 
     def close(self) -> None:
         """See Store."""

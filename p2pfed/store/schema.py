@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pfed.store.base import ROUND_KINDS
+from p2pfed.store.history import ROUND_KINDS
 
 KINDS = ", ".join(f"'{kind}'" for kind in ROUND_KINDS)
 """For an SQL list."""
@@ -54,6 +54,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         f"UPDATE checkpoint SET sha256 = content_hash({_BEFORE_HEALTH}, x'', x'')"
         f" WHERE sha256 = content_hash({_BEFORE_HEALTH})",
     ),
+    (
+        # events of the first format have no digest; see `sqlite_events.change_format`
+        "DROP INDEX rounds",
+        "ALTER TABLE events RENAME TO events_before",
+        """CREATE TABLE events (id INTEGER PRIMARY KEY, time REAL NOT NULL, kind TEXT NOT NULL, json TEXT, salt BLOB,
+           digest BLOB NOT NULL, hash BLOB NOT NULL) STRICT""",
+        "INSERT INTO events SELECT id, time, kind, json, x'', x'', hash FROM events_before",
+        "DROP TABLE events_before",
+        f"CREATE INDEX rounds ON events (json_extract(json, '$.round'), id) WHERE kind IN ({KINDS})",
+        "CREATE INDEX content ON events (time) WHERE json IS NOT NULL",
+        # high-water marks: who deletes the newest events, or a manifest, is found out
+        "ALTER TABLE node ADD COLUMN last_event INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE node ADD COLUMN last_hash BLOB NOT NULL DEFAULT x''",
+        "ALTER TABLE node ADD COLUMN manifest INTEGER NOT NULL DEFAULT 0",
+    ),
 )
 """Statements that take the file from schema version i to i + 1 (`PRAGMA user_version`); only ever appended to.
 
@@ -61,5 +76,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 
 REPUTATION_SINCE = 2
 """Schema version that reputation came with."""
+HISTORY_SINCE = 7
+"""Schema version that the second format of the history came with."""
 CALENDAR_SINCE = 4
 """Schema version before which distances had no unit: whom they quarantined is taken back."""

@@ -9,6 +9,7 @@ import itertools
 import os
 import secrets
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,18 +22,11 @@ from p2pfed.core.record import RecordError, build, canonical, load, plain
 from p2pfed.core.reputation.peer_record import Assessment, PeerRecord, Scales
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt
-from p2pfed.store.base import (
-    FIRST_LINK,
-    KEEP_EVENTS,
-    PRUNE_BLOCK,
-    Restored,
-    StoredEvent,
-    check_chain,
-    check_succession,
-    links,
-)
+from p2pfed.store.base import Restored, check_succession
 from p2pfed.store.faults import WAY_OUT, corrupt, faults, opening_faults
-from p2pfed.store.schema import CALENDAR_SINCE, KINDS, MIGRATIONS, REPUTATION_SINCE
+from p2pfed.store.history import FIRST_LINK, USUAL, Retention, StoredEvent
+from p2pfed.store.schema import CALENDAR_SINCE, HISTORY_SINCE, MIGRATIONS, REPUTATION_SINCE
+from p2pfed.store.sqlite_events import EventTable, change_format, verify
 from p2pfed.store.state_dir import StateDir, disk_faults
 
 P = ParamSpec("P")
@@ -44,24 +38,18 @@ _CHECKPOINT = (
     "round, seq, statement_digest, vector, optimiser, aggregation, published, threshold, model, merged, decided, "
     "momentum, health, trained"
 )
-_ROUNDS = f"""
-    SELECT id, time, kind, json FROM events WHERE kind IN ({KINDS}) AND json_extract(json, '$.round') IN
-        (SELECT DISTINCT json_extract(json, '$.round') FROM events
-         WHERE kind IN ({KINDS}) AND json_extract(json, '$.round') > ? ORDER BY 1 LIMIT ?)
-    ORDER BY json_extract(json, '$.round'), id
-"""
 
 
 class SqliteStore:
     """A Store in `node.sqlite` of a state directory whose lock the caller holds."""
 
-    def __init__(self, state: StateDir, keep_events: int = KEEP_EVENTS) -> None:
+    def __init__(self, state: StateDir, retention: Retention = USUAL) -> None:
         """Open, check, migrate and count the start; blocks, so call it before the event loop serves anybody.
 
         Raises StateCorrupt, DiskFault, or StateLocked if another process writes to the file.
         """
         self._state = state
-        self._keep = keep_events
+        self._retention = retention
         self._pardoned: tuple[NodeId, ...] = ()
         _require_database(state)
         with opening_faults(state.database):
@@ -78,24 +66,23 @@ class SqliteStore:
 
     async def save_manifest(self, version: int, signed: bytes) -> None:
         """See Store."""
-        await self._run(self._state.save_manifest, version, signed)
+        await self._run(self._save_manifest, version, signed)
 
-    async def append(self, events: Sequence[StoredEvent]) -> None:
+    async def append(self, events: Sequence[StoredEvent]) -> bool:
         """See Store."""
-        await self._run(self._append, events)
+        return await self._run(self._append, events)
 
     async def events(self, since: int, limit: int) -> list[StoredEvent]:
         """See Store."""
-        query = "SELECT id, time, kind, json FROM events WHERE id > ? ORDER BY id LIMIT ?"
-        return await self._run(self._select, query, since, limit)
+        return await self._run(self._events.events, since, limit)
 
     async def rounds(self, since: int, limit: int) -> list[StoredEvent]:
         """See Store."""
-        return await self._run(self._select, _ROUNDS, since, limit)
+        return await self._run(self._events.rounds, since, limit)
 
     async def verify_chain(self) -> int:
         """See Store."""
-        return await self._run(_verify, self._db)
+        return await self._run(verify, self._db, len(MIGRATIONS))
 
     def close(self) -> None:
         """See Store."""
@@ -118,6 +105,7 @@ class SqliteStore:
         self._db = sqlite3.connect(self._state.database, isolation_level=None, check_same_thread=False, timeout=5)
         try:
             self._prepare()
+            self._events = EventTable(self._db, self._retention)
             return self._open_epoch()
         except BaseException:
             self._db.close()
@@ -147,16 +135,20 @@ class SqliteStore:
                 self._pardoned = _pardon(db, self._state.database)
             for statement in itertools.chain(*MIGRATIONS[version:]):
                 db.execute(statement)
+            if version < HISTORY_SINCE <= len(MIGRATIONS):
+                change_format(db, time.time())
             db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     def _open_epoch(self) -> Restored:
         db = self._db
         with self._transaction():
             db.execute(
-                "INSERT OR IGNORE INTO node (one, instance, epoch, anchor) VALUES (1, ?, 0, ?)",
-                (secrets.token_hex(16), FIRST_LINK),
+                "INSERT OR IGNORE INTO node (one, instance, epoch, anchor, last_hash) VALUES (1, ?, 0, ?, ?)",
+                (secrets.token_hex(16), FIRST_LINK, FIRST_LINK),
             )
             db.execute("UPDATE node SET epoch = epoch + 1")
+            manifests = _manifests(db, self._state)
+            db.execute("UPDATE node SET manifest = ?", (max(manifests, default=0),))
             instance, epoch = db.execute("SELECT instance, epoch FROM node").fetchone()
             marks = {NodeId(m): (seq, digest) for m, seq, digest in db.execute("SELECT member, seq, digest FROM marks")}
             frames = {NodeId(member): frame for member, frame in db.execute("SELECT member, frame FROM frames")}
@@ -170,8 +162,8 @@ class SqliteStore:
                 peers=peers,
                 scales=scales,
                 proofs=_proofs(db, self._state.database),
-                manifests=self._state.manifests(),
-                last_event=self._end()[0],
+                manifests=tuple(manifests.values()),
+                last_event=self._events.end()[0],
                 pardoned=self._pardoned,
             )
 
@@ -237,24 +229,14 @@ class SqliteStore:
             (*content, _content_hash(content)),
         )
 
-    def _append(self, events: Sequence[StoredEvent]) -> None:
+    def _append(self, events: Sequence[StoredEvent]) -> bool:
         with self._transaction():
-            last, previous = self._end()
-            hashes = links(previous, last, events)
-            rows = [(e.id, e.time, e.kind, e.json, h) for e, h in zip(events, hashes, strict=True)]
-            self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", rows)
-            oldest = self._db.execute("SELECT min(id) FROM events").fetchone()[0]
-            if oldest is not None and last + len(events) - oldest >= self._keep + PRUNE_BLOCK:
-                cut = last + len(events) - self._keep
-                self._db.execute("UPDATE node SET anchor = (SELECT hash FROM events WHERE id = ?)", (cut,))
-                self._db.execute("DELETE FROM events WHERE id <= ?", (cut,))
+            return self._events.append(events)
 
-    def _end(self) -> tuple[int, bytes]:
-        row = self._db.execute("SELECT id, hash FROM events ORDER BY id DESC LIMIT 1").fetchone()
-        return row or (0, _anchor(self._db))
-
-    def _select(self, query: str, since: int, limit: int) -> list[StoredEvent]:
-        return [StoredEvent(*row) for row in self._db.execute(query, (since, limit))]
+    def _save_manifest(self, version: int, signed: bytes) -> None:
+        self._state.save_manifest(version, signed)
+        with self._transaction():  # once the file is there, for a start between the two would miss it
+            self._db.execute("UPDATE node SET manifest = max(manifest, ?)", (version,))
 
 
 def verify_history(state: StateDir) -> int:
@@ -263,7 +245,12 @@ def verify_history(state: StateDir) -> int:
     Raises StateCorrupt naming the first bad event, or what makes the database one that no daemon would open.
     """
     with _read_only(state) as db:
-        return 0 if db is None else _verify(db)
+        if db is None:
+            return 0
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version >= HISTORY_SINCE:
+            _manifests(db, state)
+        return verify(db, version)
 
 
 def read_reputation(state: StateDir) -> Reputed:
@@ -311,15 +298,17 @@ def _checked_version(db: sqlite3.Connection, path: Path) -> int:
     return version
 
 
-def _anchor(db: sqlite3.Connection) -> bytes:
-    """The hash that the oldest stored event is chained to."""
-    anchor: bytes = db.execute("SELECT anchor FROM node").fetchone()[0]
-    return anchor
-
-
-def _verify(db: sqlite3.Connection) -> int:
-    rows = db.execute("SELECT id, time, kind, json, hash FROM events ORDER BY id")
-    return check_chain(_anchor(db), ((StoredEvent(*content), stored) for *content, stored in rows))
+def _manifests(db: sqlite3.Connection, state: StateDir) -> dict[int, bytes]:
+    """The signed manifests by version; raises StateCorrupt if the newest one that this node followed is missing."""
+    found = state.manifests()
+    (newest,) = db.execute("SELECT manifest FROM node").fetchone()
+    if newest > max(found, default=0):
+        raise StateCorrupt(
+            f"{state.manifest(newest)} is missing, and this node has followed version {newest}: without it members "
+            f"would be let in that the admins have removed. Restore it from a backup, or get it from an admin and "
+            "`p2pfed join` again"
+        )
+    return found
 
 
 def _proofs(db: sqlite3.Connection, path: Path) -> dict[str, KeptProof]:

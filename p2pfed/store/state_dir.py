@@ -95,13 +95,15 @@ class StateDir:
         """The signed manifest of one version."""
         return self.root / "manifests" / f"{version}.json"
 
-    def manifests(self) -> tuple[bytes, ...]:
-        """The stored signed manifests, lowest version first, not verified; raises NotPermitted if one is unreadable."""
+    def manifests(self) -> dict[int, bytes]:
+        """The stored signed manifests by version, the lowest first; not verified. Raises NotPermitted if one is
+        unreadable.
+        """
         folder = self.root / "manifests"
         try:
             names = [m for m in map(_MANIFEST_FILE.fullmatch, os.listdir(folder))] if folder.is_dir() else []
             versions = sorted(int(m[1]) for m in names if m)
-            return tuple(self.manifest(v).read_bytes() for v in versions)
+            return {version: self.manifest(version).read_bytes() for version in versions}
         except OSError as error:
             problem = f"cannot read {error.filename}: {error.strerror}; it must belong to the daemon's user"
             raise NotPermitted(problem) from None

@@ -27,12 +27,18 @@ from p2pfed.api.schemas import (
 )
 from p2pfed.api.stream import EventLog
 from p2pfed.api.summary import Summary
+from p2pfed.core.events import Source
 from p2pfed.core.types import Address, NodeId
 from p2pfed.errors import ConfigError, UsageError
 from p2pfed.store.base import MemoryStore
 
 NAMES = {NodeId("A" * 56): "bank-a", NodeId("B" * 56): "bank-b"}
 TOKEN = "a token of this test"
+
+
+def source(member: NodeId) -> Source:
+    """A model that a merge took."""
+    return Source(member, 7, "ab" * 32, 0.25, 1.0, 0.5, 1.0, 0.0, -0.5, 600)
 
 
 def name_of(node: NodeId) -> str:

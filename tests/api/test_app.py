@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import socket
@@ -13,7 +14,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from p2pfed.api import app
-from p2pfed.api.app import ROUTES, AdminServer
+from p2pfed.api.app import ROUTES, AdminServer, event_row
 from p2pfed.api.guard import HEADERS
 from p2pfed.core.events import (
     ModelEvaluated,
@@ -24,10 +25,11 @@ from p2pfed.core.events import (
     UpdateAccepted,
     UpdateRefused,
 )
-from p2pfed.core.types import Address, NodeId, Reason
+from p2pfed.core.types import DAY, Address, NodeId, Reason
 from p2pfed.errors import ConfigError, StateLocked, Unavailable
-from p2pfed.store.base import PRUNE_BLOCK, MemoryDisk, MemoryStore, StoredEvent
-from tests.api.conftest import Admin
+from p2pfed.store.base import MemoryDisk, MemoryStore
+from p2pfed.store.history import Retention, StoredEvent
+from tests.api.conftest import TOKEN, Admin, source
 
 pytestmark = pytest.mark.network
 
@@ -37,7 +39,7 @@ WRITES = [r.path.format(member="bank-b") for r in ROUTES if r.writes]
 
 
 def completed(number: int, loss: float = 0.5) -> RoundCompleted:
-    return RoundCompleted(number, number, loss, 20, 0.7, 0.4, (B,), 0.25)
+    return RoundCompleted(number, number, loss, 20, 0.7, 0.4, (source(B),), 0.25)
 
 
 @pytest.mark.parametrize("route", READS, ids=lambda r: r.path)
@@ -104,6 +106,7 @@ async def test_rounds_carry_their_evaluation_once_it_is_there(admin):
         first, second = await answer.json()
     assert (first["round"], first["metrics"], first["threshold"]) == (1, {"validation": {"auprc": 0.75}}, 0.4)
     assert first["merged"] == [B]
+    assert first["sources"] == [dataclasses.asdict(source(B))]
     assert (second["round"], second["metrics"], second["loss"]) == (2, None, None)
     async with admin.tcp.get("/api/v1/rounds?since=1") as answer:
         assert [r["round"] for r in await answer.json()] == [2]
@@ -169,13 +172,24 @@ async def test_another_web_site_cannot_write_even_with_the_token(admin):
     assert admin.node.stopped == 0
 
 
-async def test_the_unix_socket_needs_no_token_and_is_for_the_owner_only(admin, caplog):
-    caplog.set_level("INFO", "p2pfed")
+async def test_the_unix_socket_needs_no_token_and_is_for_the_owner_only(admin):
     assert stat.S_IMODE(os.stat(admin.socket_path).st_mode) == 0o600
     async with admin.unix.post("/api/v1/stop") as answer:
         assert (await answer.json())["detail"] == "stopping"
     assert admin.node.stopped == 1
-    assert f"/api/v1/stop asked for by user {os.getuid()}" in caplog.text
+    (acted,) = [event_row(e) for e in await admin.log.since(0, 9)]
+    assert acted.fields == {"action": "stop", "subject": "", "by": f"uid {os.getuid()}"}
+
+
+async def test_what_an_operator_did_is_in_the_history_and_what_was_refused_is_not(admin):
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with admin.tcp.post("/api/v1/members/bank-b/block", headers=headers) as answer:
+        assert answer.status == 200
+    for member, bearer in (("nobody", headers), ("bank-b", {"Authorization": "Bearer guess"})):
+        async with admin.tcp.post(f"/api/v1/members/{member}/pardon", headers=bearer) as answer:
+            assert answer.status in (401, 404)
+    (acted,) = [event_row(e) for e in await admin.log.since(0, 9)]
+    assert (acted.kind, acted.text) == ("operator_acted", "block bank-b: asked for by token")
 
 
 async def test_a_reload_answers_what_changed_or_what_is_wrong(admin):
@@ -302,18 +316,31 @@ async def test_a_reader_that_comes_back_misses_nothing(admin):
 
 
 async def test_a_reader_is_told_what_is_no_longer_kept(tmp_path):
-    disk = MemoryDisk()
-    await MemoryStore(disk, keep_events=5).append(
-        [StoredEvent(i, 1.0, "training_alone", '{"round":1,"text":"t"}') for i in range(1, PRUNE_BLOCK + 10)]
-    )
+    disk, oldest = MemoryDisk(), 9
+    for i in range(1, oldest + 2):
+        await MemoryStore(disk, Retention(record_days=1)).append(
+            [StoredEvent(i, i * DAY, "training_alone", '{"round":1,"text":"t"}')]
+        )
     admin = Admin(tmp_path, MemoryStore(disk))
     await admin.start()
-    oldest = PRUNE_BLOCK + 5
     async with admin.tcp.get("/api/v1/events?since=3", headers=SSE) as answer:
         gap, first = await read_events(answer, 2)
     assert (gap["event"], json.loads(gap["data"])) == ("gap", {"next": oldest})
     assert "id" not in gap, "the reader's place must not move"
     assert first["id"] == str(oldest)
+    await admin.stop()
+
+
+async def test_rounds_of_the_first_format_tell_whose_models_were_merged(tmp_path):
+    disk = MemoryDisk()
+    old = {f.name: getattr(completed(1), f.name) for f in dataclasses.fields(RoundCompleted) if f.name != "sources"}
+    event = StoredEvent(1, 1.0, "round_completed", json.dumps(old | {"merged": [A, B], "text": "t"}))
+    await MemoryStore(disk).append([event])
+    admin = Admin(tmp_path, MemoryStore(disk))
+    await admin.start()
+    async with admin.tcp.get("/api/v1/rounds") as answer:
+        (told,) = await answer.json()
+    assert (told["merged"], told["sources"]) == ([A, B], [])
     await admin.stop()
 
 

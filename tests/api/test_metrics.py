@@ -19,6 +19,7 @@ from p2pfed.core.events import (
 )
 from p2pfed.core.served import ServedDay
 from p2pfed.core.types import NodeId, Reason
+from tests.api.conftest import source
 
 pytestmark = pytest.mark.network
 
@@ -39,7 +40,7 @@ async def test_events_are_counted(admin):
     admin.log.emit(UpdateAccepted(B, 2, B, 100))
     admin.log.emit(UpdateRefused(B, B, Reason.NOT_FINITE, ""))
     admin.log.emit(PeerBenched(B, "refused", 5.0))
-    admin.log.emit(RoundCompleted(1, 1, 0.25, 20, 0.7, 0.4, (A, B), 0.5))
+    admin.log.emit(RoundCompleted(1, 1, 0.25, 20, 0.7, 0.4, (source(A), source(B)), 0.5))
     admin.log.emit(ModelEvaluated(1, {"test": {"auprc": 0.8}, "own_test": {"auprc": None}}, 0.5))
     admin.log.emit(ModelPromoted(40, 0, {}, 0.5, "the first"))
     admin.log.emit(ModelHeld(80, 1, {}, "worse"))

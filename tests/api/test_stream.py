@@ -25,12 +25,15 @@ from p2pfed.core.events import (
     FellBehind,
     GainMeasured,
     Listening,
+    ManifestFollowed,
     ModelAdopted,
     ModelEvaluated,
     ModelHeld,
+    ModelKept,
     ModelPromoted,
     MovedToOthers,
     NodeStarted,
+    OperatorActed,
     PaymentsRead,
     PaymentsServed,
     PeerBenched,
@@ -39,6 +42,7 @@ from p2pfed.core.events import (
     ProblemRaised,
     RoundCompleted,
     RunFinished,
+    SoftwareStarted,
     StandingChanged,
     TrainingAlone,
     UpdateAccepted,
@@ -48,6 +52,7 @@ from p2pfed.core.served import ServedDay
 from p2pfed.core.types import NodeId, PeerState, Reason
 from p2pfed.errors import DiskFault
 from p2pfed.store.base import MemoryDisk, MemoryStore
+from tests.api.conftest import source
 
 A, B = NodeId("A" * 56), NodeId("B" * 56)
 ONE_OF_EACH: list[Event] = [
@@ -63,11 +68,15 @@ ONE_OF_EACH: list[Event] = [
     UpdateRefused(A, B, Reason.FORGED_SIGNATURE, "x" * 1000),
     UpdateRefused(A, A, Reason.DUPLICATE, ""),
     PeerBenched(A, "connection refused", 12.0),
-    RoundCompleted(5, 5, float("nan"), 20, 1.0, 0.5, (A, B), 0.1),
+    RoundCompleted(5, 5, float("nan"), 20, 1.0, 0.5, (source(A), source(B)), 0.1),
     RoundCompleted(6, 6, 0.4, 20, 1.0, 0.5, (), 0.0),
     ModelEvaluated(5, {"validation": {"auprc": np.float64(0.5), "confusion": [[1, 2], [3, 4]]}}, 0.5),
     ModelEvaluated(5, {"validation": {"auprc": None}}, 0.5),
     RunFinished(20),
+    SoftwareStarted("1.2.3", "ab" * 32),
+    ManifestFollowed(1, 2, "ab" * 32, ("admin-1", "admin-2")),
+    ModelKept(80, 1, "ab" * 32, np.float64(0.5)),
+    OperatorActed("pardon", "bank-b", "uid 1000"),
     ProblemRaised("ALONE", "warning", "nobody met", "check the seeds", A),
     ProblemRaised("NOTE", "info", "something", ""),
     ProblemCleared("ALONE", A),
@@ -291,6 +300,24 @@ async def test_a_full_disk_is_one_problem_until_there_is_room(monkeypatch):
             await asyncio.sleep(0.001)
     running.cancel()
     assert heard == ["training_alone", "problem_raised", "problem_cleared"]
+
+
+async def test_a_history_that_had_to_be_shortened_is_one_problem(monkeypatch):
+    store = MemoryStore()
+    keep = store.append
+
+    async def without_room(batch):
+        await keep(batch)
+        return True
+
+    monkeypatch.setattr(store, "append", without_room)
+    log = EventLog(store, lambda: 0.0, str)
+    for _ in range(3):
+        log.emit(RunFinished(1))
+        await log.flush()
+    told = [e for e in await store.events(0, 9) if e.kind == "problem_raised"]
+    assert [json.loads(e.json)["code"] for e in told] == ["HISTORY_SHORTENED"]
+    assert len({e.salt for e in await store.events(0, 9)}) == 4, "each event has a salt of its own"
 
 
 async def test_a_cancelled_flush_stores_each_event_once():

@@ -41,7 +41,7 @@ def cluster(options, tmp_path_factory):
 
 def test_the_manifest_is_signed_and_lists_every_bank(cluster):
     for bank in cluster.banks:
-        (stored,) = bank.state.manifests()
+        (stored,) = bank.state.manifests().values()
         signed = parse_signed(stored)
         assert verify_root(signed, signed.fingerprint) == cluster.manifest
     members = cluster.manifest.by_id

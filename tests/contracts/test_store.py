@@ -10,9 +10,10 @@ import pytest
 
 from p2pfed.core.effects import Checkpoint, KeptProof, Save
 from p2pfed.core.reputation.peer_record import PeerRecord, Scales
-from p2pfed.core.types import NodeId
+from p2pfed.core.types import DAY, NodeId
 from p2pfed.errors import StateCorrupt
-from p2pfed.store.base import PRUNE_BLOCK, MemoryDisk, MemoryStore, Store, StoredEvent
+from p2pfed.store.base import MemoryDisk, MemoryStore, Store
+from p2pfed.store.history import Retention, StoredEvent
 from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir
 
@@ -26,7 +27,7 @@ Open = Callable[..., Store]
 def open_store(request, tmp_path) -> Open:
     disk, state, opened = MemoryDisk(), StateDir(tmp_path), []
 
-    def open_again(**options: int) -> Store:
+    def open_again(**options: Retention) -> Store:
         for store in opened:
             store.close()
         store = MemoryStore(disk, **options) if request.param == "memory" else SqliteStore(state, **options)
@@ -187,19 +188,31 @@ async def test_rounds_are_found_by_number_whatever_the_order_of_their_events(ope
     assert [e.id for e in await store.rounds(2, 100)] == [5, 6]
 
 
-async def test_the_history_is_bounded_and_its_chain_holds_from_the_oldest_kept(open_store):
-    store = open_store(keep_events=50)
-    total = 50 + PRUNE_BLOCK + 7
-    for start in range(1, total + 1, 40):
-        await store.append([event(i) for i in range(start, min(start + 40, total + 1))])
-    kept = await store.events(0, total)
-    assert 50 <= len(kept) < total
-    assert kept[-1].id == total
-    assert await store.verify_chain() == len(kept)
+async def test_content_goes_when_it_is_old_and_the_chain_holds(open_store):
+    """Ten events of each kind, a day apart: traffic is kept for three days, the record for six."""
+    store = open_store(retention=Retention(record_days=6, traffic_days=3))
+    kinds = ("round_completed", "update_refused")
+    story = [StoredEvent(i, DAY * ((i + 1) // 2), kinds[i % 2], '{"round":1}', b"s" * 16) for i in range(1, 21)]
+    for one in story:
+        await store.append([one])
+    kept = await store.events(0, 100)
+    now = story[-1].time
+    assert kept == [e for e in story if e.time >= now - DAY * (6 if e.kind == kinds[0] else 3)]
+    assert [e.id for e in await store.rounds(0, 100)] == [e.id for e in kept if e.kind == kinds[0]]
+    assert await store.verify_chain() == len(kept) < len(story)
     store = open_store()
-    assert store.restore().last_event == total
-    await store.append([event(total + 1)])
+    assert store.restore().last_event == len(story)
+    await store.append([StoredEvent(21, now, "node_started", "{}")])
     assert await store.verify_chain() == len(kept) + 1
+
+
+async def test_what_is_old_is_looked_for_once_an_hour(open_store):
+    store = open_store(retention=Retention(record_days=0.001, traffic_days=0.001))
+    await store.append([event(1)])
+    await store.append([StoredEvent(2, event(1).time + 3599, "node_started", "{}")])
+    assert [e.id for e in await store.events(0, 10)] == [1, 2]
+    await store.append([StoredEvent(3, event(1).time + 3600, "node_started", "{}")])
+    assert [e.id for e in await store.events(0, 10)] == [2, 3]
 
 
 async def test_an_empty_history_verifies(open_store):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from p2pfed import __version__
 from p2pfed.api.schemas import Status
 from p2pfed.config import NodeConfig
 from p2pfed.core.consortium import Admin, Manifest, Member
@@ -173,5 +174,11 @@ async def test_three_banks_train_two_cycles_rest_and_go_on_from_what_serves(bank
         assert change is not None and (change.version, change.changes) == (2, ["the merge rule"])
         assert change.begins == old.calendar.begins(change.cycle) > issued + EVERY
         await daemon._events.flush()
+        history = [(e.kind, json.loads(e.json)) for e in await daemon._store.events(0, 10_000)]
+        kept = [fields["sha256"] for kind, fields in history if kind == "model_kept"]
+        assert kept[-1] == bundle.weights_sha256
+        assert [fields["version"] for kind, fields in history if kind == "software_started"] == [__version__] * 2
+        (followed,) = [fields for kind, fields in history if kind == "manifest_followed"]
+        assert (followed["before"], followed["after"], len(followed["signers"])) == (1, 2, 1)
         told = [event for event in await daemon._store.events(0, 10_000) if event.kind == "change_coming"]
         assert len(told) == 1 and json.loads(told[0].json)["cycle"] == change.cycle

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import sqlite3
+import time
 
 import numpy as np
 import pytest
 
 from p2pfed.core.record import canonical, plain
 from p2pfed.core.reputation.peer_record import Assessment, PeerRecord, Scales
-from p2pfed.core.types import NodeId
+from p2pfed.core.types import DAY, NodeId
 from p2pfed.errors import StateCorrupt
 from p2pfed.store import sqlite
-from p2pfed.store.base import FIRST_LINK
+from p2pfed.store.history import FIRST_LINK, FORMAT_CHANGED, OLD_FIRST_LINK, Retention, StoredEvent
 from p2pfed.store.schema import MIGRATIONS
-from p2pfed.store.sqlite import SqliteStore
+from p2pfed.store.sqlite import SqliteStore, verify_history
 from p2pfed.store.state_dir import StateDir
 
 A = NodeId("A" * 56)
@@ -49,7 +51,7 @@ def of_schema_3(state: StateDir, damaged: bool = False) -> None:
         for statement in itertools.chain(*MIGRATIONS[:3]):
             db.execute(statement)
         db.execute("PRAGMA user_version = 3")
-        db.execute("INSERT INTO node VALUES (1, ?, 5, ?)", ("ab" * 16, FIRST_LINK))
+        db.execute("INSERT INTO node VALUES (1, ?, 5, ?)", ("ab" * 16, OLD_FIRST_LINK))
         content = [70, 64, "d64", np.full(9, 0.5, "<f4").tobytes(), b"adam", b"{}", b"frame", 0.25, "m"]
         stored = sqlite._content_hash(content)
         if damaged:
@@ -133,3 +135,72 @@ def test_a_damaged_record_of_a_member_stays_damaged(state):
     for _ in range(2):
         with pytest.raises(StateCorrupt, match="does not have the hash"):
             SqliteStore(state)
+
+
+def old_history(state: StateDir, events: int) -> None:
+    """A state of schema 6 with so many events of the first format."""
+    with sqlite3.connect(state.database) as db:
+        for statement in itertools.chain(*MIGRATIONS[:6]):
+            if "content_hash" not in statement:  # there is nothing yet to mend
+                db.execute(statement)
+        db.execute("PRAGMA user_version = 6")
+        db.execute("INSERT INTO node VALUES (1, ?, 5, ?)", ("ab" * 16, OLD_FIRST_LINK))
+        link, began = OLD_FIRST_LINK, float(int(time.time()) - events)
+        for number in range(1, events + 1):
+            content = f'{number}\n{began + number!r}\nround_completed\n{{"round":{number}}}'
+            link = hashlib.sha256(link + content.encode()).digest()
+            row = number, began + number, "round_completed", f'{{"round":{number}}}', link
+            db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", row)
+    db.close()
+
+
+async def test_a_history_of_the_first_format_goes_on_in_the_second(state):
+    old_history(state, 5)
+    assert verify_history(state) == 5, "also before it is migrated"
+    store = SqliteStore(state)
+    assert store.restore().last_event == 6
+    assert [e.id for e in await store.rounds(0, 9)] == [1, 2, 3, 4, 5]
+    changed = (await store.events(5, 9))[0]
+    assert (changed.kind, len(changed.salt)) == (FORMAT_CHANGED, 16)
+    await store.append([StoredEvent(7, changed.time, "node_started", "{}", b"s" * 16)])
+    assert await store.verify_chain() == 7
+    store.close()
+    assert verify_history(state) == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE events SET json = '{}' WHERE id = 3", r"broken from event 3 \(round_completed\) on"),
+        ("DELETE FROM events WHERE id = 5", "broken from event 6"),
+        ("UPDATE events SET hash = x'00' WHERE id = 5", "broken from event 5"),
+    ],
+)
+async def test_what_is_changed_in_the_older_part_is_found_afterwards(state, change, said):
+    old_history(state, 5)
+    SqliteStore(state).close()
+    with sqlite3.connect(state.database) as db:
+        db.execute(change)
+    db.close()
+    with pytest.raises(StateCorrupt, match=said):
+        verify_history(state)
+
+
+async def test_events_of_the_first_format_go_whole_when_they_are_old(state):
+    old_history(state, 5)
+    store = SqliteStore(state, Retention(record_days=1))
+    changed = (await store.events(5, 9))[0]
+    await store.append([StoredEvent(7, changed.time + 2 * DAY, "node_started", "{}")])
+    assert [e.id for e in await store.events(0, 9)] == [6, 7], "what holds the two parts together stays"
+    assert await store.verify_chain() == 2
+    store.close()
+
+
+def test_a_state_without_events_begins_in_the_second_format(state):
+    old_history(state, 0)
+    store = SqliteStore(state)
+    assert store.restore().last_event == 0
+    store.close()
+    with sqlite3.connect(state.database) as db:
+        assert db.execute("SELECT anchor, last_hash FROM node").fetchone() == (FIRST_LINK, FIRST_LINK)
+    db.close()

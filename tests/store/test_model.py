@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from p2pfed.core.effects import Checkpoint, Save
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt
-from p2pfed.store.base import MemoryDisk, MemoryStore, Restored, StoredEvent
+from p2pfed.store.base import MemoryDisk, MemoryStore, Restored
+from p2pfed.store.history import StoredEvent
 from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir
 

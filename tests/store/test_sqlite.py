@@ -19,7 +19,7 @@ from p2pfed.core.reputation.peer_record import PeerRecord, Scales
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt, StateLocked
 from p2pfed.store import sqlite
-from p2pfed.store.base import StoredEvent
+from p2pfed.store.history import StoredEvent
 from p2pfed.store.schema import MIGRATIONS
 from p2pfed.store.sqlite import SqliteStore, read_reputation, verify_history
 from p2pfed.store.state_dir import StateDir
@@ -249,7 +249,7 @@ import asyncio, dataclasses, pathlib, resource, sys
 import numpy as np
 from p2pfed.core.effects import Checkpoint, Save
 from p2pfed.errors import DiskFault
-from p2pfed.store.base import StoredEvent
+from p2pfed.store.history import StoredEvent
 from p2pfed.store.sqlite import SqliteStore, verify_history
 from p2pfed.store.state_dir import StateDir
 
@@ -302,7 +302,7 @@ import asyncio, hashlib, os, pathlib, sys
 import numpy as np
 from p2pfed.core.effects import Checkpoint, Save
 from p2pfed.core.reputation.peer_record import PeerRecord, Scales
-from p2pfed.store.base import StoredEvent
+from p2pfed.store.history import StoredEvent
 from p2pfed.store.sqlite import SqliteStore, verify_history
 from p2pfed.store.state_dir import StateDir
 

@@ -35,12 +35,12 @@ def test_a_directory_that_cannot_be_made_is_named():
 
 
 def test_manifests_are_read_back_by_version_and_other_files_are_left_alone(state):
-    assert state.manifests() == ()
+    assert state.manifests() == {}
     for version in (2, 10, 1):
         state.save_manifest(version, b"%d" % version)
     (state.root / "manifests" / "3.json.new").write_bytes(b"half")
     (state.root / "manifests" / "notes.json").write_bytes(b"x")
-    assert state.manifests() == (b"1", b"2", b"10")
+    assert state.manifests() == {1: b"1", 2: b"2", 10: b"10"}
 
 
 def test_a_file_is_replaced_whole_with_its_mode(tmp_path):

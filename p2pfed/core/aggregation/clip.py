@@ -66,10 +66,11 @@ class Clip:
         spread = self._spread(distances / scale, candidates)
         weights = self._weigh(rows, candidates, moves, distances, scale * within(spread, self.REFERENCE))
         tau = scale * within(spread, self.RADIUS)
-        shortened = weights * tau / np.maximum(distances, tau)
-        move: Vector = shortened.astype(np.float32) @ moves
-        shares = dict(zip([c.member for c in candidates], weights.tolist(), strict=True))
-        return Merged(own + move, shares, norm(move))
+        kept = tau / np.maximum(distances, tau)
+        move: Vector = (weights * kept).astype(np.float32) @ moves
+        members = [c.member for c in candidates]
+        shares = dict(zip(members, weights.tolist(), strict=True))
+        return Merged(own + move, shares, norm(move), dict(zip(members, kept.tolist(), strict=True)))
 
     def state(self) -> bytes:
         """Remembered distances, as JSON."""
@@ -133,6 +134,7 @@ class Clipped(Memoryless):
         candidates = sorted(candidates, key=lambda c: c.member)
         moves, distances = moves_to(own, [c.vector for c in candidates])
         share = 1.0 / (1 + len(candidates))
-        shortened = share * self.radius / np.maximum(distances, self.radius)
-        move: Vector = shortened.astype(np.float32) @ moves
-        return Merged(own + move, {c.member: share for c in candidates}, norm(move))
+        kept = self.radius / np.maximum(distances, self.radius)
+        move: Vector = (share * kept).astype(np.float32) @ moves
+        ways = {c.member: float(part) for c, part in zip(candidates, kept, strict=True)}
+        return Merged(own + move, {c.member: share for c in candidates}, norm(move), ways)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from p2pfed.core.record import RecordError, canonical, parse
@@ -42,6 +42,8 @@ class Merged:
     """Each candidate's share; the rest, up to 1, is the node's own."""
     displacement: float
     """How far the merge moved the model (Euclidean)."""
+    kept: dict[NodeId, float] = field(default_factory=dict)
+    """Part of the way to a candidate that was gone; all of it where nothing is said."""
 
     @property
     def own_weight(self) -> float:

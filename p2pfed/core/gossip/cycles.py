@@ -260,7 +260,7 @@ class Cycles(Switching):
             effects.append(
                 Emit(
                     RoundCompleted(
-                        self.round, self.seq, done.loss, done.steps, seconds, done.seconds, merge.members,
+                        self.round, self.seq, done.loss, done.steps, seconds, done.seconds, merge.sources,
                         merge.displacement,
                     )
                 )

@@ -1,0 +1,153 @@
+"""The table of events of a node's database: appended to, read, verified, and thinned out with time."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+from p2pfed.store.history import (
+    FIRST_LINK,
+    FORMAT_CHANGED,
+    LOOK_SECONDS,
+    OLD_FIRST_LINK,
+    TRAFFIC_KINDS,
+    Linked,
+    Retention,
+    StoredEvent,
+    chained,
+    check_chain,
+    format_changed,
+)
+from p2pfed.store.schema import HISTORY_SINCE, KINDS
+
+BLOCK = 1_000
+"""Events whose content goes at once where there is no room."""
+
+_ROUNDS = f"""
+    SELECT id, time, kind, json, salt FROM events WHERE kind IN ({KINDS}) AND json_extract(json, '$.round') IN
+        (SELECT DISTINCT json_extract(json, '$.round') FROM events
+         WHERE kind IN ({KINDS}) AND json_extract(json, '$.round') > ? ORDER BY 1 LIMIT ?)
+    ORDER BY json_extract(json, '$.round'), id
+"""
+_KEPT = "json IS NOT NULL AND digest != x''"
+"""What has content that may go and leave its digest."""
+_TRAFFIC = "kind IN ({})".format(", ".join(f"'{kind}'" for kind in TRAFFIC_KINDS))
+_RECORD = f"NOT {_TRAFFIC} AND kind != '{FORMAT_CHANGED}'"
+
+
+class EventTable:
+    """Belongs to the thread of its connection; the caller begins and ends transactions."""
+
+    def __init__(self, db: sqlite3.Connection, retention: Retention) -> None:
+        self._db, self._retention = db, retention
+        self._looked = float("-inf")
+        self._size = 0
+        """Characters of content, once it was looked at."""
+
+    def end(self) -> tuple[int, bytes]:
+        """Id and hash of the newest event that was ever stored, whatever is left of it."""
+        last: int
+        last, link = self._db.execute("SELECT last_event, last_hash FROM node").fetchone()
+        return last, link
+
+    def append(self, events: Sequence[StoredEvent]) -> bool:
+        """Add to the end, and see what need not be kept; returns whether some of the record had to go for its size.
+
+        Raises ValueError unless ids go on without a gap.
+        """
+        last, previous = self.end()
+        rows = chained(previous, last, events)
+        if not rows:
+            return False
+        self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", map(_row, rows))
+        self._db.execute("UPDATE node SET last_event = ?, last_hash = ?", (rows[-1].id, rows[-1].hash))
+        now, first = events[-1].time, math.isinf(self._looked)
+        self._size = self._measured() if first else self._size + sum(len(event.json) for event in events)
+        if abs(now - self._looked) < LOOK_SECONDS:
+            return False
+        self._looked = now
+        self._forget_old(now)
+        return self._make_room()
+
+    def events(self, since: int, limit: int) -> list[StoredEvent]:
+        """See Store."""
+        query = "SELECT id, time, kind, json, salt FROM events WHERE id > ? AND json IS NOT NULL ORDER BY id LIMIT ?"
+        return [StoredEvent(*row) for row in self._db.execute(query, (since, limit))]
+
+    def rounds(self, since: int, limit: int) -> list[StoredEvent]:
+        """See Store."""
+        return [StoredEvent(*row) for row in self._db.execute(_ROUNDS, (since, limit))]
+
+    def _forget_old(self, now: float) -> None:
+        """Let go of the content that is older than is kept; of the first format, which has no digests, whole events."""
+        oldest = self._retention.oldest
+        self._forget(f"{_TRAFFIC} AND time < ?", oldest(TRAFFIC_KINDS[0], now))
+        self._forget(f"{_RECORD} AND time < ?", oldest("", now))
+        query = "SELECT max(id) FROM events WHERE digest = x'' AND time < ?"
+        (old,) = self._db.execute(query, (oldest("", now),)).fetchone()
+        if old is not None:
+            self._db.execute("UPDATE node SET anchor = (SELECT hash FROM events WHERE id = ?)", (old,))
+            self._db.execute("DELETE FROM events WHERE id <= ?", (old,))
+            self._size = self._measured()
+
+    def _make_room(self) -> bool:
+        """Keep no more than there may be: the oldest traffic goes first; returns whether other events went."""
+        shortened = False
+        while self._size > self._retention.max_bytes:
+            if self._forget(_oldest(_TRAFFIC)):
+                continue
+            if not self._forget(_oldest(_RECORD)):
+                break  # what is left is of the first format
+            shortened = True
+        return shortened
+
+    def _forget(self, which: str, *values: float) -> int:
+        """Let go of the content of events; returns of how many."""
+        where = f"WHERE {_KEPT} AND {which}"
+        count, size = self._db.execute(f"SELECT count(*), total(length(json)) FROM events {where}", values).fetchone()
+        if count:
+            self._db.execute(f"UPDATE events SET json = NULL, salt = NULL {where}", values)
+            self._size -= int(size)
+        return int(count)
+
+    def _measured(self) -> int:
+        return int(self._db.execute("SELECT total(length(json)) FROM events").fetchone()[0])
+
+
+def _oldest(kinds: str) -> str:
+    return f"id IN (SELECT id FROM events WHERE {_KEPT} AND {kinds} ORDER BY id LIMIT {BLOCK})"
+
+
+def change_format(db: sqlite3.Connection, time: float) -> None:
+    """Go on from a history of the first format, if there is one, in the second; see `format_changed`."""
+    last = db.execute("SELECT id, hash FROM events ORDER BY id DESC LIMIT 1").fetchone()
+    if last is None:
+        db.execute("UPDATE node SET anchor = ?, last_hash = ?", (FIRST_LINK, FIRST_LINK))
+        return
+    row = format_changed(last[0], last[1], time, secrets.token_bytes(16))
+    db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", _row(row))
+    db.execute("UPDATE node SET last_event = ?, last_hash = ?", (row.id, row.hash))
+
+
+def verify(db: sqlite3.Connection, version: int) -> int:
+    """How many events are stored in a database of schema `version`; raises StateCorrupt, as `check_chain`."""
+    if version < HISTORY_SINCE:
+        (anchor,) = db.execute("SELECT anchor FROM node").fetchone() or (OLD_FIRST_LINK,)
+        return check_chain(anchor, _rows(db, "SELECT id, x'', hash, time, kind, json, x'' FROM events ORDER BY id"))
+    anchor, *head = db.execute("SELECT anchor, last_event, last_hash FROM node").fetchone()
+    rows = _rows(db, "SELECT id, digest, hash, time, kind, json, salt FROM events ORDER BY id")
+    return check_chain(anchor, rows, (head[0], head[1]))
+
+
+def _rows(db: sqlite3.Connection, query: str) -> Iterator[Linked]:
+    for number, of_event, link, time, kind, text, salt in db.execute(query):
+        event = None if text is None else StoredEvent(number, time, kind, text, salt or b"")
+        yield Linked(number, of_event, link, event)
+
+
+def _row(row: Linked) -> tuple[object, ...]:
+    event = row.event
+    assert event is not None, "only what has content is written"
+    return row.id, event.time, event.kind, event.json, event.salt, row.digest, row.hash
