@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pfed.cli.terminal import DEFAULT_CONFIG, AsJson, ConfigPath, Settings, read_config, read_file, show
+from p2pfed.cli.terminal import DEFAULT_CONFIG, AllowCode, AsJson, ConfigPath, Settings, read_config, read_file, show
 from p2pfed.errors import ConfigError, Unavailable, UsageError
 
 if TYPE_CHECKING:
@@ -265,13 +265,16 @@ def check(
 
 def start(
     config: Annotated[Path, typer.Argument(help="The node's configuration file.")] = DEFAULT_CONFIG,
+    allow_code: AllowCode = False,
     settings: Settings = None,
 ) -> None:
     """Run the daemon in the foreground until it is told to stop."""
     from p2pfed.runtime.process import for_life, without_authorities
 
     with for_life(collect_every=20_000), without_authorities():
+        from p2pfed.core.aggregation import code_allowed
         from p2pfed.runtime import daemon
 
         node = read_config(config, settings)
-    raise typer.Exit(daemon.run(node, lambda: read_config(config, settings)))
+    with code_allowed(allow_code):
+        raise typer.Exit(daemon.run(node, lambda: read_config(config, settings)))

@@ -94,7 +94,7 @@ def successor(signed: SignedManifest, members: tuple[Member, ...], days: int | N
 
 def write(signed: SignedManifest, keys: Sequence[Path] | None, out: Path | None, *, force: bool = False) -> None:
     """Check, sign with `keys`, write and say so; raises ManifestError, and UsageError where another file would go."""
-    from p2pfed.core.consortium import check_manifest
+    from p2pfed.core.contradictions import check_manifest
 
     check_manifest(signed.manifest)
     known = {admin.key for admin in signed.manifest.admins}

@@ -25,6 +25,9 @@ Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: section.key=value; repeatable."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", help="Import and run a merge rule module:Class, as code of your own.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 

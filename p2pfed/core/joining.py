@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass, replace
 
 from p2pfed.core import record
-from p2pfed.core.consortium import POWERS, ROW_POWERS, Declared, ManifestError, Member, member_problems
+from p2pfed.core.consortium import POWERS, ROW_POWERS, Declared, ManifestError, Member
 from p2pfed.core.contract import Moments
+from p2pfed.core.contradictions import member_problems
 from p2pfed.core.identity import JOIN_DOMAIN, Signer, fingerprint, verify
 from p2pfed.core.model import DEFAULT_TRAINING
 from p2pfed.core.types import DAY

@@ -101,8 +101,8 @@ def trusted_chain(state: StateDir) -> list[SignedManifest]:
             newest(chain[0].manifest, chain[1:])
     except ManifestError as error:
         raise StateCorrupt(
-            f"the manifests in {state.root / 'manifests'} are damaged or were edited: {error}. "
-            "Restore them from a backup, or remove them and `p2pfed join` again"
+            f"the manifests in {state.root / 'manifests'} are not to be trusted: {error}. If they are damaged or were "
+            "edited, restore them from a backup, or remove them and `p2pfed join` again"
         ) from None
     return chain
 

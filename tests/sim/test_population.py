@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p2pfed.core.consortium import check_manifest
+from p2pfed.core.contradictions import check_manifest
 from p2pfed.core.identity import node_id
 from p2pfed.core.joining import declaration
 from p2pfed.data.banks import LoadedBanks
