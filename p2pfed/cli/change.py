@@ -89,7 +89,7 @@ def change(
     cycle = earliest_change(old, same.issued)
     new = _governed(same, add_admins, remove_admins, threshold)
     asked = None if contract is None else read_contract(contract)
-    joining = [read_request(path) for path in requests or ()]
+    joining = [read_request(path, old) for path in requests or ()]
     agreed = agree(asked, joining, scaling) if asked else None
     new = _declaring(_remodelled(new, agreed, model, hidden, dropout, seed, cycle), joining)
     if rule is not None:

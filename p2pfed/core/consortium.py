@@ -48,6 +48,8 @@ class Member:
     """Legitimate payments for each fraud, to a power of two, as its join request told; None where it did not."""
     training_rows: int | None = record.added()
     """Its training rows, by the power of two at or below, as its join request told; None where it did not."""
+    requested: int | None = record.added()
+    """When the newest join request was made of which this entry is, Unix seconds; None where that did not tell."""
 
 
 class Declared(NamedTuple):

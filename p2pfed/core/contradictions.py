@@ -8,6 +8,7 @@ from collections import Counter
 
 from p2pfed.core.aggregation import rule_problem
 from p2pfed.core.consortium import MAX_MEMBERS, MAX_PARAMETERS, POWERS, ROW_POWERS, Manifest, ManifestError, Member
+from p2pfed.core.contract import moments_problem
 from p2pfed.core.fields import endpoints_problem, is_hex
 from p2pfed.core.gossip.calendar import MOST_CYCLES, calendar_problems
 from p2pfed.core.sampling import topology_problem
@@ -16,6 +17,8 @@ from p2pfed.core.types import NAME
 MAX_ADMINS = 64
 MAX_CERTIFICATE = 4096
 """A DER certificate, in bytes."""
+LATEST = 2**37
+"""Unix seconds of a join request: a time that calendars can write."""
 
 _NAME = re.compile(NAME)
 
@@ -43,24 +46,41 @@ def member_problems(member: Member) -> list[str]:
         problems.append(f"member {name!r}: the key is not 64 lower-case hex digits")
     if not 1 <= len(member.certificates) <= 2:
         problems.append(f"member {name!r}: lists {len(member.certificates)} certificates, one or two are needed")
-    if not all(_is_certificate(c) for c in member.certificates):
-        problems.append(f"member {name!r}: a certificate is not base64 of DER")
+    if not all(map(_is_certificate, member.certificates)):
+        problems.append(
+            f"member {name!r}: a certificate is not base64 of DER, of one certificate and in its one spelling"
+        )
     if problem := endpoints_problem(member.endpoints):
         problems.append(f"member {name!r}: {problem}")
     rate = member.legitimate_per_fraud
     if rate is not None and (type(rate) is not float or rate not in POWERS):
         problems.append(f"member {name!r}: legitimate_per_fraud is not a power of two from 2^-20 to 2^20")
+    if member.requested is not None and not 0 < member.requested <= LATEST:
+        problems.append(f"member {name!r}: the time of its request is not Unix seconds")
     if member.training_rows is not None and member.training_rows not in ROW_POWERS:
         problems.append(f"member {name!r}: training_rows is not a power of two from 1 to 2^40")
     return problems
 
 
 def _is_certificate(text: str) -> bool:
+    """Whether two such texts are equal if and only if the certificates are: nobody can list another's as its own."""
     try:
         der = base64.b64decode(text, validate=True)
     except ValueError:
         return False
-    return der[:1] == b"\x30" and len(der) <= MAX_CERTIFICATE  # 0x30: an ASN.1 sequence, as every certificate is
+    return base64.b64encode(der).decode() == text and len(der) <= MAX_CERTIFICATE and _is_one_sequence(der)
+
+
+def _is_one_sequence(der: bytes) -> bool:
+    """Whether these are one ASN.1 sequence, as every certificate is, and nothing behind it."""
+    if len(der) < 2 or der[0] != 0x30:
+        return False
+    if der[1] < 0x80:
+        return len(der) == 2 + der[1]
+    digits = der[2 : 2 + (der[1] & 0x7F)]
+    length = int.from_bytes(digits, "big")
+    shortest = length >= 0x80 and digits[0] != 0
+    return shortest and len(der) == 2 + len(digits) + length
 
 
 def _version_problems(manifest: Manifest) -> list[str]:
@@ -142,4 +162,6 @@ def _model_problems(manifest: Manifest) -> list[str]:
         problems.append(f"the model has more than {MAX_PARAMETERS} parameters")
     elif model.initial_weights(manifest.seed).digest != manifest.initial_sha256:  # not kept: few are begun with
         problems.append("initial_sha256 is not the digest of the initial weights that model and seed give")
+    if problem := moments_problem(manifest.contract.moments):
+        problems.append(f"the feature contract: {problem}")
     return problems

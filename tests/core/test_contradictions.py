@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from p2pfed.core.consortium import Admin, ManifestError
+from p2pfed.core.contract import Moments
 from p2pfed.core.contradictions import check_manifest
 from p2pfed.core.gossip.calendar import Calendar
 from p2pfed.core.identity import Identity
@@ -19,12 +20,24 @@ CALENDAR = Calendar(1_700_000_000, 3600, 20, 30.0)
 STRANGER = Identity.from_seed(b"s" * 32)
 
 
+OTHERS = MANIFEST.members[1].certificates[0]
+DER = base64.b64decode(OTHERS)
+TWO = base64.b64encode(DER + base64.b64decode(MANIFEST.members[2].certificates[0])).decode()
+LONG = base64.b64encode(b"\x30\x81" + DER[1:]).decode()
+"""Another spelling of the certificate's length."""
+
+
 def with_member(**changes: Any) -> dict[str, Any]:
     return {"members": (replace(MANIFEST.members[0], **changes), *MANIFEST.members[1:])}
 
 
 def with_gossip(**changes: Any) -> dict[str, Any]:
     return {"gossip": replace(MANIFEST.gossip, **changes)}
+
+
+def with_moments(mean: float, deviation: float) -> dict[str, Any]:
+    moments = Moments((mean,) * 3, (deviation,) * 3)
+    return {"contract": replace(MANIFEST.contract, scaling="contract", moments=moments)}
 
 
 def test_the_example_is_right():
@@ -59,6 +72,15 @@ def test_the_example_is_right():
         (with_member(certificates=MANIFEST.members[1].certificates), "certificate .* is listed twice"),
         (with_member(certificates=("not base64!",)), "a certificate is not base64 of DER"),
         (with_member(certificates=("AAAA",)), "a certificate is not base64 of DER"),
+        (with_member(certificates=(OTHERS[:-2] + ("d=" if OTHERS[-2] == "c" else "x="),)), "in its one spelling"),
+        (with_member(certificates=(OTHERS + "\n",)), "in its one spelling"),
+        (with_member(certificates=(TWO,)), "of one certificate"),
+        (with_member(certificates=(LONG,)), "of one certificate"),
+        (with_member(certificates=("MA==",)), "a certificate is not base64 of DER"),
+        (with_member(requested=-1), "member 'bank-0': the time of its request is not Unix seconds"),
+        (with_moments(1e308, 1.0), "the feature contract: a mean or deviation is no payment's: beyond 1e"),
+        (with_moments(0.0, 1e308), "the feature contract: a mean or deviation is no payment's: beyond 1e"),
+        (with_moments(0.0, 1e-300), "or a deviation below 1e-20"),
         (with_member(certificates=(base64.b64encode(b"0" * 5000).decode(),)), "a certificate is not base64 of DER"),
         (with_member(endpoints=("nowhere",)), "member 'bank-0': 'nowhere' is not an address"),
         (with_member(endpoints=("a:1",) * 9), "more than 8 endpoints"),
