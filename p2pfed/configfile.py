@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from p2pfed import yamltext
 from p2pfed.config import NodeConfig, Section
 from p2pfed.errors import ConfigError, UsageError
 
@@ -122,24 +123,15 @@ def _read(path: Path, absent: str) -> _Source:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     try:
-        loader = yaml.SafeLoader(text)
-    except yaml.YAMLError as error:  # a character that no YAML has
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    try:
-        root = loader.get_single_node()
-        if not isinstance(root, yaml.MappingNode):
+        document = yamltext.Document(text)
+        if not isinstance(root := document.root, yaml.MappingNode):
             raise ConfigError(f"{path}:1:1: expected `key: value` lines, beginning with `version: 1`")
         # checked before construction, which would silently keep the last of two equal keys
         duplicates = list(_duplicates(root, set()))
-        value = loader.construct_document(root)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise ConfigError(f"{where}: not YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from None
-    finally:
-        loader.dispose()
+        value = document.value()
+    except yamltext.YamlError as error:
+        where = f"{path}:{error.mark.line + 1}:{error.mark.column + 1}" if error.mark else str(path)
+        raise ConfigError(f"{where}: not YAML: {error}") from None
     source = _Source(path, root, value)
     for key, text in duplicates:
         order, place = source.at(key.start_mark)
@@ -182,9 +174,9 @@ def _from_settings(settings: Sequence[str]) -> Iterator[_Overlay]:
 
 def _lay_over(source: _Source, overlay: _Overlay) -> None:
     try:
-        value = yaml.safe_load(overlay.text)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        source.problems.append(((-1, 0), f"{overlay.origin}: the value is not YAML"))
+        value = yamltext.load(overlay.text)
+    except yamltext.YamlError as error:
+        source.problems.append(((-1, 0), f"{overlay.origin}: the value is not YAML: {error}"))
         return
     place = source.value
     for key in overlay.keys[:-1]:

@@ -3,7 +3,7 @@
     P2PFedError                 1   something failed that no class below names
     ├── LocalFault              1   we, our machine or our operator did it
     │   ├── UsageError          2   the command line makes no sense
-    │   ├── StateCorrupt       65   the state directory contradicts itself
+    │   ├── StateCorrupt       65   the state directory, or a file, contradicts itself
     │   ├── Unavailable        69   a port, a database or the daemon is not there
     │   ├── StateLocked        73   another daemon holds the state directory, or it cannot be made
     │   ├── DiskFault          74   the disk is full or refuses to write
@@ -41,7 +41,7 @@ class UsageError(LocalFault):
 
 
 class StateCorrupt(LocalFault):
-    """The state directory contradicts itself; an operator must decide."""
+    """The state directory, or a file, contradicts itself; an operator must decide."""
 
     exit_code = 65
 

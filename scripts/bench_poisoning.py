@@ -45,6 +45,7 @@ from poisoning_cells import HONEST, NAMES, Cell, caught, place, wronged
 from rich.console import Console
 
 from p2pfed.adversary.poisoning import trigger_success
+from p2pfed.core.aggregation import code_allowed
 from p2pfed.core.reputation.params import STANDARD, ReputationParams
 from p2pfed.data.banks import LoadedBanks
 from p2pfed.sim.engine import Engine
@@ -135,6 +136,7 @@ def _cells(asked: argparse.Namespace) -> list[Cell]:
 # --- one cell ---------------------------------------------------------------------------------------------------------
 
 
+@code_allowed()  # the oracle's
 def measure(cell: Cell, folder: Path, judging: ReputationParams = STANDARD) -> Cell:
     """One simulation: AUPRC of the honest banks, and who was quarantined when; `folder` is for files on the way.
 

@@ -48,7 +48,7 @@ def sign(manifest: Manifest, *admins: Identity) -> SignedManifest:
 
 def member(name: str, identity: Identity) -> Member:
     """A manifest entry whose certificate only looks like one."""
-    certificate = base64.b64encode(b"\x30" + identity.public_key).decode()
+    certificate = base64.b64encode(b"\x30\x20" + identity.public_key).decode()
     return Member(name, identity.public_key.hex(), (certificate,), (f"{name}.example:7443",))
 
 

@@ -361,7 +361,7 @@ def test_score_refuses_what_it_cannot_do_and_leaves_no_half_file(scoring_bank, r
     assert "no column 'hour'" in error
     assert refused("score", "new.csv", "-o", "out.xls", "-c", "bank-a/node.yaml")[0] == 2
     assert refused("score", "new.csv", "-o", "out.csv", "-c", "bank-b/node.yaml")[0] == 2
-    (scoring_bank / "bank-a/state/model.p2pfed").write_bytes(b"P2FB....")
+    (scoring_bank / "bank-a/state/model.p2pfed").write_bytes(b"P2FB\x02\0\0\0[]")
     assert refused("score", "new.csv", "-o", "out.csv", "-c", "bank-a/node.yaml")[0] == 65
     assert not list(scoring_bank.glob("out.*"))
 

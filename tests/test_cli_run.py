@@ -96,7 +96,9 @@ def test_the_command_line_offers_every_option_of_a_cluster(options):
 
     offered = inspect.signature(cluster.run).parameters.keys()
     called = {"attacks": "attack", "reputation": "no_reputation"}
-    assert {called.get(f.name, f.name) for f in dataclasses.fields(ClusterOptions)} | {"force"} == set(offered)
+    assert {called.get(f.name, f.name) for f in dataclasses.fields(ClusterOptions)} | {"force", "allow_code"} == set(
+        offered
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from p2pfed import results
 from p2pfed.cli import run
+from p2pfed.errors import ConfigError
 from p2pfed.experiment import simulation
 from p2pfed.runtime.process import ONE_THREAD
 from tests.sim.consortium import QUICK, simulated
@@ -52,6 +53,17 @@ def test_results_go_to_a_folder_named_after_the_scenario(path, asked, capsys):
     assert asked[0] == [(7, Path("small-7"), True, None)]
     captured = capsys.readouterr()
     assert "AUPRC mean" in captured.out and captured.err == ""
+
+
+def test_a_scenario_names_code_only_where_that_is_allowed(path, asked, refused, said):
+    rule = ("--set", "gossip.rule=p2pfed.core.aggregation:Mean")
+    code, error = refused("simulate", path, *rule)
+    assert code == 78 and "gossip.rule: merge rule 'p2pfed.core.aggregation:Mean' names code" in error
+    assert "--allow-code" in error and asked[0] == []
+    said("simulate", path, *rule, "--allow-code")
+    assert len(asked[0]) == 1
+    with pytest.raises(ConfigError, match="names code"):
+        simulation.simulate(SMALL | {"gossip": {"rule": "os:abort"}})
 
 
 def test_every_option_is_handed_on(path, asked):

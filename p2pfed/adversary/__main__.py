@@ -1,8 +1,8 @@
-"""An attacker as a real daemon, for clusters on one machine: `python -m p2pfed.adversary KIND CONFIG`.
+"""An attacker as a real daemon, for clusters on one machine: `python -m p2pfed.adversary KIND CONFIG [--allow-code]`.
 
 It needs the keys of a member and a configuration like any bank, and attacks as KIND says (`attacks.ATTACKS`), alone:
 attackers of different processes tell each other nothing. Rows are poisoned by the trainers' spawner that its
-configuration names, `adversary.spawner`. `p2pfed start` knows nothing of this module.
+configuration names, `adversary.spawner`. `--allow-code` is that of `p2pfed start`, which knows nothing of this module.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from p2pfed import configfile
 from p2pfed.adversary.attacks import campaign_from_name
 from p2pfed.adversary.node import AttackingNode
+from p2pfed.core.aggregation import code_allowed
 from p2pfed.core.identity import Signer
 from p2pfed.core.node import GossipNode
 from p2pfed.errors import P2PFedError, UsageError
@@ -35,9 +36,11 @@ def run(kind: str, config: Path) -> int:
 def main(arguments: list[str]) -> int:
     """The command line; returns the exit code."""
     try:
-        if len(arguments) != 2:
-            raise UsageError("usage: python -m p2pfed.adversary KIND CONFIG")
-        return run(arguments[0], Path(arguments[1]))
+        kind, config, *more = arguments if len(arguments) > 1 else ("", "", "")
+        if more not in ([], ["--allow-code"]):
+            raise UsageError("usage: python -m p2pfed.adversary KIND CONFIG [--allow-code]")
+        with code_allowed(bool(more)):
+            return run(kind, Path(config))
     except P2PFedError as error:
         print(f"p2pfed.adversary: {error}", file=sys.stderr)
         return error.exit_code

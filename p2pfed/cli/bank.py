@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pfed.cli.terminal import DEFAULT_CONFIG, AsJson, ConfigPath, Settings, read_config, read_file, show
+from p2pfed.cli.terminal import DEFAULT_CONFIG, AllowCode, AsJson, ConfigPath, Settings, read_config, read_file, show
 from p2pfed.errors import ConfigError, Unavailable, UsageError
 
 if TYPE_CHECKING:
@@ -126,10 +127,12 @@ def _request(
     if contract is not None:
         moments, told, doubts = _declared(node, contract)
         seconds = (_timed_round(node, contract) if timed else None) or seconds
-    sealed = enrolment.join_request(node, state, identity, moments, told, seconds)
+    last = before.made if before is not None else None
+    now = max(time.time(), (last or 0) + 1)  # a new request is newer than the last one, whatever the clock shows
+    sealed = enrolment.join_request(node, state, identity, moments, told, seconds, made=now)
     request = open_join_request(sealed)
-    if request == before:
-        return request, "", doubts
+    if before is not None and last and before == replace(request, made=last, consortium=before.consortium):
+        return before, "", doubts
     write_atomically(path, sealed, 0o644)
     return request, "made" if before is None else "wrote anew, send it again:", doubts
 
@@ -185,6 +188,7 @@ def join(
     from p2pfed.api.client import AdminClient
     from p2pfed.cli.founding import rate_said, rows_said, units_said
     from p2pfed.core.consortium import parse_signed
+    from p2pfed.core.names import deceptive
     from p2pfed.core.succession import verify_root
     from p2pfed.runtime.enrolment import check_member, made_before, trusted_chain
     from p2pfed.store import credentials
@@ -199,8 +203,8 @@ def join(
         _verify_next(signed, chain[-1].manifest, manifest, state)
     elif fingerprint is None:
         raise UsageError("the first manifest needs --fingerprint, told by an admin: `p2pfed consortium show` prints it")
-    else:
-        verify_root(signed, fingerprint)
+    elif problem := deceptive(verify_root(signed, fingerprint).name):
+        raise ConfigError(f"{manifest}: the consortium's name {signed.manifest.name!a} {problem}: ask its admins")
     new = signed.manifest
     check_member(new, identity, node, state)
     state.save_manifest(new.version, signed.to_bytes())
@@ -265,13 +269,16 @@ def check(
 
 def start(
     config: Annotated[Path, typer.Argument(help="The node's configuration file.")] = DEFAULT_CONFIG,
+    allow_code: AllowCode = False,
     settings: Settings = None,
 ) -> None:
     """Run the daemon in the foreground until it is told to stop."""
     from p2pfed.runtime.process import for_life, without_authorities
 
     with for_life(collect_every=20_000), without_authorities():
+        from p2pfed.core.aggregation import code_allowed
         from p2pfed.runtime import daemon
 
         node = read_config(config, settings)
-    raise typer.Exit(daemon.run(node, lambda: read_config(config, settings)))
+    with code_allowed(allow_code):
+        raise typer.Exit(daemon.run(node, lambda: read_config(config, settings)))

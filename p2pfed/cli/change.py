@@ -79,7 +79,8 @@ def change(
     Admins change at once. The rest holds from the first cycle that begins at least one period from now, so that every
     bank has the version by then; a new model or contract begins a new generation, from initial weights.
     """
-    from p2pfed.core.consortium import SignedManifest, check_manifest
+    from p2pfed.core.consortium import SignedManifest
+    from p2pfed.core.contradictions import check_manifest
     from p2pfed.core.succession import change_problems, changes_training, earliest_change
 
     signed = read_signed(manifest)
@@ -88,7 +89,7 @@ def change(
     cycle = earliest_change(old, same.issued)
     new = _governed(same, add_admins, remove_admins, threshold)
     asked = None if contract is None else read_contract(contract)
-    joining = [read_request(path) for path in requests or ()]
+    joining = [read_request(path, old) for path in requests or ()]
     agreed = agree(asked, joining, scaling) if asked else None
     new = _declaring(_remodelled(new, agreed, model, hidden, dropout, seed, cycle), joining)
     if rule is not None:

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from p2pfed.cli.terminal import Drop, Force, check_free, names, numbers
+from p2pfed.cli.terminal import AllowCode, Drop, Force, check_free, names, numbers
 from p2pfed.cluster.options import ClusterOptions as Default
+from p2pfed.core.aggregation import code_allowed
 from p2pfed.errors import UsageError
 
 Split = Annotated[Literal["stratified", "time"], typer.Option(help="Hold out a random or the newest share of rows.")]
@@ -50,7 +51,10 @@ def run(
         str | None, typer.Option(help="Rounds after which the rate is divided by 5; default at three quarters.")
     ] = None,
     imbalance: Imbalance = Default.imbalance,
-    rule: Annotated[str, typer.Option(help="How models are merged: clip, mean or module:Class.")] = Default.rule,
+    rule: Annotated[
+        str, typer.Option(help="How models are merged: clip, mean, or with --allow-code module:Class.")
+    ] = Default.rule,
+    allow_code: AllowCode = False,
     no_reputation: Annotated[
         bool, typer.Option("--no-reputation", help="Let no bank judge others' models: the merge rule is alone.")
     ] = False,
@@ -72,41 +76,43 @@ def run(
     """Found a consortium of real daemons on loopback, learn for some rounds, and compare."""
     if json is not None:
         check_free(json, force)
-    options = Default(
-        nodes=nodes,
-        rounds=rounds,
-        cycles=cycles,
-        round_seconds=round_seconds,
-        data=data,
-        label=label,
-        drop=tuple(drop or ()),
-        time=time,
-        split=split,
-        test_share=test_share,
-        gap_days=gap_days,
-        own_test_share=own_test_share,
-        partition=partition,
-        topology=topology,
-        model=model,
-        hidden=numbers(hidden, "--hidden"),
-        dropout=dropout,
-        local_steps=local_steps,
-        batch=batch,
-        learning_rate=learning_rate,
-        decay_rounds=None if decay_rounds is None else numbers(decay_rounds, "--decay-rounds"),
-        imbalance=imbalance,
-        rule=rule,
-        reputation=not no_reputation,
-        attacks=tuple(_attackers(text) for text in attack or ()),
-        round_interval=round_interval,
-        evaluate_every=evaluate_every,
-        seed=seed,
-        baselines=names(baselines),
-        keep=keep,
-        directory=directory,
-        json=json,
-    )
-    _compare(options)
+    with code_allowed(allow_code):
+        _compare(
+            Default(
+                nodes=nodes,
+                rounds=rounds,
+                cycles=cycles,
+                round_seconds=round_seconds,
+                data=data,
+                label=label,
+                drop=tuple(drop or ()),
+                time=time,
+                split=split,
+                test_share=test_share,
+                gap_days=gap_days,
+                own_test_share=own_test_share,
+                partition=partition,
+                topology=topology,
+                model=model,
+                hidden=numbers(hidden, "--hidden"),
+                dropout=dropout,
+                local_steps=local_steps,
+                batch=batch,
+                learning_rate=learning_rate,
+                decay_rounds=None if decay_rounds is None else numbers(decay_rounds, "--decay-rounds"),
+                imbalance=imbalance,
+                rule=rule,
+                reputation=not no_reputation,
+                attacks=tuple(_attackers(text) for text in attack or ()),
+                round_interval=round_interval,
+                evaluate_every=evaluate_every,
+                seed=seed,
+                baselines=names(baselines),
+                keep=keep,
+                directory=directory,
+                json=json,
+            )
+        )
 
 
 def _attackers(text: str) -> tuple[str, int]:

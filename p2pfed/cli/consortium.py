@@ -66,7 +66,7 @@ def add(
     signed = read_signed(manifest)
     members = {member.key: member for member in signed.manifest.members}
     for path in requests:
-        request = read_request(path)
+        request = read_request(path, dataclasses.replace(signed.manifest, members=tuple(members.values())))
         _warn_if_slow(request, signed.manifest)
         say_unlike(signed.manifest, [request])
         new = as_member(request)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
+from p2pfed import yamltext
 from p2pfed.api.client import AdminClient
 from p2pfed.cli.terminal import DEFAULT_CONFIG, AsJson, ConfigPath, plural, read_config, show, span, table
 from p2pfed.errors import Interrupted, LocalFault
@@ -96,9 +96,9 @@ def state_dir_of(config: Path) -> Path:
     """The state directory of the node that `config` describes; raises ConfigError as reading it does."""
     # checking the whole configuration takes ten times as long as the question; on any doubt it is checked after all
     try:
-        node = yaml.safe_load(config.read_text(encoding="utf-8"))["node"]
+        node = yamltext.load(config.read_text(encoding="utf-8"))["node"]
         state_dir = os.environ.get("P2PFED_NODE__STATE_DIR", node["state_dir"])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         state_dir = None
     if not isinstance(state_dir, str):
         return read_config(config, None).node.state_dir

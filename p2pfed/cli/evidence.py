@@ -21,7 +21,7 @@ from p2pfed.cli.terminal import (
     table,
     write_new,
 )
-from p2pfed.errors import LocalFault, NotPermitted, UsageError
+from p2pfed.errors import LocalFault, NotPermitted, StateCorrupt, UsageError
 
 if TYPE_CHECKING:
     from p2pfed.core.consortium import Manifest
@@ -70,7 +70,8 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Whether a file proves that a member equivocated; no daemon is needed. Exit code 1 and why, if it does not."""
+    """Whether a file proves that a member equivocated; no daemon is needed. Exit code 1 and why, if it does not, and
+    65 if it is no proof at all."""
     known = _manifests(config) if manifest is None else [_trusted(manifest)]
     proof, name = _open(file, known)
     text = (
@@ -126,7 +127,8 @@ def _open(file: Path, known: list[Manifest]) -> tuple[Equivocation, str]:
                 break
         else:
             return proof, manifest.by_id[proof.member].name
-    raise LocalFault(f"{file} proves nothing: {fault}")
+    no_proof = fault is not None and fault.reason in (Reason.MALFORMED, Reason.OVERSIZE)
+    raise (StateCorrupt if no_proof else LocalFault)(f"{file} proves nothing: {fault}")
 
 
 def _manifests(config: Path) -> list[Manifest]:

@@ -45,7 +45,7 @@ Imbalance = Annotated[
     Literal["none", "class_weight", "smote", "adasyn", "undersample"],
     typer.Option(help="What is done about frauds being rare."),
 ]
-Rule = Annotated[str, typer.Option(help="How models are merged: clip, mean, nna:2 or another rule, or module:Class.")]
+Rule = Annotated[str, typer.Option(help="How models are merged: clip, mean, nna:2 or another rule.")]
 Fanout = Annotated[int, typer.Option(help="Members each bank pulls from in a round.")]
 Topology = Annotated[str, typer.Option(help="Who may pull from whom: random, full, ring or regular:K.")]
 Heartbeat = Annotated[float, typer.Option(help="Seconds between heartbeats.")]

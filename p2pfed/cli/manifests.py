@@ -15,7 +15,7 @@ from p2pfed.core.types import DAY
 from p2pfed.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from p2pfed.core.consortium import Admin, Member, SignedManifest
+    from p2pfed.core.consortium import Admin, Manifest, Member, SignedManifest
     from p2pfed.core.contract import FeatureContract
     from p2pfed.core.identity import Identity
     from p2pfed.core.joining import JoinRequest
@@ -39,12 +39,20 @@ def read_contract(path: Path) -> FeatureContract:
         raise ConfigError(f"{path} is not a feature contract: {error}") from None
 
 
-def read_request(path: Path) -> JoinRequest:
-    """A bank's request; its fingerprint is printed whole, because a few characters of it can be forged."""
-    from p2pfed.core.joining import key_fingerprint, open_join_request
+def read_request(path: Path, old: Manifest | None = None) -> JoinRequest:
+    """A bank's request; its fingerprint is printed whole, because a few characters of it can be forged.
+
+    Raises ConfigError unless it may change what `old`, if there is one, has of the bank.
+    """
+    from p2pfed.core.joining import key_fingerprint, misplaced, open_join_request
 
     with naming(path):
         request = open_join_request(read_file(path, "the join request"))
+        if request.made is not None and request.made > time.time() + DAY:
+            raise ConfigError(f"{request.name} made it in the future: set that bank's clock, and `p2pfed init` again")
+        known = {} if old is None else {member.key: member for member in old.members}
+        if problem := misplaced(request, old.consortium if old else None, known.get(request.key)):
+            raise ConfigError(problem)
     print(f"{request.name} asks with key {key_fingerprint(request)}")
     return request
 
@@ -94,9 +102,12 @@ def successor(signed: SignedManifest, members: tuple[Member, ...], days: int | N
 
 def write(signed: SignedManifest, keys: Sequence[Path] | None, out: Path | None, *, force: bool = False) -> None:
     """Check, sign with `keys`, write and say so; raises ManifestError, and UsageError where another file would go."""
-    from p2pfed.core.consortium import check_manifest
+    from p2pfed.core.contradictions import check_manifest
+    from p2pfed.core.names import deceptive, look_alike
 
     check_manifest(signed.manifest)
+    if signed.manifest.version == 1 and (problem := deceptive(signed.manifest.name)):
+        raise ConfigError(f"the consortium's name {signed.manifest.name!a} {problem}: choose another")
     known = {admin.key for admin in signed.manifest.admins}
     for path in keys or ():
         identity = read_identity(path)
@@ -109,3 +120,6 @@ def write(signed: SignedManifest, keys: Sequence[Path] | None, out: Path | None,
     names = [admin.name for admin in signed.signed_by(signed.manifest.admins)]
     print(f"wrote {path}, signed by {', '.join(names) or 'nobody'}; {signed.manifest.threshold} needed")
     print(f"fingerprint {signed.fingerprint}")
+    for what, people in (("banks", signed.manifest.members), ("admins", signed.manifest.admins)):
+        for alike in look_alike(one.name for one in people):
+            print(f"look at {' and '.join(alike)}: these {what} are easily taken for each other; compare their keys")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from p2pfed.cli.terminal import AsJson, plural, printable, show, span
+from p2pfed.cli.terminal import AllowCode, AsJson, plural, printable, show, span
 
 if TYPE_CHECKING:
     from p2pfed.core.effects import Effect
@@ -30,15 +30,15 @@ def replay(
     journal: Annotated[Path, typer.Argument(help="A file of the daemon's node.journal_dir.")],
     until: Annotated[int | None, typer.Option(min=1, help="Stop after the input of this number.")] = None,
     shown: Annotated[bool, typer.Option("--show", help="Print every input and what the node makes of it.")] = False,
-    foreign_rule: Annotated[
-        bool, typer.Option("--foreign-rule", help="Import and run a merge rule module:Class that the journal names.")
-    ] = False,
+    allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Give a node the inputs that a daemon recorded; exit code 1 if it does anything else than that daemon did."""
+    from p2pfed.core.aggregation import code_allowed
     from p2pfed.runtime import replay as runtime
 
-    found = runtime.replay(journal, until, _shower(as_json) if shown else None, foreign_rule=foreign_rule)
+    with code_allowed(allow_code):
+        found = runtime.replay(journal, until, _shower(as_json) if shown else None)
     value = dataclasses.asdict(found) | {"same": found.difference is None}
     if shown and as_json:
         print(json.dumps(value))  # one object a line, this one the last

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from p2pfed.cli.terminal import Force, Settings, check_free
+from p2pfed.cli.terminal import AllowCode, Force, Settings, check_free
 
 
 def simulate(
@@ -18,6 +18,7 @@ def simulate(
     ] = None,
     settings: Settings = None,
     json: Annotated[Path | None, typer.Option(help="Write the run file here, too.")] = None,
+    allow_code: AllowCode = False,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no pictures.")] = False,
     force: Force = False,
 ) -> None:
@@ -27,6 +28,7 @@ def simulate(
     os.environ.update(ONE_THREAD)  # before numpy and TensorFlow are imported
     with signals_wait():
         from p2pfed import results
+        from p2pfed.core.aggregation import code_allowed
         from p2pfed.experiment import simulation
         from p2pfed.experiment.progress import Screen
         from p2pfed.sim.scenario import load_scenario
@@ -34,8 +36,9 @@ def simulate(
     if json is not None:
         results.check_writable(json)
         check_free(json, force)
-    asked = load_scenario(scenario, settings or ())
-    folder = out or Path(f"{asked.name}-{asked.seed}")
-    history = simulation.run(asked, folder, Screen(), pictures=not no_plots, json=json)
+    with code_allowed(allow_code):
+        asked = load_scenario(scenario, settings or ())
+        folder = out or Path(f"{asked.name}-{asked.seed}")
+        history = simulation.run(asked, folder, Screen(), pictures=not no_plots, json=json)
     print(simulation.closing_table(history))
     simulation.check_ended(history)

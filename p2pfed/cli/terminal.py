@@ -28,6 +28,9 @@ Drop = Annotated[
     list[str] | None, typer.Option(help="Columns that are no features, such as customer_id,card_id; repeatable.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", help="Import and run a merge rule module:Class, as code of your own.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 

@@ -257,7 +257,7 @@ def _join(config: NodeConfig, columns: tuple[FeatureColumn, ...], folder: Path, 
     path = folder / "node.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_defaults=True), sort_keys=False))
     moments, told, _ = declared(config.data, columns, now)
-    sealed = enrolment.join_request(config, state, identity, moments, told)
+    sealed = enrolment.join_request(config, state, identity, moments, told, made=now)
     (folder / "join-request.json").write_bytes(sealed)
     return Bank(name, identity.node_id, path, state, config.data), open_join_request(sealed)
 

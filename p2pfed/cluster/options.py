@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from p2pfed import results
+from p2pfed.core.aggregation import rule_problem
 from p2pfed.core.gossip.calendar import FREE, Calendar, calendar_problems
 from p2pfed.core.model import DEFAULT_HIDDEN, POSITIVE_WEIGHT_CAP, TrainingPolicy
 from p2pfed.errors import ConfigError, UsageError
@@ -62,7 +63,7 @@ class ClusterOptions:
     """Rounds after which the rate is divided by 5; `None` is once, after three quarters of the rounds."""
     imbalance: Literal["none", "class_weight", "smote", "adasyn", "undersample"] = "class_weight"
     rule: str = "clip"
-    """Aggregation rule, a name from the registry or `module:Class`."""
+    """Aggregation rule, a name from the registry, or where that is allowed `module:Class`."""
     reputation: bool = True
     """Whether banks judge each other's models and quarantine; without, the merge rule is alone."""
     attacks: tuple[tuple[str, int], ...] = ()
@@ -92,6 +93,8 @@ class ClusterOptions:
             raise UsageError(f"--data {self.data}: there is no such file")
         if not 0 < self.test_share < 0.9:
             raise UsageError("--test-share lies between 0 and 0.9")
+        if problem := rule_problem(self.rule):
+            raise UsageError(f"--rule: {problem}")
         self._check_calendar()
         _ = self.graph, self.policy()
         self._check_attacks()

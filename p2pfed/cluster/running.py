@@ -13,6 +13,7 @@ from typing import Any
 from p2pfed.api.client import AdminClient
 from p2pfed.cluster.founding import Bank, LocalCluster
 from p2pfed.cluster.processes import Processes
+from p2pfed.core.aggregation import is_foreign
 from p2pfed.errors import LocalFault, Unavailable
 from p2pfed.runtime.trainer import TrainerState
 
@@ -91,9 +92,15 @@ class RunningCluster:
         return starting >= max(1, (os.cpu_count() or 1) - 1)
 
     def start(self, bank: Bank) -> int:
-        """Start a bank's daemon; returns its process id."""
+        """Start a bank's daemon, which may run the merge rule that this process was allowed to found a cluster with.
+
+        Returns its process id.
+        """
         command = ["p2pfed.adversary", bank.attack] if bank.attack else ["p2pfed", "start"]
-        return self.processes.start(bank.name, ["-m", *command, str(bank.config)], self.cluster.log(bank.name))
+        allowed = ["--allow-code"] if is_foreign(self.cluster.manifest.gossip.rule) else []
+        return self.processes.start(
+            bank.name, ["-m", *command, str(bank.config), *allowed], self.cluster.log(bank.name)
+        )
 
     def stop(self) -> None:
         """Stop the daemons, which say good-bye to each other, and then what serves them all."""

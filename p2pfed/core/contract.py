@@ -20,6 +20,9 @@ WIDEST_LOGS = 3.0
 """Deviation of the logs of values above 0 beyond which these are no amounts: then it is another share of zeros that
 makes the difference, which would need 4 to 5. Amounts and balances of the real data sets have .7 to 2.7."""
 
+LARGEST = 1e20
+"""What no column's mean or deviation exceeds: nanoseconds since 1970 are 1.8e18."""
+
 
 def unit_sentence(column: str, times: float, others: str = "the consortium's") -> str:
     """That a column's values are so many times those of `others`."""
@@ -64,6 +67,18 @@ class Moments:
 
     means: tuple[float, ...]
     deviations: tuple[float, ...]
+
+
+def moments_problem(moments: Moments) -> str:
+    """What no moments of payments can be; empty if they may be some."""
+    if len(moments.means) != len(moments.deviations):
+        return "as many deviations as means are needed"
+    if any(d < 0 for d in moments.deviations):
+        return "a deviation is negative"
+    sizes = (*map(abs, moments.means), *(d for d in moments.deviations if d))
+    if not all(size <= LARGEST for size in sizes) or any(0 < d < 1 / LARGEST for d in moments.deviations):
+        return f"a mean or deviation is no payment's: beyond {LARGEST:g}, or a deviation below {1 / LARGEST:g}"
+    return ""
 
 
 @dataclass(frozen=True)

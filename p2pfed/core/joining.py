@@ -6,8 +6,10 @@ import math
 from dataclasses import dataclass, replace
 
 from p2pfed.core import record
-from p2pfed.core.consortium import POWERS, ROW_POWERS, Declared, ManifestError, Member, member_problems
-from p2pfed.core.contract import Moments
+from p2pfed.core.consortium import POWERS, ROW_POWERS, Declared, ManifestError, Member
+from p2pfed.core.contract import Moments, moments_problem
+from p2pfed.core.contradictions import member_problems
+from p2pfed.core.fields import is_hex
 from p2pfed.core.identity import JOIN_DOMAIN, Signer, fingerprint, verify
 from p2pfed.core.model import DEFAULT_TRAINING
 from p2pfed.core.types import DAY
@@ -35,6 +37,10 @@ class JoinRequest:
     """See `Member`; told together with the moments."""
     training_rows: int | None = record.added()
     """The same."""
+    made: int | None = record.added()
+    """When, Unix seconds by the bank's clock: an older request never takes the place of a newer one."""
+    consortium: str | None = record.added()
+    """The one that the bank had joined; None where it had joined none."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,28 @@ def key_fingerprint(request: JoinRequest) -> str:
 
 def as_member(request: JoinRequest) -> Member:
     """The manifest entry the request asks for."""
-    told = request.legitimate_per_fraud, request.training_rows
+    told = request.legitimate_per_fraud, request.training_rows, request.made
     return Member(request.name, request.key, (request.certificate,), request.endpoints, *told)
+
+
+def misplaced(request: JoinRequest, consortium: str | None, member: Member | None) -> str:
+    """Why a request must not change what a consortium has of its bank, which is `member`; empty if it may.
+
+    A request stays signed for ever: one that was made before what is held could bring back a certificate that was
+    replaced because somebody had its key. Where neither tells a time, it may name the certificate of now and no other.
+    """
+    asked = f"the join request of {request.name!r}"
+    again = "ask that bank for its present one; if this is it, let it move the file away and run `p2pfed init` again"
+    if request.consortium not in (None, consortium):
+        return f"{asked} was made for a consortium that this bank had joined, and this is another: {again}"
+    if member is None:
+        return ""
+    if request.made is None:
+        safe = member.requested is None and request.certificate == member.certificates[-1]
+        return "" if safe else f"{asked} does not tell when it was made, so it may be an old one: {again}"
+    if request.made < (member.requested or 0):
+        return f"{asked} is older than the one that the manifest has of it: {again}"
+    return ""
 
 
 def declaring(old: Member, new: Member) -> Member:
@@ -90,6 +116,7 @@ def declaring(old: Member, new: Member) -> Member:
         old,
         legitimate_per_fraud=old.legitimate_per_fraud if new.legitimate_per_fraud is None else new.legitimate_per_fraud,
         training_rows=old.training_rows if new.training_rows is None else new.training_rows,
+        requested=old.requested if new.requested is None else new.requested,
     )
 
 
@@ -117,11 +144,10 @@ def _body(request: JoinRequest) -> bytes:
 
 def _check(request: JoinRequest) -> None:
     problems = member_problems(as_member(request))
-    moments = request.moments
-    if moments is not None and len(moments.means) != len(moments.deviations):
-        problems.append("moments: as many deviations as means are needed")
-    if moments is not None and any(d < 0 for d in moments.deviations):
-        problems.append("moments: a deviation is negative")
+    if request.moments is not None and (problem := moments_problem(request.moments)):
+        problems.append(f"moments: {problem}")
+    if request.consortium is not None and not is_hex(request.consortium, 32):
+        problems.append("consortium is not 32 lower-case hex digits")
     if request.seconds_per_round is not None and not 0 < request.seconds_per_round <= DAY:
         problems.append(
             f"seconds_per_round is {request.seconds_per_round:g}: a round takes some time, and less than a day"

@@ -40,10 +40,12 @@ class Momentum:
         return np.array([self._lag], "<f8").tobytes() + self._movement.astype("<f4").tobytes()
 
     def restore(self, state: bytes) -> None:
-        """Go on from `state()` of an earlier process."""
-        if state:
-            self._lag = float(np.frombuffer(state[:8], "<f8")[0])
-            self._movement = np.frombuffer(state[8:], "<f4").astype(np.float32)
+        """Go on from `state()` of an earlier process; a movement that is not finite is none."""
+        if not state:
+            return
+        lag, movement = float(np.frombuffer(state[:8], "<f8")[0]), np.frombuffer(state[8:], "<f4").astype(np.float32)
+        if np.isfinite(lag) and np.isfinite(movement).all():
+            self._lag, self._movement = lag, movement
 
     def ahead(self, own: Vector, candidates: Sequence[Candidate]) -> list[Candidate]:
         """`candidates` moved ahead by the rounds that they lag behind `own`: a new one as the median of new ones does,

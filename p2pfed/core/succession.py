@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from p2pfed.core.consortium import Manifest, ManifestError, SignedManifest, check_manifest
+from p2pfed.core.consortium import Manifest, ManifestError, SignedManifest
+from p2pfed.core.contradictions import check_manifest
 from p2pfed.core.identity import same_fingerprint
 from p2pfed.core.types import DAY, NodeId
 

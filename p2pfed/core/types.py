@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -34,7 +35,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read `host:port` or `[ipv6]:port`; raises ValueError that says what is wrong."""
+        """Read `host:port` or `[ipv6]:port`, the host in one spelling; raises ValueError that says what is wrong."""
         host, colon, port = text.rpartition(":")
         if not colon or not host:
             raise ValueError(f"{text!r} is not an address: expected host:port, for example bank-b.example:7443")
@@ -47,9 +48,11 @@ class Address:
             raise ValueError(f"{text!r} is not an address: write an IPv6 host in brackets, for example [::1]:7443")
         if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
             raise ValueError(f"{text!r} is not an address: the port must be a number from 0 to 65535")
-        if len(host) > 253 or not host.isprintable() or any(c in host for c in "/@ \\"):
+        if len(host) > 253 or not host.isascii() or not host.isprintable() or any(c in host for c in "/@ \\"):
             raise ValueError(f"{text!r} is not an address: the host has characters that no host name has")
-        return cls(host, int(port))
+        if ":" not in host and _is_odd_number(host):
+            raise ValueError(f"{text!r} is not an address: write an IPv4 host as four plain numbers, such as 10.0.0.1")
+        return cls(host.lower(), int(port))
 
     @property
     def dialable(self) -> bool:
@@ -62,6 +65,17 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _is_odd_number(host: str) -> bool:
+    """Whether resolvers take it for an IPv4 address, in another spelling than the usual one: 010.0.0.1 or 0xa000001."""
+    last = host.rstrip(".").rpartition(".")[2].lower()
+    if not (last.isdigit() or re.fullmatch("0x[0-9a-f]*", last)):
+        return False
+    try:
+        return str(ipaddress.IPv4Address(host)) != host
+    except ValueError:
+        return True
 
 
 @dataclass(frozen=True)

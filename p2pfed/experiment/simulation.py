@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pfed import results
+from p2pfed.core.aggregation import code_allowed
 from p2pfed.errors import DataError, DiskFault, Interrupted, LocalFault, UsageError
 from p2pfed.experiment.progress import Screen
 from p2pfed.experiment.stopping import Stop, stoppable
@@ -39,23 +40,25 @@ def simulate(
     settings: Sequence[str] = (),
     watch: Callable[[Progress], None] | None = None,
     transcript: bool = False,
+    allow_code: bool = False,
 ) -> History:
     """Run a scenario, which is a file's path, nested mappings with the same keys, or a Scenario; returns its history.
 
     With `out`, that folder gets what `p2pfed simulate` writes. `settings` lie over a file like `--set key=value`,
-    `watch` is told the progress now and then, and `transcript` asks for readable lines of what happened. Ctrl-C ends
-    the run and returns what there is. Raises ConfigError, UsageError and DataError for what cannot be run, before
-    anything starts, and DiskFault.
+    `watch` is told the progress now and then, `transcript` asks for readable lines of what happened, and `allow_code`
+    lets a merge rule be `module:Class`. Ctrl-C ends the run and returns what there is. Raises ConfigError, UsageError
+    and DataError for what cannot be run, before anything starts, and DiskFault.
     """
-    if isinstance(scenario, Scenario | Mapping):
-        if settings:
-            raise UsageError("settings lie over a file: change the mapping itself")
-        made = scenario if isinstance(scenario, Scenario) else scenario_from(scenario)
-    else:
-        made = load_scenario(Path(scenario), settings)
-    if out is not None:
-        claim(Path(out), made)
-    history = sim.simulate(made, watch, transcript=transcript)
+    with code_allowed(allow_code):
+        if isinstance(scenario, Scenario | Mapping):
+            if settings:
+                raise UsageError("settings lie over a file: change the mapping itself")
+            made = scenario if isinstance(scenario, Scenario) else scenario_from(scenario)
+        else:
+            made = load_scenario(Path(scenario), settings)
+        if out is not None:
+            claim(Path(out), made)
+        history = sim.simulate(made, watch, transcript=transcript)
     if out is not None:
         write(history, Path(out))
     return history

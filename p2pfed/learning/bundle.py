@@ -7,7 +7,6 @@ Reading one runs no code of its writer's.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +55,16 @@ class ModelBundle:
         self.spec.schema().split(self.vector)
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores float32 [n] of scaled `features` float32 [n, contract.width]; see `forward.scores`."""
-        return forward.scores(self.spec, self.vector, features)
+        """Scores float32 [n] of scaled `features` float32 [n, contract.width], NaN where a feature is missing.
+
+        Raises StateCorrupt if another score is no finite number: no alert would follow of it.
+        """
+        scores = forward.scores(self.spec, self.vector, features)
+        if not np.isfinite(scores[np.isfinite(features).all(axis=1)]).all():
+            raise StateCorrupt(
+                f"scores of the model {self.weights_sha256[:8]} are not finite numbers: its weights are too large"
+            )
+        return scores
 
     def alerts(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which of `scores` [n] are alerts."""
@@ -85,14 +92,26 @@ class ModelBundle:
             raise StateCorrupt("this is not a p2pfed model bundle, or it was cut short")
         weights = data[8 + length :]
         try:
-            fields = json.loads(data[8 : 8 + length])
-            lineage = fields.pop("lineage")
-            if fields.get("format") != FORMAT:
-                raise StateCorrupt(f"the model bundle has format {fields.get('format')}; this release reads {FORMAT}")
-            header = record.build(_Header, fields)
+            header, lineage = _read(data[8 : 8 + length])
             if hashlib.sha256(weights).hexdigest() != header.weights_sha256:
                 raise StateCorrupt("the weights of the model bundle do not have the hash its header names")
             vector = np.frombuffer(weights, "<f4")
-            return cls(header.model, header.contract, header.scaler, header.threshold, vector, lineage)
-        except (ValueError, KeyError, AttributeError) as error:
-            raise StateCorrupt(f"the header of the model bundle cannot be read: {error}") from None
+            bundle = cls(header.model, header.contract, header.scaler, header.threshold, vector, lineage)
+        except ValueError as error:
+            raise StateCorrupt(f"the model bundle cannot be read: {error}") from None
+        if not np.isfinite(vector).all():  # the hash tells who wrote them, not what they are
+            raise StateCorrupt("the weights of the model bundle are not finite numbers: nothing can be scored by them")
+        return bundle
+
+
+def _read(text: bytes) -> tuple[_Header, dict[str, Any]]:
+    """Header and lineage; raises ValueError, and StateCorrupt on another format."""
+    fields = record.load(text)
+    if not isinstance(fields, dict) or not isinstance(lineage := fields.pop("lineage", None), dict):
+        raise ValueError("its header is no object with a lineage")
+    if fields.get("format") != FORMAT:
+        raise StateCorrupt(f"the model bundle has format {fields.get('format')!r:.40}; this release reads {FORMAT}")
+    header = record.build(_Header, fields)
+    if any(scale <= 0 for scale in header.scaler.scale):
+        raise ValueError("a column is scaled by 0 or less")
+    return header, lineage

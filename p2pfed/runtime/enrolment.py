@@ -61,8 +61,10 @@ def join_request(
     moments: Moments | None,
     declared: Declared,
     seconds_per_round: float | None = None,
+    *,
+    made: float,
 ) -> bytes:
-    """The signed file to send to an admin; raises ManifestError if the configuration's words do not fit a manifest."""
+    """The signed file to send to an admin, `made` then; raises ManifestError if the configuration does not fit one."""
     request = JoinRequest(
         name=config.node.name,
         key=identity.public_key.hex(),
@@ -72,6 +74,8 @@ def join_request(
         seconds_per_round=seconds_per_round,
         legitimate_per_fraud=declared.legitimate_per_fraud,
         training_rows=declared.training_rows,
+        made=int(made),
+        consortium=_joined(state),
     )
     return seal_join_request(identity, request)
 
@@ -101,8 +105,8 @@ def trusted_chain(state: StateDir) -> list[SignedManifest]:
             newest(chain[0].manifest, chain[1:])
     except ManifestError as error:
         raise StateCorrupt(
-            f"the manifests in {state.root / 'manifests'} are damaged or were edited: {error}. "
-            "Restore them from a backup, or remove them and `p2pfed join` again"
+            f"the manifests in {state.root / 'manifests'} are not to be trusted: {error}. If they are damaged or were "
+            "edited, restore them from a backup, or remove them and `p2pfed join` again"
         ) from None
     return chain
 
@@ -185,6 +189,12 @@ def first_manifest(
 
 def _certificate(state: StateDir) -> str:
     return base64.b64encode(tls.certificate_of(state.tls)).decode()
+
+
+def _joined(state: StateDir) -> str | None:
+    """The consortium that this bank has joined, if it has."""
+    manifests = state.manifests()
+    return parse_signed(manifests[max(manifests)]).manifest.consortium if manifests else None
 
 
 def _listening(listen: str | None) -> tuple[str, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from p2pfed.core.consortium import Manifest
 from p2pfed.core.contract import Scaler
 from p2pfed.core.effects import KeptModel
+from p2pfed.core.fields import MAX_NUMBER
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt
 from p2pfed.learning.bundle import ModelBundle
@@ -63,7 +65,9 @@ def kept(bundle: ModelBundle) -> KeptModel:
     try:
         number, cycle, since, metrics = int(said["number"]), int(said["cycle"]), float(said["since"]), said["metrics"]
         model, sources = str(said["model"]), int(said.get("sources", 0))
-    except (KeyError, TypeError, ValueError):
+        if not (math.isfinite(since) and 0 <= number <= MAX_NUMBER and 0 <= cycle <= MAX_NUMBER):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise StateCorrupt("it does not say of which round it is, and since when it serves") from None
     if not isinstance(metrics, dict) or not all(isinstance(of, dict) for of in metrics.values()):
         raise StateCorrupt("it has no metrics")

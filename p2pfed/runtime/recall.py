@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from p2pfed.core import wire
 from p2pfed.core.consortium import SignedManifest
 from p2pfed.core.effects import KeptModel
 from p2pfed.core.settings import Memory
 from p2pfed.core.succession import InForce
 from p2pfed.core.trust import trust_in
-from p2pfed.errors import RemoteFault
+from p2pfed.errors import RemoteFault, StateCorrupt
 from p2pfed.store.base import Restored
+from p2pfed.store.faults import WAY_OUT
 
 
 def recall(
@@ -21,8 +24,11 @@ def recall(
 ) -> Memory:
     """What the state directory remembers, as the node takes it; pushed frames that no longer verify are left out.
 
-    `champion` and `bests` are as of Memory; `force` is what is in force, without it the newest of `chain`.
+    `champion` and `bests` are as of Memory; `force` is what is in force, without it the newest of `chain`. Raises
+    StateCorrupt if the weights of the checkpoint are not finite: whatever is merged into them is lost too.
     """
+    if restored.checkpoint is not None and not np.isfinite(restored.checkpoint.vector).all():
+        raise StateCorrupt(f"the weights of the checkpoint are not finite numbers. {WAY_OUT}")
     newest = chain[-1].manifest
     previous = next((s.manifest for s in chain if s.manifest.version == newest.version - 1), None)
     trust = trust_in(force or InForce(newest), previous)

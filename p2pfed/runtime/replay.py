@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 import threadpoolctl
 
-from p2pfed.core.aggregation import is_foreign
+from p2pfed.core.aggregation import is_foreign, rule_problem
 from p2pfed.core.consortium import Manifest
 from p2pfed.core.effects import Effect, Emit
 from p2pfed.core.events import RoundCompleted
@@ -112,13 +112,13 @@ Watch = Callable[[Entry, list[Effect], GossipNode], None]
 class Journal:
     """A journal being read: the node it is about, and its entries."""
 
-    def __init__(self, reader: JournalReader, foreign_rule: bool = False) -> None:
+    def __init__(self, reader: JournalReader) -> None:
         """Read the header; raises StateCorrupt, or ConfigError where the file ends before or within it.
 
-        A journal may come from anybody, and may name any module as its merge rule: unless `foreign_rule` allows that,
-        nothing is imported and UsageError raised.
+        A journal may come from anybody, and may name any module as its merge rule: outside `code_allowed` nothing is
+        imported and UsageError raised.
         """
-        self._reader, self._values, self._foreign_rule = reader, ValueReader(), foreign_rule
+        self._reader, self._values = reader, ValueReader()
         self._records = reader.records()
         header = next(self._records, None)
         if header is None:
@@ -151,11 +151,8 @@ class Journal:
 
     def _check_rule(self, manifest: Manifest) -> None:
         rule = manifest.gossip.rule
-        if is_foreign(rule) and not self._foreign_rule:
-            raise UsageError(
-                f"{self._reader.path} merges by {rule[:BRIEF]}, which is code of somebody's own, and a replay would "
-                "run it; if you trust whoever gave you the journal, say --foreign-rule"
-            )
+        if is_foreign(rule) and (problem := rule_problem(rule)):
+            raise UsageError(f"{self._reader.path}: {problem}")
 
     def _entry(self, number: int, record: Record) -> Entry:
         head = record.head
@@ -175,14 +172,13 @@ class Journal:
         return self._reader.damaged(f"{what} is not one that this version reads ({brief})")
 
 
-def replay(path: Path, until: int | None = None, watch: Watch | None = None, *, foreign_rule: bool = False) -> Replay:
+def replay(path: Path, until: int | None = None, watch: Watch | None = None) -> Replay:
     """Replay the journal in `path`, or its entries up to number `until`, and compare.
 
-    `watch` sees each entry, what the replayed node made of it, and the node; `foreign_rule` as of Journal. Raises what
-    JournalReader and Journal do.
+    `watch` sees each entry, what the replayed node made of it, and the node. Raises what JournalReader and Journal do.
     """
     with JournalReader(path) as reader:
-        journal = Journal(reader, foreign_rule)
+        journal = Journal(reader)
         node = journal.node
         # a sum of many numbers differs in its last bits with the number of threads that share it
         with threadpoolctl.threadpool_limits(journal.threads, "blas"):

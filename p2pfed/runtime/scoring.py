@@ -46,6 +46,8 @@ def read_bundle(path: Path) -> ModelBundle:
         return ModelBundle.from_bytes(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist: a node writes it once it has evaluated its first model") from None
+    except OSError as error:
+        raise UsageError(f"{path}: the model cannot be read: {error.strerror}") from None
     except StateCorrupt as error:
         raise StateCorrupt(f"{path}: {error}") from None
 

@@ -148,7 +148,7 @@ class GossipSection(Section):
     """How the nodes exchange and merge: the manifest's gossip policy."""
 
     rule: Annotated[str, AfterValidator(_rule)] = "clip"
-    """Merge rule: a name of the table below, `name:parameter`, or `module:Class`."""
+    """Merge rule: a name of the table below, `name:parameter`, or with `--allow-code` `module:Class`."""
     topology: str = "random:6"
     """Whom a node pulls from in a round: `random:COUNT` members, `full` (all), neighbours of `ring`, `regular:K` or
     `file:PATH`, a file of links, two names a line."""

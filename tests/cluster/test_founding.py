@@ -10,8 +10,11 @@ import pandas as pd
 import pytest
 
 from p2pfed import configfile
+from p2pfed.cli import run
 from p2pfed.cluster.founding import PORTS, claimed_ports, found
 from p2pfed.cluster.options import ClusterOptions
+from p2pfed.cluster.running import RunningCluster
+from p2pfed.core.aggregation import code_allowed
 from p2pfed.core.consortium import parse_signed
 from p2pfed.core.joining import open_join_request
 from p2pfed.core.succession import verify_root
@@ -20,6 +23,7 @@ from p2pfed.data import synthetic
 from p2pfed.data.features import load_bank
 from p2pfed.errors import UsageError
 from p2pfed.experiment import shards
+from p2pfed.runtime.enrolment import trusted_chain
 from p2pfed.store.credentials import load_member_key
 
 BANKS = 3
@@ -46,6 +50,26 @@ def test_the_manifest_is_signed_and_lists_every_bank(cluster):
         assert verify_root(signed, signed.fingerprint) == cluster.manifest
     members = cluster.manifest.by_id
     assert {members[bank.id].name for bank in cluster.banks} == {"bank-1", "bank-2", "bank-3"}
+
+
+def test_only_a_daemon_that_is_told_so_runs_a_rule_of_ones_own(tmp_path, options, refused, monkeypatch):
+    monkeypatch.setattr(synthetic, "PAYMENTS_A_BANK", 4000)
+    dealt = shards.deal(options, tmp_path / "data")
+    with code_allowed():
+        own = found(replace(options, rule="p2pfed.core.aggregation:Mean"), dealt, tmp_path)
+    bank, started = own.banks[0], []
+    running = RunningCluster(own)
+    monkeypatch.setattr(running.processes, "start", lambda name, command, log: started.append(command))
+    running.start(bank)
+    running.start(replace(bank, attack="echo"))
+    assert started[0] == ["-m", "p2pfed", "start", str(bank.config), "--allow-code"]
+    assert started[1] == ["-m", "p2pfed.adversary", "echo", str(bank.config), "--allow-code"]
+    ran = []  # what begins a daemon: it reads the manifests that it has joined
+    monkeypatch.setattr("p2pfed.runtime.daemon.run", lambda *_: ran.append(trusted_chain(bank.state)) or 0)
+    code, said = refused("start", bank.config)
+    assert code == 65 and "'p2pfed.core.aggregation:Mean' names code" in said and "--allow-code" in said
+    assert run(["start", str(bank.config), "--allow-code"]) == 0
+    assert ran[0][0].manifest == own.manifest
 
 
 def test_keys_are_private_and_fit_the_manifest(cluster):

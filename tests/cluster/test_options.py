@@ -19,6 +19,8 @@ from p2pfed.errors import UsageError
         ({"cycles": 2, "round_seconds": 0.01}, "of 0.1 s to a day"),
         ({"baselines": ("alone", "oracle")}, "'oracle'"),
         ({"topology": "star"}, "'star'"),
+        ({"rule": "nearest"}, "--rule: unknown merge rule 'nearest'"),
+        ({"rule": "os:abort"}, "--rule: .* names code, .* say --allow-code"),
         ({"topology": "random:none"}, "random:COUNT"),
         ({"data": Path("nowhere.csv")}, "nowhere.csv"),
         ({"data": Path(__file__), "split": "time"}, "--time"),

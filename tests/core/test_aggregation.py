@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from p2pfed.core.aggregation import Candidate, Clip, Mean, Merged, coordinate_median, rule_from_name
+from p2pfed.core.aggregation import (
+    Candidate,
+    Clip,
+    Mean,
+    Merged,
+    code_allowed,
+    coordinate_median,
+    rule_from_name,
+    rule_problem,
+)
 from p2pfed.core.aggregation.geometry import FEW, copies
 from p2pfed.core.training_scale import REACH, TrainingScale
 from p2pfed.core.types import NodeId
@@ -241,6 +250,7 @@ def test_a_corrupt_state_is_told(state: bytes) -> None:
         Clip().restore(state)
 
 
+@code_allowed()
 def test_the_registry_takes_names_and_classes() -> None:
     assert isinstance(rule_from_name("clip"), Clip)
     assert isinstance(rule_from_name("p2pfed.core.aggregation:Mean"), Mean)
@@ -257,12 +267,25 @@ def test_the_registry_takes_names_and_classes() -> None:
         (":Rule", "cannot be loaded"),
         ("p2pfed.core.aggregation:Candidate", "cannot be loaded"),  # needs arguments
         ("collections:OrderedDict", "lacks name, merge"),
+        ("os:abort", "abort is no class"),
+        ("signal:pause", "pause is no class"),
     ],
 )
+@code_allowed()
 def test_a_rule_that_cannot_be_had_is_a_configuration_error(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         rule_from_name(name)
     assert repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["os:abort", "signal:pause", "p2pfed.core.aggregation:Mean", ":Rule", "NNA:1"])
+def test_code_is_not_even_imported_where_nobody_allowed_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.import_module", lambda module: pytest.fail(f"{module} was imported"))
+    for allowed in (False, True):
+        with code_allowed(allowed):
+            assert ("names code" in rule_problem(name)) is not allowed
+    with pytest.raises(ConfigError, match="names code, which only runs where .* say --allow-code"):
+        rule_from_name(name)
 
 
 def test_mean_of_the_largest_numbers_is_finite() -> None:

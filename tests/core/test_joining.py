@@ -17,6 +17,7 @@ from p2pfed.core.joining import (
     declaration,
     declaring,
     key_fingerprint,
+    misplaced,
     open_join_request,
     seal_join_request,
 )
@@ -80,6 +81,37 @@ def test_a_request_from_before_rows_were_told_keeps_its_bytes():
     assert {name: value for name, value in told.items() if name != "training_rows"} == json.loads(FILE)["body"]
 
 
+HELD = replace(ENTRY, requested=2_000)
+NEW_CERTIFICATE = consortium().manifest.members[0].certificates[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "held", "said"),
+    [
+        ({}, None, ""),
+        ({}, ENTRY, ""),
+        ({"certificate": NEW_CERTIFICATE}, ENTRY, "does not tell when it was made"),
+        ({}, HELD, "does not tell when it was made"),
+        ({"made": 1_999}, HELD, "is older than the one that the manifest has of it"),
+        ({"made": 2_000}, HELD, ""),
+        ({"made": 2_001, "certificate": NEW_CERTIFICATE, "consortium": "c0" * 16}, HELD, ""),
+        ({"made": 1_999, "certificate": NEW_CERTIFICATE}, ENTRY, ""),
+        ({"made": 2_001, "consortium": "d0" * 16}, HELD, "for a consortium that this bank had joined, and this is"),
+        ({"made": 2_001, "consortium": "d0" * 16}, None, "for a consortium that this bank had joined, and this is"),
+    ],
+)
+def test_an_old_request_takes_no_newer_ones_place(changes, held, said):
+    problem = misplaced(replace(REQUEST, **changes), "c0" * 16, held)
+    assert (said in problem and "`p2pfed init` again" in problem) if said else problem == ""
+
+
+def test_a_request_tells_its_time_to_the_manifest():
+    told = open_join_request(seal_join_request(BANK, replace(REQUEST, made=2_000, consortium="c0" * 16)))
+    assert as_member(told).requested == 2_000
+    assert declaring(ENTRY, as_member(told)) == HELD
+    assert declaring(HELD, ENTRY) == HELD
+
+
 def test_a_whole_number_for_a_fraction_signs_the_same():
     careless = replace(REQUEST, moments=Moments((0,), (2,)))
     assert open_join_request(seal_join_request(BANK, careless)).moments == Moments((0.0,), (2.0,))
@@ -115,6 +147,11 @@ def test_a_wrong_signature_is_refused(signature):
         ({"moments": Moments((0.0, 1.0), (1.0,))}, "as many deviations as means"),
         ({"moments": Moments((0.0,), (-1.0,))}, "a deviation is negative"),
         ({"moments": Moments((float("nan"),), (1.0,))}, "not a finite number"),
+        ({"moments": Moments((1e308,), (1.0,))}, "moments: a mean or deviation is no payment's"),
+        ({"moments": Moments((0.0,), (1e308,))}, "moments: a mean or deviation is no payment's"),
+        ({"made": 0}, "the time of its request is not Unix seconds"),
+        ({"made": 2**60}, "the time of its request is not Unix seconds"),
+        ({"consortium": "C0" * 16}, "consortium is not 32 lower-case hex digits"),
         ({"seconds_per_round": 0.0}, "seconds_per_round is 0: a round takes some time"),
         ({"seconds_per_round": -1.0}, "seconds_per_round is -1"),
         ({"seconds_per_round": 86401.0}, "seconds_per_round is 86401"),

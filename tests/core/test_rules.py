@@ -242,8 +242,8 @@ def test_a_parameter_stands_behind_a_colon(name: str) -> None:
         ("clipped:1e3", "'1e3' is none"),
         ("balance:0", "the horizon must be at least 1 merge"),
         ("nna:1:2", "'1:2' is none"),
-        ("NNA:1", "cannot be loaded"),
-        ("nearest", "choose balance, clip, .* or ubar, or write module:Class"),
+        ("NNA:1", "names code"),
+        ("nearest", "choose balance, clip, .* or ubar"),
     ],
 )
 def test_a_name_that_means_nothing_is_a_configuration_error(name: str, message: str) -> None:

@@ -15,6 +15,9 @@ from p2pfed.errors import RemoteFault
         ("127.0.0.1:0", "127.0.0.1", 0),
         ("[::1]:65535", "::1", 65535),
         ("[2001:DB8:0:0::1]:80", "2001:db8::1", 80),
+        ("Bank-A.Example:7443", "bank-a.example", 7443),
+        ("10.0.0.1:7443", "10.0.0.1", 7443),
+        ("bank1:7443", "bank1", 7443),
     ],
 )
 def test_an_address_is_read(text, host, port):
@@ -45,6 +48,8 @@ def test_an_address_is_read(text, host, port):
         ("bank/../:1", "characters that no host name has"),
         ("a\nb:1", "characters that no host name has"),
         ("h" * 254 + ":1", "characters that no host name has"),
+        ("b\u0430nk:1", "characters that no host name has"),
+        *((f"{host}:1", "four plain numbers") for host in ("010.0.0.1", "10.1", "167772161", "0xa000001", "10.0.0.1.")),
     ],
 )
 def test_what_is_no_address_is_said_to_be_none(text, complaint):

@@ -107,8 +107,8 @@ def no_end_of_training(bank: Bank) -> None:
 
 
 MISTAKES: list[tuple[Callable[[Bank], None], int, str]] = [
-    (edit_manifest, 65, r"manifests are damaged or were edited: .*0 of 2.*join"),
-    (half_manifest, 65, r"manifests are damaged or were edited: .*not a manifest.*join"),
+    (edit_manifest, 65, r"manifests are not to be trusted: .*0 of 2.*join"),
+    (half_manifest, 65, r"manifests are not to be trusted: .*not a manifest.*join"),
     (directory_for_manifest, 77, r"cannot read .*1\.json"),
     (no_manifest, 77, "holds no manifest: join a consortium first"),
     (other_banks_key, 77, "key is not in version 1"),

@@ -20,6 +20,7 @@ from hypothesis.extra.numpy import arrays
 from p2pfed import logs
 from p2pfed.cli import run
 from p2pfed.core import inputs, wire
+from p2pfed.core.aggregation import code_allowed
 from p2pfed.core.consortium import Manifest, SignedManifest
 from p2pfed.core.effects import Effect
 from p2pfed.core.events import Metrics
@@ -289,7 +290,8 @@ def test_a_merge_rule_that_a_journal_names_is_not_imported_unasked(
     manifest = replace(MEMBERS.manifest, gossip=replace(MEMBERS.manifest.gossip, rule="theirs:Mean"))
     birth = Birth((SignedManifest.unsigned(manifest),), NodeSettings(0, 1, (), "test"), Memory(1, "00" * 16), 3)
     recording = Recording(tmp_path / "j", logs.for_node("bank-0"))
-    node = RecordedNode(MEMBERS.members[0], birth, recording)
+    with code_allowed():
+        node = RecordedNode(MEMBERS.members[0], birth, recording)
     node.handle(inputs.Started(), 100.0)
     asyncio.run(recording.close(node))
     ran = tmp_path / "theirs.py.ran"
@@ -297,9 +299,9 @@ def test_a_merge_rule_that_a_journal_names_is_not_imported_unasked(
     sys.modules.pop("theirs")
     assert run(["replay", str(tmp_path / "j")]) == 2
     said = capsys.readouterr()
-    assert "merges by theirs:Mean" in said.err and "--foreign-rule" in said.err and said.err.count("\n") == 1
+    assert "'theirs:Mean' names code" in said.err and "--allow-code" in said.err and said.err.count("\n") == 1
     assert not ran.exists()
-    assert run(["replay", str(tmp_path / "j"), "--foreign-rule"]) == 0
+    assert run(["replay", str(tmp_path / "j"), "--allow-code"]) == 0
     assert ran.exists()
 
 

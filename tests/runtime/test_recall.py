@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 
 import numpy as np
+import pytest
 
 from p2pfed.core.aggregation import Candidate
-from p2pfed.core.effects import Emit, KeptModel, Save
+from p2pfed.core.effects import Checkpoint, Emit, KeptModel, Save
 from p2pfed.core.events import StandingChanged
 from p2pfed.core.identity import node_id
 from p2pfed.core.inputs import Started
@@ -15,6 +17,7 @@ from p2pfed.core.node import GossipNode
 from p2pfed.core.reputation.peer_record import PeerRecord
 from p2pfed.core.settings import NodeSettings
 from p2pfed.core.types import NodeId, Reason
+from p2pfed.errors import StateCorrupt
 from p2pfed.runtime.recall import recall
 from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir
@@ -41,6 +44,16 @@ def judge(node: GossipNode, rng: np.random.Generator) -> None:
         node.reputation.arrived(peer, vector)
     node.reputation.judge(trained, 100, [Candidate(peer, vector, 100, 0) for peer, vector in models.items()])
     node.reputation.offended(PEERS[-1], Reason.NOT_FINITE)
+
+
+async def test_weights_that_are_no_numbers_are_not_gone_on_from(tmp_path):
+    store = SqliteStore(StateDir(tmp_path).create())
+    vector = BANKS.manifest.initial.vector.copy()
+    vector[3] = np.nan
+    await store.save(Save(Checkpoint(1, 1, "d1", vector, b"", b"{}", b"", None, BANKS.manifest.model_digest)))
+    store.close()
+    with closing(SqliteStore(StateDir(tmp_path))) as again, pytest.raises(StateCorrupt, match="not finite numbers"):
+        recall(again.restore(), CHAIN)
 
 
 def saved(node: GossipNode) -> Save:

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from p2pfed.adversary.oracle import InformedNeighbours
-from p2pfed.core.aggregation import Candidate, Merged, rule_from_name
+from p2pfed.core.aggregation import Candidate, Merged, code_allowed, rule_from_name
 from p2pfed.core.types import NodeId
 from tests.sim.consortium import simulated
 
 NAME = "p2pfed.adversary.oracle:InformedNeighbours"
 
 
+@code_allowed()
 def test_it_drops_as_many_as_attack_and_not_which() -> None:
     rule = rule_from_name(NAME)
     assert isinstance(rule, InformedNeighbours)
@@ -27,6 +28,7 @@ def test_it_drops_as_many_as_attack_and_not_which() -> None:
     assert rule.merge(np.zeros(1, np.float32), 1, [candidates[0]]).vector == 4.5
 
 
+@code_allowed()
 def test_the_simulator_tells_it_who_attacks(monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
     merge = InformedNeighbours.merge

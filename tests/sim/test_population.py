@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p2pfed.core.consortium import check_manifest
+from p2pfed.core.contradictions import check_manifest
 from p2pfed.core.identity import node_id
 from p2pfed.core.joining import declaration
 from p2pfed.data.banks import LoadedBanks
@@ -57,7 +57,7 @@ def test_the_same_seed_makes_the_same_population(loaded: LoadedBanks) -> None:
 def test_the_manifest_is_one_that_daemons_would_accept(loaded: LoadedBanks) -> None:
     made = populate(scenario(gossip={"topology": "regular:3", "publish_min_frauds": 0}), loaded)
     manifest = made.manifest
-    named = [replace(m, certificates=(f"MAAAA{i:03d}",)) for i, m in enumerate(manifest.members)]
+    named = [replace(m, certificates=(f"MAQA{i:04d}",)) for i, m in enumerate(manifest.members)]
     check_manifest(replace(manifest, members=tuple(named)))  # certificates are all it lacks
     assert [node_id(bytes.fromhex(m.key)) for m in manifest.members] == [i.node_id for i in made.identities]
     assert {i for i, m in enumerate(manifest.members) if not m.endpoints} == made.roles.dial_out

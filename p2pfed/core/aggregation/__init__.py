@@ -10,7 +10,14 @@ from p2pfed.core.aggregation.coordinates import Median, TrimmedMean
 from p2pfed.core.aggregation.distances import GeometricMedian, Krum, MultiKrum, NearestNeighbours
 from p2pfed.core.aggregation.geometry import coordinate_median
 from p2pfed.core.aggregation.mean import Mean
-from p2pfed.core.aggregation.registry import PARAMETERS, RULES, is_foreign, rule_from_name
+from p2pfed.core.aggregation.registry import (
+    PARAMETERS,
+    RULES,
+    code_allowed,
+    is_foreign,
+    rule_from_name,
+    rule_problem,
+)
 from p2pfed.core.aggregation.rule import AggregationRule, Candidate, KnowsTraining, Loss, Merged, SeesLoss
 from p2pfed.core.aggregation.screening import Balance, Ubar
 
@@ -35,6 +42,8 @@ __all__ = [
     "TrimmedMean",
     "Ubar",
     "coordinate_median",
+    "code_allowed",
     "is_foreign",
     "rule_from_name",
+    "rule_problem",
 ]

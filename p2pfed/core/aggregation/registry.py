@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from p2pfed.core.aggregation.clip import Clip, Clipped
@@ -45,9 +47,35 @@ PARAMETERS: Mapping[str, Parameter] = {
     **dict.fromkeys(("trimmed_mean", "krum", "multi_krum", "nna", "ubar"), ATTACKERS),
 }
 
+_code_allowed: ContextVar[bool] = ContextVar("code allowed", default=False)
+
+
+@contextmanager
+def code_allowed(allowed: bool = True) -> Iterator[None]:
+    """Within, if `allowed`, a rule may be `module:Class`, which is imported and run: who starts the process said so.
+
+    Anywhere else such a name is refused, whoever has signed it: manifests, scenarios and journals come from others.
+    """
+    before = _code_allowed.set(allowed or _code_allowed.get())
+    try:
+        yield
+    finally:
+        _code_allowed.reset(before)
+
+
+def rule_problem(name: str) -> str:
+    """Why nobody can merge by the rule of this name; empty if it may be. Nothing is imported for the answer."""
+    if is_foreign(name) and _code_allowed.get():
+        return ""
+    try:
+        rule_from_name(name)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
 
 def rule_from_name(name: str) -> AggregationRule:
-    """A new rule by its registry name, as `name:parameter`, or as `module:Class` (constructed without arguments).
+    """A new rule by its registry name, as `name:parameter`, or where that is allowed as `module:Class`.
 
     Names of the registry come first: a module that is called like one cannot be loaded. Raises ConfigError.
     """
@@ -81,9 +109,17 @@ def _loaded(name: str) -> AggregationRule:
     if not colon:
         *others, last = sorted(RULES)
         known = f"{', '.join(others)} or {last}"
-        raise ConfigError(f"unknown merge rule {name!r}: choose {known}, or write module:Class")
+        raise ConfigError(f"unknown merge rule {name[:63]!r}: choose {known}")
+    if not _code_allowed.get():
+        raise ConfigError(
+            f"merge rule {name[:63]!r} names code, which only runs where whoever starts a process allows it: choose "
+            "one of p2pfed's own rules, or say --allow-code if you trust whoever wrote that module"
+        )
     try:
-        rule = getattr(importlib.import_module(module), attribute)()
+        kind = getattr(importlib.import_module(module), attribute)
+        if not isinstance(kind, type):
+            raise TypeError(f"{attribute} is no class")
+        rule = kind()
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"merge rule {name!r} cannot be loaded: {error}; install its module on this node") from error
     if not isinstance(rule, AggregationRule):
