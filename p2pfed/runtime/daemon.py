@@ -6,6 +6,7 @@ import asyncio
 import faulthandler
 import ipaddress
 import secrets
+import shutil
 import signal
 import socket
 import time
@@ -71,6 +72,7 @@ def run(config: NodeConfig, reread: Callable[[], NodeConfig] | None = None, make
     logs.setup(config.log.level, config.log.format)
     state = StateDir(config.node.state_dir).create()
     with StateLock(state, __version__, time.time()):
+        shutil.rmtree(state.temporary, ignore_errors=True)  # what trainers that were killed have left there
         store = SqliteStore(state)
         try:
             asyncio.run(Daemon(config, state, store, reread, make).run())

@@ -62,6 +62,11 @@ class StateDir:
         return self.root / "admin.sock"
 
     @property
+    def temporary(self) -> Path:
+        """Folder for what trainers write for a moment: of a read-only machine nothing else can be written to."""
+        return self.root / "tmp"
+
+    @property
     def model(self) -> Path:
         """The model bundle the bank scores with."""
         return self.root / "model.p2pfed"
