@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import ipaddress
 import secrets
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,9 +28,10 @@ from p2pfed.core.settings import NodeSettings
 from p2pfed.core.succession import in_force, last_trained
 from p2pfed.core.types import Address, NodeId
 from p2pfed.data import report
-from p2pfed.errors import ConfigError, NotPermitted
+from p2pfed.errors import ConfigError, NotPermitted, Unavailable
 from p2pfed.learning.bundle import ModelBundle
 from p2pfed.net import tls
+from p2pfed.net.binding import bound
 from p2pfed.net.client import HttpTransport
 from p2pfed.net.discovery import Discovery, SeedDiscovery
 from p2pfed.net.listener import Listener
@@ -379,10 +378,11 @@ def _bindable(listen: str | None) -> Address | None:
     address = Address.parse(listen)
     if address.port:
         return address
-    with socket.create_server(
-        (address.host, 0), family=socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    ) as s:
-        return replace(address, port=s.getsockname()[1])
+    try:
+        with bound(address) as found:
+            return replace(address, port=found.getsockname()[1])
+    except OSError as error:
+        raise Unavailable(f"cannot listen on {address}: {error.strerror}; see peers.listen") from None
 
 
 def own_endpoints(config: NodeConfig, listen: Address | None, own: Member) -> tuple[str, ...]:
@@ -391,8 +391,4 @@ def own_endpoints(config: NodeConfig, listen: Address | None, own: Member) -> tu
         return ()
     if config.peers.advertise:
         return config.peers.advertise
-    try:
-        everywhere = ipaddress.ip_address(listen.host).is_unspecified
-    except ValueError:
-        everywhere = False
-    return own.endpoints if everywhere else (str(listen),)
+    return own.endpoints if listen.wildcard else (str(listen),)
