@@ -45,7 +45,7 @@ class PeersSection(Section):
     """How the other members reach this node and how it finds them."""
 
     listen: AddressText | None = "0.0.0.0:7443"
-    """Address of the mutual-TLS listener; port 0 takes a free one, and host `[::]` is every address, of IPv4 too. `null`
+    """Address of the mutual-TLS listener; port 0 takes a free one, and `[::]` is every address, of IPv4 too. `null`
     opens none: the bank only dials out."""
     advertise: tuple[AddressText, ...] = ()
     """Addresses the others should dial, at most 8; empty advertises `listen` itself if that is not a wildcard."""

@@ -93,8 +93,8 @@ def _disk(state: StateDir) -> Result:
 
 def _history(state: StateDir) -> tuple[str, bool]:
     from p2pfed.cli.terminal import plural
+    from p2pfed.store.contents import verify_history
     from p2pfed.store.lock import holder
-    from p2pfed.store.sqlite import verify_history
 
     running = holder(state)
     text = f"{plural(verify_history(state), 'event')}, none changed since it was written"
@@ -103,7 +103,7 @@ def _history(state: StateDir) -> tuple[str, bool]:
 
 def _reputation(state: StateDir, manifest: Manifest) -> tuple[str, bool]:
     from p2pfed.cli.terminal import plural
-    from p2pfed.store.sqlite import read_reputation
+    from p2pfed.store.contents import read_reputation
 
     peers, _ = read_reputation(state)
     judged = [record for member, record in peers.items() if member in manifest.by_id and record.looks]

@@ -139,6 +139,7 @@ class Daemon:
         metrics = NodeMetrics(__version__, node.name_of)
         observers = summary.observe, metrics.observe, EventLines(self._log, node.name_of).observe, books.observe
         self._events = EventLog(self._store, clock, node.name_of, observers)
+        self._store.on_locked = diskwatch.locked(self._events.emit)
         self._driver = driver = Driver(node, self._chain, self._store, self._events.emit, self._keep_model, clock)
         alone = Alone(self._state.alone, self._log, self._events.emit, lambda: driver.node.rounds.gate.champion)
         self._trainers = driver.trainers = trainers = self._make_trainers(alone)
