@@ -56,9 +56,9 @@ def load_document(
     """Read `path`, lay variables of `environ` and then `--set` texts over it, and check the whole.
 
     Only variables with a double underscore are settings (`P2PFED_PEERS__LISTEN`). Their values and those of `--set` are
-    text where the key's type is, and else YAML: `null`, `[a, b]`, `true`. Relative paths are made absolute, starting at the
-    file's folder. `absent` is the advice where there is no such file. Raises ConfigError with every problem, UsageError
-    for a `--set` that is not `key=value`.
+    text where the key's type is, and else YAML: `null`, `[a, b]`, `true`. Relative paths are made absolute, starting at
+    the file's folder. `absent` is the advice where there is no such file. Raises ConfigError with every problem,
+    UsageError for a `--set` that is not `key=value`.
     """
     source = _read(path, absent)
     overlays = [*_from_environment(environ or {}), *_from_settings(settings)]

@@ -41,7 +41,12 @@ def to_json(event: Event) -> dict[str, Any]:
 
 def kind(event: Event) -> str:
     """`RoundCompleted` -> `round_completed`: the stable name in the API, the log and SSE."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
+    return kind_name(type(event))
+
+
+def kind_name(event: type) -> str:
+    """The same of a class of events."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", event.__name__).lower()
 
 
 def _plain(value: Any) -> Any:

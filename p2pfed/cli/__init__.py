@@ -31,7 +31,7 @@ COMMANDS = (
     ("stop", "daemon:stop"),
     ("status", "daemon:status"),
     ("members", "daemon:members"),
-    ("events", "daemon:events"),
+    ("events", "history:events"),
     ("peer show", "peer:about"),
     ("peer block", "peer:block"),
     ("peer unblock", "peer:unblock"),

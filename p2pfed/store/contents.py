@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +41,38 @@ def read_reputation(state: StateDir) -> Reputed:
     """
     with _read_only(state) as db:
         return ({}, None) if db is None else reputation(db, state.database)
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a daemon has left in its database."""
+
+    starts: int
+    round: int
+    seq: int
+    quarantined: tuple[NodeId, ...]
+    last: StoredEvent | None
+    """The newest event."""
+
+
+def read_left(state: StateDir) -> Left | None:
+    """What is stored now, without a write; None if no daemon has run here. Raises StateCorrupt as `verify_history`."""
+    with _read_only(state) as db:
+        if db is None or (node := db.execute("SELECT epoch FROM node").fetchone()) is None:
+            return None
+        number, seq = db.execute("SELECT round, seq FROM checkpoint").fetchone() or (0, 0)
+        last = db.execute("SELECT id, time, kind, json FROM events ORDER BY id DESC LIMIT 1").fetchone()
+        peers, _ = reputation(db, state.database)
+        quarantined = tuple(member for member, record in peers.items() if record.standing == "quarantined")
+        return Left(node[0], number, seq, quarantined, StoredEvent(*last) if last else None)
+
+
+def read_events(state: StateDir, since: int) -> Iterator[StoredEvent]:
+    """The stored events with id > `since`, oldest first, without a write; raises StateCorrupt as `verify_history`."""
+    with _read_only(state) as db:
+        if db is not None:
+            query = "SELECT id, time, kind, json FROM events WHERE id > ? ORDER BY id"
+            yield from (StoredEvent(*row) for row in db.execute(query, (since,)))
 
 
 @contextlib.contextmanager
