@@ -126,6 +126,8 @@ class EventLog:
         now = self._clock()
         for observe in self._observers:
             observe(now, event)
+        if self._allowances.repeats(event, now):
+            return
         if len(self._pending) >= MAX_PENDING or not self._allowances.allow(event, now):
             self.dropped += 1
             return

@@ -354,6 +354,22 @@ async def test_one_members_flood_does_not_push_the_history_out(flood):
     assert events_log.dropped == len(heard) - len(recorded)
 
 
+async def test_what_is_harmless_is_recorded_once_an_hour_and_counted_each_time():
+    now, summary = [0.0], Summary()
+    log = EventLog(MemoryStore(), lambda: now[0], str, [summary.observe])
+    for number in range(5):
+        log.emit(UpdateRefused(A, A, Reason.NOT_ASKED, f"sequence {number}"))
+    log.emit(UpdateRefused(A, A, Reason.DUPLICATE, ""))
+    log.emit(UpdateRefused(B, B, Reason.NOT_ASKED, ""))
+    for _ in range(2):  # what is somebody's fault is recorded each time
+        log.emit(UpdateRefused(A, B, Reason.MALFORMED, ""))
+    assert len(await log.since(0, 100)) == 1 + 1 + 1 + 2
+    now[0] += 3600.0
+    log.emit(UpdateRefused(A, A, Reason.NOT_ASKED, ""))
+    assert len(await log.since(0, 100)) == 6
+    assert (summary.arrived[A].ignored, summary.arrived[A].rejected, log.dropped) == (7, 2, 0)
+
+
 async def test_a_relay_of_many_members_is_recorded_as_long_as_rounds_go_on():
     store = MemoryStore()
     events_log = log(store)
