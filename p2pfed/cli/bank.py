@@ -266,6 +266,7 @@ def check(
 def start(
     config: Annotated[Path, typer.Argument(help="The node's configuration file.")] = DEFAULT_CONFIG,
     settings: Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Log JSON, one object a line: log.format=json.")] = False,
 ) -> None:
     """Run the daemon in the foreground until it is told to stop."""
     from p2pfed.runtime.process import for_life, without_authorities
@@ -273,5 +274,6 @@ def start(
     with for_life(collect_every=20_000), without_authorities():
         from p2pfed.runtime import daemon
 
+        settings = [*(settings or ()), *(["log.format=json"] if as_json else ())]
         node = read_config(config, settings)
     raise typer.Exit(daemon.run(node, lambda: read_config(config, settings)))

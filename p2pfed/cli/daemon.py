@@ -33,7 +33,7 @@ STATES = {
 """What `status` says of each state of LearningStatus."""
 
 
-def stop(config: ConfigPath = DEFAULT_CONFIG) -> None:
+def stop(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Tell the daemon to say good-bye and stop, and wait until it has."""
     client = client_of(config)
     client.post("/api/v1/stop")
@@ -42,7 +42,7 @@ def stop(config: ConfigPath = DEFAULT_CONFIG) -> None:
         if time.monotonic() > deadline:
             raise LocalFault(f"the daemon on {client.path.parent} still runs after {STOP_SECONDS} seconds; see its log")
         time.sleep(POLL_SECONDS)
-    print("stopped")
+    show(as_json, {"stopped": True}, "stopped")
 
 
 def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
@@ -50,9 +50,12 @@ def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None
     try:
         reply = client_of(config).get("/api/v1/status")
     except NotRunning as error:
+        state = StateDir(state_dir_of(config))
+        if not state.database.exists():
+            raise
         from p2pfed.cli.stored import show_left
 
-        show_left(state_dir_of(config), error, as_json)
+        show_left(state, error, as_json)
         raise typer.Exit(error.exit_code) from None
     show(as_json, reply, _status_text(reply))
     if reply["health"] != "ok":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from p2pfed.api.client import NotRunning
@@ -18,9 +17,8 @@ from p2pfed.store.credentials import load_member_key
 from p2pfed.store.state_dir import StateDir
 
 
-def show_left(root: Path, error: NotRunning, as_json: bool) -> None:
-    """Print what a daemon has left in `root`, and on standard error why no more; raises `error` if there is nothing."""
-    state = StateDir(root)
+def show_left(state: StateDir, error: NotRunning, as_json: bool) -> None:
+    """Print what a daemon has left there, and on standard error why no more; raises `error` if there is nothing."""
     left, chain = read_left(state), trusted_chain(state)
     if left is None or not chain:
         raise error

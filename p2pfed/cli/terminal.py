@@ -73,6 +73,29 @@ def show(as_json: bool, value: Any, text: str) -> None:
     print(shown.encode(errors="replace").decode())  # half a character, of a damaged file, cannot be printed
 
 
+class Report:
+    """What a command does, sentence by sentence for people or, under --json, as one object at its end."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._value: dict[str, Any] = {}
+
+    def say(self, text: str, **values: Any) -> None:
+        """Tell people `text`, and scripts `values`."""
+        if not self._as_json:
+            show(False, None, text)
+        self._value |= values
+
+    def note(self, text: str) -> None:
+        """Tell both one more sentence that somebody should look at."""
+        self.say(text, notes=[*self._value.get("notes", ()), text])
+
+    def end(self) -> None:
+        """Nothing more is to be told."""
+        if self._as_json:
+            show(True, self._value, "")
+
+
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Columns under headings, two spaces apart; None is shown as a dash."""
     cells = [list(headings), *([_cell(value) for value in row] for row in rows)]
