@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -16,6 +17,8 @@ def main() -> None:
         if os.getpid() == 1:
             leave_first()
         signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the parent has Ctrl-C ignored
+        if isinstance(sys.stdout, io.TextIOWrapper):  # None as with `>&-`; standard error never fails
+            sys.stdout.reconfigure(errors="backslashreplace")
         from p2pfed.cli import run
 
         sys.exit(run(sys.argv[1:]))

@@ -46,7 +46,7 @@ def events(
             if "id" not in row:  # the API's word for a gap
                 print(f"what happened before event {row['next']} is no longer kept", file=sys.stderr)
             else:
-                print(json.dumps(row, ensure_ascii=False) if as_json else _text(row), flush=follow)
+                print(json.dumps(row) if as_json else _text(row), flush=follow)
     except KeyboardInterrupt:
         raise Interrupted("stopped following") from None
 
