@@ -99,7 +99,7 @@ class ParquetSource(Section):
 
 
 class SqlSource(Section):
-    """A query against any database SQLAlchemy has a driver for (extra `sql`)."""
+    """A query against any database SQLAlchemy has a driver for (extra `sql`, or `oracle`, `mssql`, `mysql`)."""
 
     kind: Literal["sql"]
     query: str
