@@ -260,7 +260,7 @@ async def test_following_events_ends_with_130_on_ctrl_c(admin, tmp_path, options
     )  # fmt: skip
     assert json.loads(await process.stdout.readline())["kind"] == first
     process.send_signal(signal.SIGINT)
-    await process.communicate()
+    await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 130
 
 

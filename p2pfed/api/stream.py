@@ -18,7 +18,7 @@ from p2pfed.api.allowance import Allowances
 from p2pfed.api.sentences import sentence
 from p2pfed.core.events import Event, ProblemCleared, ProblemRaised
 from p2pfed.core.types import NodeId, Reason
-from p2pfed.errors import DiskFault
+from p2pfed.errors import DiskFault, StateLocked
 from p2pfed.store.base import Store, StoredEvent
 
 RING = 256
@@ -146,7 +146,7 @@ class EventLog:
             await asyncio.sleep(FLUSH_SECONDS)
             try:
                 await self.flush()
-            except DiskFault as fault:
+            except (DiskFault, StateLocked) as fault:
                 if not refused:
                     self.emit(ProblemRaised("HISTORY_NOT_STORED", "error", str(fault), "events wait in memory"))
                 refused = True

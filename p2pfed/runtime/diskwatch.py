@@ -20,7 +20,7 @@ def locked(emit: Callable[[Event], None]) -> Callable[[bool], None]:
 
     def tell(locked: bool) -> None:
         message = "another process writes to the node's database: until it ends nothing is saved, trained or published"
-        hint = f"end it; if it goes on for {LOCKED_SECONDS / 60:.0f} minutes this daemon ends"
+        hint = f"end it; a save that has waited for {LOCKED_SECONDS / 60:.0f} minutes ends this daemon"
         emit(ProblemRaised("STATE_BUSY", "error", message, hint) if locked else ProblemCleared("STATE_BUSY"))
 
     return tell

@@ -46,7 +46,7 @@ from p2pfed.core.events import (
 )
 from p2pfed.core.served import ServedDay
 from p2pfed.core.types import NodeId, PeerState, Reason
-from p2pfed.errors import DiskFault
+from p2pfed.errors import DiskFault, StateLocked
 from p2pfed.store.base import MemoryDisk, MemoryStore
 
 A, B = NodeId("A" * 56), NodeId("B" * 56)
@@ -248,13 +248,14 @@ class StubbornStore(MemoryStore):
     """A store whose disk is full, or slow, as long as the test says so."""
 
     full = False
+    fault: Exception = DiskFault("the disk is full")
     gate: asyncio.Event | None = None
 
     async def append(self, events):
         if self.gate is not None:
             await self.gate.wait()
         if self.full:
-            raise DiskFault("the disk is full")
+            raise self.fault
         await super().append(events)
 
 
@@ -275,10 +276,11 @@ async def test_events_wait_for_a_full_disk_up_to_a_limit_and_ids_leave_no_gap(mo
     assert [e.id for e in await store.events(0, 100)] == list(range(1, 12))
 
 
-async def test_a_full_disk_is_one_problem_until_there_is_room(monkeypatch):
+@pytest.mark.parametrize("fault", [DiskFault("the disk is full"), StateLocked("another process writes")])
+async def test_a_full_disk_is_one_problem_until_there_is_room(monkeypatch, fault):
     monkeypatch.setattr(stream, "FLUSH_SECONDS", 0.001)
     store, heard = StubbornStore(), []
-    store.full = True
+    store.full, store.fault = True, fault
     events_log = log(store, observers=[lambda _, event: heard.append(kind(event))])
     events_log.emit(TrainingAlone(1))
     running = asyncio.create_task(events_log.run())
