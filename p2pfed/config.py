@@ -58,7 +58,8 @@ class PeersSection(Section):
     """How the other members reach this node and how it finds them."""
 
     listen: AddressText | None = "0.0.0.0:7443"
-    """Address of the mutual-TLS listener; port 0 takes a free one. `null` opens none: the bank only dials out."""
+    """Address of the mutual-TLS listener; port 0 takes a free one, and `[::]` is every address, of IPv4 too. `null`
+    opens none: the bank only dials out."""
     advertise: tuple[AddressText, ...] = ()
     """Addresses the others should dial, at most 8; empty advertises `listen` itself if that is not a wildcard."""
     seeds: tuple[AddressText, ...] = ()
@@ -119,7 +120,7 @@ class ParquetSource(Section):
 
 
 class SqlSource(Section):
-    """A query against any database SQLAlchemy has a driver for (extra `sql`)."""
+    """A query against any database SQLAlchemy has a driver for (extra `sql`, or `oracle`, `mssql`, `mysql`)."""
 
     kind: Literal["sql"]
     query: str
@@ -260,3 +261,11 @@ class NodeConfig(Section):
     learning: LearningSection = LearningSection()
     log: LogSection = LogSection()
     audit: AuditSection = AuditSection()
+
+    @model_validator(mode="after")
+    def _two_listeners(self) -> NodeConfig:
+        if self.peers.listen is not None and self.admin.listen is not None:
+            peers, admin = Address.parse(self.peers.listen), Address.parse(self.admin.listen)
+            if peers.port == admin.port != 0 and (peers.wildcard or peers.host == admin.host):
+                raise ValueError(f"peers.listen and admin.listen both take port {peers.port}: give each its own")
+        return self

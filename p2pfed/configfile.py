@@ -9,7 +9,8 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -56,14 +57,14 @@ def load_document(
     """Read `path`, lay variables of `environ` and then `--set` texts over it, and check the whole.
 
     Only variables with a double underscore are settings (`P2PFED_PEERS__LISTEN`). Their values and those of `--set` are
-    YAML: `null`, `[a, b]`, `true`. Relative paths are made absolute, starting at the file's folder. `absent` is the
-    advice where there is no such file. Raises ConfigError with every problem, UsageError for a `--set` that is not
-    `key=value`.
+    text where the key's type is, and else YAML: `null`, `[a, b]`, `true`. Relative paths are made absolute, starting at
+    the file's folder. `absent` is the advice where there is no such file. Raises ConfigError with every problem,
+    UsageError for a `--set` that is not `key=value`.
     """
     source = _read(path, absent)
     overlays = [*_from_environment(environ or {}), *_from_settings(settings)]
     for overlay in overlays:
-        _lay_over(source, overlay)
+        _lay_over(source, document, overlay)
     try:
         value = document.model_validate(source.value)
     except ValidationError as error:
@@ -172,9 +173,9 @@ def _from_settings(settings: Sequence[str]) -> Iterator[_Overlay]:
         yield _Overlay(f"--set {name.strip()}", tuple(name.strip().split(".")), value)
 
 
-def _lay_over(source: _Source, overlay: _Overlay) -> None:
+def _lay_over(source: _Source, document: type[Section], overlay: _Overlay) -> None:
     try:
-        value = yamltext.load(overlay.text)
+        value = _value(overlay.text, _types(document, overlay.keys))
     except yamltext.YamlError as error:
         source.problems.append(((-1, 0), f"{overlay.origin}: the value is not YAML: {error}"))
         return
@@ -188,6 +189,45 @@ def _lay_over(source: _Source, overlay: _Overlay) -> None:
             return
     place[overlay.keys[-1]] = value
     source.origins[overlay.keys] = overlay.origin
+
+
+def _value(text: str, types: Sequence[Any]) -> Any:
+    """What `text` says of a value of these types. Text is itself, and in quotes what YAML makes of them."""
+    bare, others = text.strip(), [one for one in types if one is not NoneType]
+    if _only_text(others) and bare[:1] not in ("'", '"'):
+        return None if NoneType in types and bare in ("", "~", "null") else bare or text
+    of_text = bool(others) and all(get_origin(one) in (dict, tuple) and _only_text(_items(one)) for one in others)
+    return yamltext.load(text, only_text=of_text)
+
+
+def _only_text(types: Sequence[Any]) -> bool:
+    texts = [one in (str, Path) or any(isinstance(word, str) for word in get_args(one)) for one in types]
+    return bool(texts) and all(texts)
+
+
+def _items(container: Any) -> list[Any]:
+    """The types of a container's keys and values."""
+    return [plain for part in get_args(container) if part is not Ellipsis for plain in _alternatives(part)]
+
+
+def _types(document: type[Section], keys: tuple[str, ...]) -> list[Any]:
+    """The types that the value of `keys` may have; none if there is no such key."""
+    types: list[Any] = [document]
+    for key in keys:
+        sections = [one for one in types if isinstance(one, type) and issubclass(one, Section)]
+        parts = [section.model_fields[key].annotation for section in sections if key in section.model_fields]
+        parts += [get_args(one)[1] for one in types if get_origin(one) is dict]
+        types = [plain for part in parts for plain in _alternatives(part)]
+    return types
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The types that a union is of, and a type alone without what is annotated about it."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [plain for part in get_args(annotation) for plain in _alternatives(part)]
+    return [annotation]
 
 
 def _problem(source: _Source, document: type[Section], detail: ErrorDetails) -> Problem:

@@ -24,10 +24,10 @@ class YamlError(ValueError):
 class Document:
     """One YAML text, taken apart but not yet made into values: its nodes say where everything stands."""
 
-    def __init__(self, text: str) -> None:
-        """Raises YamlError."""
+    def __init__(self, text: str, only_text: bool = False) -> None:
+        """With `only_text` all its values are text, as they stand there. Raises YamlError."""
         try:
-            self._loader = yaml.SafeLoader(text)
+            self._loader = yaml.BaseLoader(text) if only_text else yaml.SafeLoader(text)
             self.root = self._loader.get_single_node()
             self._bound()
         except UNREADABLE as error:
@@ -47,9 +47,9 @@ class Document:
             raise YamlError(f"its aliases (*name) stand for {_count(whole)} values: write them out, or fewer of them")
 
 
-def load(text: str) -> Any:
-    """The plain values of a YAML text; raises YamlError."""
-    return Document(text).value()
+def load(text: str, only_text: bool = False) -> Any:
+    """The plain values of a YAML text, see `Document`; raises YamlError."""
+    return Document(text, only_text).value()
 
 
 def _size(node: yaml.Node, sizes: dict[int, int]) -> int:

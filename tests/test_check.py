@@ -1,6 +1,7 @@
 """`p2pfed check` on the state directory: what an operator should know before `start` does."""
 
 import json
+import socket
 import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,9 +33,9 @@ def config(tmp_path, capsys) -> Path:
     return path
 
 
-def check(config: Path, capsys) -> tuple[int, dict[str, dict]]:
+def check(config: Path, capsys, *more: str) -> tuple[int, dict[str, dict]]:
     """Exit code, and each check under its name."""
-    code = run(["check", "-c", str(config), "--no-data", "--json"])
+    code = run(["check", "-c", str(config), "--no-data", "--json", *more])
     return code, {c["name"]: c for c in json.loads(capsys.readouterr().out)["checks"]}
 
 
@@ -98,3 +99,25 @@ def test_journals_that_could_not_be_written_are_said_before_the_start(config, ca
         found = {c["name"]: c for c in json.loads(capsys.readouterr().out)["checks"]}["journals"]
         assert found["ok"] is (place == "here/new") and said in found["message"]
     assert not (config.parent / "here").exists()
+
+
+@pytest.mark.parametrize("peers", ["0.0.0.0:7480", "127.0.0.1:7480", '"[::]:7480"'])
+def test_two_listeners_on_one_port_are_refused(config, capsys, peers):
+    code, found = check(config, capsys, "--set", f"peers.listen={peers}")
+    assert code == 78
+    assert "peers.listen and admin.listen both take port 7480" in found["configuration"]["message"]
+
+
+def test_two_listeners_that_meet_by_another_name_are_found(config, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = ("--set", f"peers.listen=localhost:{port}", "--set", f"admin.listen=127.0.0.1:{port}")
+    code, found = check(config, capsys, *settings)
+    assert not found["ports"]["ok"] and f"cannot listen on 127.0.0.1:{port}" in found["ports"]["message"]
+
+
+def test_a_state_directory_too_deep_for_start_is_found(config, capsys):
+    deep = config.parent / ("d" * 60) / ("e" * 40)
+    deep.mkdir(parents=True)
+    code, found = check(config, capsys, "--set", f"node.state_dir={deep}")
+    assert code == 78 and "node.state_dir is too deep" in found["state"]["message"]

@@ -207,6 +207,8 @@ def test_a_manifest_is_renewed_with_one_verb(founded, said):
     assert time.strftime("expires %Y-%m-%d", time.gmtime(new.expires)) in text
     assert replace(new, version=1, previous="", issued=old.issued, expires=old.expires) == old
     said("consortium", "verify", "manifest-2.json", "--previous", "manifest-1.json")
+    told = json.loads(said("consortium", "renew", "manifest-1.json", *SIGN, "--out", "other.json", "--json"))
+    assert (told["manifest"], told["version"], told["needed"]) == ("other.json", 2, len(told["signed_by"]))
 
 
 def test_admins_and_threshold_change_at_once(founded, said, refused):

@@ -244,18 +244,23 @@ async def test_events_since_an_id(admin, p2pfed):
     assert [line.split()[3] for line in out.splitlines()] == ["node_started", "run_finished", "run_finished"]
     code, out, _ = await p2pfed("events", "--since", "2", "--json")
     assert [json.loads(line)["fields"] for line in out.splitlines()] == [{"round": 2}]
+    code, out, err = await p2pfed("events", "--kind", "run_finished", "--tail", "1", "--since", "1h", "--json")
+    assert [json.loads(line)["fields"] for line in out.splitlines()] == [{"round": 2}] and not err
 
 
-async def test_following_events_ends_with_130_on_ctrl_c(admin, tmp_path):
+@pytest.mark.parametrize(("options", "first"), [((), "node_started"), (("--tail", "1"), "run_finished")])
+async def test_following_events_ends_with_130_on_ctrl_c(admin, tmp_path, options, first):
     admin.log.emit(NodeStarted(0, 2))
+    admin.log.emit(RunFinished(1))
     await admin.log.flush()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "p2pfed", "events", "--follow", "--json", "-c", str(tmp_path / "node.yaml"),
+        sys.executable, "-m", "p2pfed", "events", "--follow", *options, "--json", "-c", str(tmp_path / "node.yaml"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as of what a script runs in the background
     )  # fmt: skip
-    assert json.loads(await process.stdout.readline())["kind"] == "node_started"
+    assert json.loads(await process.stdout.readline())["kind"] == first
     process.send_signal(signal.SIGINT)
-    await process.communicate()
+    await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 130
 
 

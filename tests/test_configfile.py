@@ -154,8 +154,37 @@ def test_mistakes_in_overrides_name_where_they_came_from(tmp_path):
     assert "environment variable P2PFED_LOG__LEVL: unknown key 'log.levl'; did you mean 'level'?" in found
     assert any(p.startswith("--set learning.rounds: learning.rounds: should be a valid integer") for p in found)
     assert "--set node.name.first: name has no keys of its own" in found
-    deep = problems(tmp_path, GOOD, {}, ("node.name=" + 5000 * "[",))
-    assert any(p.startswith("--set node.name: the value is not YAML") for p in deep)
+    deep = problems(tmp_path, GOOD, {}, ("learning.rounds=" + 5000 * "[",))
+    assert any(p.startswith("--set learning.rounds: the value is not YAML") for p in deep)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("peers.listen", "[::1]:7443", "[::1]:7443"),
+        ("peers.listen", '"[::1]:7443"', "[::1]:7443"),
+        ("peers.listen", " b:1 ", "b:1"),
+        ("peers.listen", "null", None),
+        ("node.name", "0123", "0123"),
+        ("node.name", "no", "no"),
+        ("data.label", "card #", "card #"),
+        ("data.event_time", "2026-01-01", "2026-01-01"),
+        ("data.source.delimiter", "\t", "\t"),
+        ("data.columns.amount", "1e3", "1e3"),
+        ("data.columns", "{amount: no, on: 0123}", {"amount": "no", "on": "0123"}),
+        ("peers.blocklist", "[no, 0123]", ("no", "0123")),
+        ("log.level", "error", "error"),
+        ("learning.rounds", "null", None),
+    ],
+)
+@pytest.mark.parametrize("place", ["environment", "setting"])
+def test_what_is_given_for_text_is_text(tmp_path, key, text, value, place):
+    variable = "P2PFED_" + key.upper().replace(".", "__")
+    given = ({variable: text}, []) if place == "environment" else ({}, [f"{key}={text}"])
+    found = configfile.load(write(tmp_path, GOOD), *given)
+    for part in key.split("."):
+        found = found[part] if isinstance(found, dict) else getattr(found, part)
+    assert found == value
 
 
 def test_a_setting_without_a_value_is_a_usage_error(tmp_path):

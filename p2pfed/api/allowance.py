@@ -13,7 +13,7 @@ from p2pfed.core.events import (
     UpdateAccepted,
     UpdateRefused,
 )
-from p2pfed.core.types import NodeId
+from p2pfed.core.types import NodeId, Reason, Verdict
 
 AT_ONCE = 500.0
 """Events a member may cause at once."""
@@ -21,6 +21,8 @@ PER_ROUND = 8.0
 """Events a member may cause in each round of this node: it may relay the updates of several others."""
 PER_SECOND = 1 / 60
 """As long as no round ends."""
+REPEAT_SECONDS = 3600.0
+"""What is ignored for one reason again and again, which is nobody's fault, is recorded at most this often a member."""
 
 
 @dataclass
@@ -36,6 +38,17 @@ class Allowances:
     def __init__(self) -> None:
         self._left: dict[NodeId, _Left] = {}
         self._rounds = 0
+        self._ignored: dict[tuple[NodeId, Reason], float] = {}
+
+    def repeats(self, event: Event, now: float) -> bool:
+        """Whether `event` is one that is harmless and was recorded not long ago: who counts has heard of it."""
+        if not isinstance(event, UpdateRefused) or event.reason.verdict is Verdict.REJECT:
+            return False
+        last = self._ignored.get((event.blamed, event.reason), float("-inf"))
+        if now - last >= REPEAT_SECONDS:
+            self._ignored[event.blamed, event.reason] = now
+            return False
+        return True
 
     def allow(self, event: Event, now: float) -> bool:
         """Whether to record `event`; those that no member caused always are."""

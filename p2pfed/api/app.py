@@ -32,7 +32,7 @@ from p2pfed.api.stream import EventLog, Subscription
 from p2pfed.api.view import NodeView
 from p2pfed.core.events import OperatorActed
 from p2pfed.core.types import Address
-from p2pfed.errors import ConfigError, StateLocked, Unavailable, UsageError
+from p2pfed.errors import StateLocked, Unavailable, UsageError
 from p2pfed.store.history import StoredEvent
 
 WRITE_SECONDS = 30.0
@@ -41,8 +41,6 @@ HEARTBEAT_SECONDS = 15.0
 """A comment line keeps an idle event stream open through proxies."""
 PAGE = 1_000
 """Most rows of one answer; ask again with `since`."""
-SOCKET_PATH_BYTES = 107
-"""What a Unix socket address has room for."""
 
 _ROWS = Parameter("limit", 100, 1, PAGE, "at most this many")
 _SINCE_ROUND = Parameter("since", 0, 0, 2**53, "rounds after this one")
@@ -157,10 +155,6 @@ class AdminServer:
 
     def _bind_socket(self) -> socket.socket:
         path = self._socket_path
-        if len(os.fsencode(path)) > SOCKET_PATH_BYTES:
-            raise ConfigError(
-                f"node.state_dir is too deep: {path} is longer than the {SOCKET_PATH_BYTES} bytes of a socket"
-            )
         path.unlink(missing_ok=True)  # left by a killed daemon: whoever starts here holds the state's lock
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         mask = os.umask(0o177)  # 0600 from the first moment

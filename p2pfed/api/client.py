@@ -15,6 +15,10 @@ from p2pfed.store.state_dir import StateDir
 TIMEOUT_SECONDS = 10
 
 
+class NotRunning(Unavailable):
+    """No daemon is there to be asked."""
+
+
 class AdminClient:
     """Asks the daemon that keeps its state in `state_dir`."""
 
@@ -22,8 +26,8 @@ class AdminClient:
         self.path = StateDir(state_dir).admin_socket
 
     def get(self, path: str) -> Any:
-        """The decoded JSON answer to GET `path`; raises Unavailable if no daemon runs, UsageError if it
-        knows nothing of that name, LocalFault if it refuses.
+        """The decoded JSON answer to GET `path`; raises NotRunning if no daemon runs, Unavailable if it does
+        not answer, UsageError if it knows nothing of that name, LocalFault if it refuses.
         """
         return self._request("GET", path)
 
@@ -71,7 +75,7 @@ class AdminClient:
             response = connection.getresponse()
         except (FileNotFoundError, ConnectionRefusedError):
             connection.close()
-            raise Unavailable(f"no daemon is running on {self.path.parent}; start it with `p2pfed start`") from None
+            raise NotRunning(f"no daemon is running on {self.path.parent}; start it with `p2pfed start`") from None
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise Unavailable(f"the daemon at {self.path} does not answer: {error}") from None

@@ -19,7 +19,7 @@ from p2pfed.api.allowance import Allowances
 from p2pfed.api.sentences import sentence
 from p2pfed.core.events import Event, ProblemCleared, ProblemRaised
 from p2pfed.core.types import NodeId, Reason
-from p2pfed.errors import DiskFault
+from p2pfed.errors import DiskFault, StateLocked
 from p2pfed.store.base import Store
 from p2pfed.store.history import StoredEvent
 
@@ -48,7 +48,12 @@ def to_json(event: Event) -> dict[str, Any]:
 
 def kind(event: Event) -> str:
     """`RoundCompleted` -> `round_completed`: the stable name in the API, the log and SSE."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
+    return kind_name(type(event))
+
+
+def kind_name(event: type) -> str:
+    """The same of a class of events."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", event.__name__).lower()
 
 
 def _plain(value: Any) -> Any:
@@ -129,6 +134,8 @@ class EventLog:
         now = self._clock()
         for observe in self._observers:
             observe(now, event)
+        if self._allowances.repeats(event, now):
+            return
         if len(self._pending) >= MAX_PENDING or not self._allowances.allow(event, now):
             self.dropped += 1
             return
@@ -148,7 +155,7 @@ class EventLog:
             await asyncio.sleep(FLUSH_SECONDS)
             try:
                 await self.flush()
-            except DiskFault as fault:
+            except (DiskFault, StateLocked) as fault:
                 if not refused:
                     self.emit(ProblemRaised("HISTORY_NOT_STORED", "error", str(fault), "events wait in memory"))
                 refused = True

@@ -31,7 +31,7 @@ COMMANDS = (
     ("stop", "daemon:stop"),
     ("status", "daemon:status"),
     ("members", "daemon:members"),
-    ("events", "daemon:events"),
+    ("events", "history:events"),
     ("peer show", "peer:about"),
     ("peer block", "peer:block"),
     ("peer unblock", "peer:unblock"),
@@ -98,20 +98,32 @@ def _carry_out(arguments: Sequence[str]) -> int:
     if list(arguments) == ["--version"]:  # answered before any command is imported
         print(VERSION)
         return 0
-    streams = sys.stdout, sys.stderr
+    streams, as_json = (sys.stdout, sys.stderr), "--json" in arguments
     try:
         application(arguments[0] if arguments else "")(args=list(arguments), prog_name="p2pfed")
     except SystemExit as stop:
         if isinstance(stop.__context__, BrokenPipeError):  # typer makes an exit of it, and wraps the output
             sys.stdout, sys.stderr = streams
             raise stop.__context__ from None
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        if as_json and (said := getattr(stop.__context__, "format_message", None)):  # of a wrong command line
+            _tell_scripts(said(), code)
+        return code
     except P2PFedError as error:
         from p2pfed.cli.terminal import printable
 
         print(f"p2pfed: {printable(str(error))}", file=sys.stderr)
+        if as_json:
+            _tell_scripts(str(error), error.exit_code)
         return error.exit_code
     return 0
+
+
+def _tell_scripts(error: str, code: int) -> None:
+    """What --json prints where the command has failed, in one line; people read the same on standard error."""
+    import json
+
+    print(json.dumps({"error": error, "exit": code}))
 
 
 def application(first: str = "") -> typer.Typer:

@@ -271,6 +271,7 @@ def start(
     config: Annotated[Path, typer.Argument(help="The node's configuration file.")] = DEFAULT_CONFIG,
     allow_code: AllowCode = False,
     settings: Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Log JSON, one object a line: log.format=json.")] = False,
 ) -> None:
     """Run the daemon in the foreground until it is told to stop."""
     from p2pfed.runtime.process import for_life, without_authorities
@@ -279,6 +280,7 @@ def start(
         from p2pfed.core.aggregation import code_allowed
         from p2pfed.runtime import daemon
 
+        settings = [*(settings or ()), *(["log.format=json"] if as_json else ())]
         node = read_config(config, settings)
     with code_allowed(allow_code):
         raise typer.Exit(daemon.run(node, lambda: read_config(config, settings)))

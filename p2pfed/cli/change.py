@@ -26,7 +26,7 @@ from p2pfed.cli.manifests import (
     successor,
     write,
 )
-from p2pfed.cli.terminal import Force, numbers
+from p2pfed.cli.terminal import AsJson, Force, Report, numbers
 from p2pfed.core.types import DAY
 from p2pfed.errors import UsageError
 
@@ -73,6 +73,7 @@ def change(
     keys: Keys = None,
     out: Out = None,
     force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make the next version with other admins, model, contract, merge rule or calendar.
 
@@ -83,13 +84,13 @@ def change(
     from p2pfed.core.contradictions import check_manifest
     from p2pfed.core.succession import change_problems, changes_training, earliest_change
 
-    signed = read_signed(manifest)
+    signed, report = read_signed(manifest), Report(as_json)
     old, now = signed.manifest, time.time()
     same = successor(signed, old.members, None).manifest
     cycle = earliest_change(old, same.issued)
     new = _governed(same, add_admins, remove_admins, threshold)
     asked = None if contract is None else read_contract(contract)
-    joining = [read_request(path, old) for path in requests or ()]
+    joining = [read_request(path, report, old) for path in requests or ()]
     agreed = agree(asked, joining, scaling) if asked else None
     new = _declaring(_remodelled(new, agreed, model, hidden, dropout, seed, cycle), joining)
     if rule is not None:
@@ -108,12 +109,17 @@ def change(
     check_manifest(new)
     if problems := change_problems(old, new):
         raise UsageError("; ".join(problems))
-    write(SignedManifest.unsigned(new), keys, out, force=force)
+    write(SignedManifest.unsigned(new), keys, out, report, force=force)
     if later and not old.calendar.free:
         begins = old.calendar.begins(cycle)
-        print(f"admins of both versions must sign; the change holds from cycle {cycle} on, {times.shown(begins)}")
-        print("\n".join(times.calendar_lines(new.calendar, max(now, begins - 1))))
-    say_unlike(new, joining)
+        report.say(
+            f"admins of both versions must sign; the change holds from cycle {cycle} on, {times.shown(begins)}",
+            from_cycle=cycle,
+            begins=begins,
+        )
+        report.say("\n".join(times.calendar_lines(new.calendar, max(now, begins - 1))))
+    say_unlike(new, joining, report)
+    report.end()
 
 
 def _governed(

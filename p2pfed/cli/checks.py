@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -74,6 +74,7 @@ def _try(results: list[Result], name: str, action: Callable[[], tuple[str, Any]]
 
 
 def _state(state: StateDir) -> tuple[str, bool]:
+    state.check_depth()
     if not state.root.is_dir():
         raise StateLocked(f"{state.root} does not exist; `p2pfed init` makes it")
     if not os.access(state.root, os.R_OK | os.W_OK | os.X_OK):
@@ -92,8 +93,8 @@ def _disk(state: StateDir) -> Result:
 
 def _history(state: StateDir) -> tuple[str, bool]:
     from p2pfed.cli.terminal import plural
+    from p2pfed.store.contents import verify_history
     from p2pfed.store.lock import holder
-    from p2pfed.store.sqlite import verify_history
 
     running = holder(state)
     text = f"{plural(verify_history(state), 'event')}, none changed since it was written"
@@ -102,7 +103,7 @@ def _history(state: StateDir) -> tuple[str, bool]:
 
 def _reputation(state: StateDir, manifest: Manifest) -> tuple[str, bool]:
     from p2pfed.cli.terminal import plural
-    from p2pfed.store.sqlite import read_reputation
+    from p2pfed.store.contents import read_reputation
 
     peers, _ = read_reputation(state)
     judged = [record for member, record in peers.items() if member in manifest.by_id and record.looks]
@@ -168,17 +169,15 @@ def _manifest(state: StateDir, node: NodeConfig) -> tuple[str, Manifest]:
 def _ports(state: StateDir, node: NodeConfig) -> tuple[str, bool]:
     from p2pfed.api.client import AdminClient
     from p2pfed.core.types import Address
+    from p2pfed.net.binding import bound
 
     if AdminClient(state.root).answers():
         return "in use by this node's running daemon", True
     addresses = [a for a in (node.peers.listen, node.admin.listen) if a is not None]
-    for text in addresses:
-        address = Address.parse(text)
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with contextlib.ExitStack() as both:  # at once, as the daemon does
+        for text in addresses:
             try:
-                probe.bind((address.host, address.port))
+                both.enter_context(bound(Address.parse(text))).listen()
             except OSError as error:
                 raise Unavailable(f"cannot listen on {text}: {error.strerror}; choose another address") from None
     return f"free: {', '.join(addresses)}" if addresses else "none: this node only dials out", True

@@ -24,7 +24,7 @@ from p2pfed.cli.manifests import (
     successor,
     write,
 )
-from p2pfed.cli.terminal import AsJson, Force, plural, show, table
+from p2pfed.cli.terminal import AsJson, Force, Report, plural, show, table
 from p2pfed.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 def key(
     name: Annotated[str, typer.Argument(help="The admin's name.")],
     folder: Annotated[Path, typer.Option(help="Where to write.")] = Path(),
+    as_json: AsJson = False,
 ) -> None:
     """Make an admin's key pair: NAME.key stays with the admin, NAME.pub goes to whoever founds the consortium."""
     from p2pfed.core import record
@@ -49,7 +50,8 @@ def key(
     identity = Identity.generate()
     write_atomically(secret, identity.seed.hex().encode() + b"\n")
     write_atomically(public, record.readable(Admin(name, identity.public_key.hex())), 0o644)
-    print(f"made {secret} (keep it secret) and {public}\n{name} is {grouped(identity.node_id)}")
+    text = f"made {secret} (keep it secret) and {public}\n{name} is {grouped(identity.node_id)}"
+    show(as_json, {"name": name, "id": identity.node_id, "secret": secret, "public": public}, text)
 
 
 def add(
@@ -59,19 +61,21 @@ def add(
     out: Out = None,
     days: Days = None,
     force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make the next version with more banks, or with a known bank's new certificate and addresses."""
     from p2pfed.core.joining import as_member
 
-    signed = read_signed(manifest)
+    signed, report = read_signed(manifest), Report(as_json)
     members = {member.key: member for member in signed.manifest.members}
     for path in requests:
-        request = read_request(path, dataclasses.replace(signed.manifest, members=tuple(members.values())))
+        request = read_request(path, report, dataclasses.replace(signed.manifest, members=tuple(members.values())))
         _warn_if_slow(request, signed.manifest)
-        say_unlike(signed.manifest, [request])
+        say_unlike(signed.manifest, [request], report)
         new = as_member(request)
         members[new.key] = _renewed(members[new.key], new) if new.key in members else new
-    write(successor(signed, tuple(members.values()), days), keys, out, force=force)
+    write(successor(signed, tuple(members.values()), days), keys, out, report, force=force)
+    report.end()
 
 
 def remove(
@@ -81,30 +85,44 @@ def remove(
     out: Out = None,
     days: Days = None,
     force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make the next version without some banks."""
-    signed = read_signed(manifest)
+    signed, report = read_signed(manifest), Report(as_json)
     known = {member.name for member in signed.manifest.members}
     if unknown := [name for name in names if name not in known]:
         raise UsageError(f"{unknown[0]!r} is no member; the members are {', '.join(sorted(known))}")
     rest = tuple(member for member in signed.manifest.members if member.name not in names)
-    write(successor(signed, rest, days), keys, out, force=force)
+    write(successor(signed, rest, days), keys, out, report, force=force)
+    report.end()
 
 
-def renew(manifest: ManifestPath, keys: Keys = None, out: Out = None, days: Days = None, force: Force = False) -> None:
+def renew(
+    manifest: ManifestPath,
+    keys: Keys = None,
+    out: Out = None,
+    days: Days = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
     """Make the next version, in which nothing changes but when it expires."""
-    signed = read_signed(manifest)
+    signed, report = read_signed(manifest), Report(as_json)
     new = successor(signed, signed.manifest.members, days)
-    write(new, keys, out, force=force)
-    print(f"expires {time.strftime('%Y-%m-%d', time.gmtime(new.manifest.expires))}")
+    write(new, keys, out, report, force=force)
+    expires = new.manifest.expires
+    report.say(f"expires {time.strftime('%Y-%m-%d', time.gmtime(expires))}", expires=expires)
+    report.end()
 
 
 def sign(
     manifest: ManifestPath,
     keys: Annotated[list[Path], typer.Option("--key", help="An admin's secret key; repeatable.")],
+    as_json: AsJson = False,
 ) -> None:
     """Add an admin's signature to the file. Look at it with `consortium show` first: this is what admits banks."""
-    write(read_signed(manifest), keys, manifest, force=True)
+    report = Report(as_json)
+    write(read_signed(manifest), keys, manifest, report, force=True)
+    report.end()
 
 
 def verify(

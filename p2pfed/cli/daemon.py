@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from p2pfed import yamltext
-from p2pfed.api.client import AdminClient
+from p2pfed.api.client import AdminClient, NotRunning
 from p2pfed.cli.terminal import DEFAULT_CONFIG, AsJson, ConfigPath, plural, read_config, show, span, table
-from p2pfed.errors import Interrupted, LocalFault
+from p2pfed.errors import LocalFault
 from p2pfed.store.state_dir import StateDir
 
 STOP_SECONDS = 60
 POLL_SECONDS = 0.1
-PAGE = 1000
 SERVED_SHOWN = 2
 """Days of matured payments that `status` tells; `--json` has a month of them."""
 STATES = {
@@ -36,7 +33,7 @@ STATES = {
 """What `status` says of each state of LearningStatus."""
 
 
-def stop(config: ConfigPath = DEFAULT_CONFIG) -> None:
+def stop(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Tell the daemon to say good-bye and stop, and wait until it has."""
     client = client_of(config)
     client.post("/api/v1/stop")
@@ -45,12 +42,21 @@ def stop(config: ConfigPath = DEFAULT_CONFIG) -> None:
         if time.monotonic() > deadline:
             raise LocalFault(f"the daemon on {client.path.parent} still runs after {STOP_SECONDS} seconds; see its log")
         time.sleep(POLL_SECONDS)
-    print("stopped")
+    show(as_json, {"stopped": True}, "stopped")
 
 
 def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """How the node is, on one screen; exit code 0 is ok, 1 degraded, 69 not running."""
-    reply = client_of(config).get("/api/v1/status")
+    """How the node is, on one screen; exit code 0 is ok, 1 degraded, 69 not running: then what it has left is told."""
+    try:
+        reply = client_of(config).get("/api/v1/status")
+    except NotRunning as error:
+        state = StateDir(state_dir_of(config))
+        if not state.database.exists():
+            raise
+        from p2pfed.cli.stored import show_left
+
+        show_left(state, error, as_json)
+        raise typer.Exit(error.exit_code) from None
     show(as_json, reply, _status_text(reply))
     if reply["health"] != "ok":
         raise typer.Exit(1)
@@ -60,31 +66,6 @@ def members(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> Non
     """The members of the consortium as this node sees them."""
     rows = client_of(config).get("/api/v1/members")
     show(as_json, rows, _members_text(rows))
-
-
-def events(
-    config: ConfigPath = DEFAULT_CONFIG,
-    since: Annotated[int, typer.Option(help="Begin after the event of this id.")] = 0,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for new ones until Ctrl-C.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """What has happened on this node, oldest first; with --json one object a line."""
-    client = client_of(config)
-    rows = client.stream(f"/api/v1/events?since={since}") if follow else _history(client, since)
-    try:
-        for row in rows:
-            if "id" not in row:  # the API's word for a gap
-                print(f"what happened before event {row['next']} is no longer kept", file=sys.stderr)
-            else:
-                print(json.dumps(row, ensure_ascii=False) if as_json else _event_text(row), flush=follow)
-    except KeyboardInterrupt:
-        raise Interrupted("stopped following") from None
-
-
-def _history(client: AdminClient, since: int) -> Iterator[dict[str, Any]]:
-    while page := client.get(f"/api/v1/events?since={since}&limit={PAGE}"):
-        yield from page
-        since = page[-1]["id"]
 
 
 def client_of(config: Path) -> AdminClient:
@@ -249,8 +230,3 @@ def _members_text(rows: Sequence[dict[str, Any]]) -> str:
     states = [row["status"] for row in rows]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     return f"{table(headings, cells)}\n{plural(len(rows), 'member')}: {counts}"
-
-
-def _event_text(row: dict[str, Any]) -> str:
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["time"]))
-    return f"{row['id']:>6}  {when}  {row['kind']:<18}  {row['text']}"

@@ -43,6 +43,7 @@ def make(
         bool, typer.Option("--unusual", help="Bank 0 to 4 differ: frauds, amounts, tiny, huge, seasonal.")
     ] = False,
     force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Generate card payments with several kinds of fraud, of which each bank sees some."""
     from p2pfed.data import files, synthetic
@@ -54,7 +55,8 @@ def make(
     if unusual:
         frame = make_unusual(frame, seed)
     files.write(frame, out)
-    print(f"wrote {plural(len(frame), 'payment')} of {plural(banks, 'bank')} to {out}")
+    text = f"wrote {plural(len(frame), 'payment')} of {plural(banks, 'bank')} to {out}"
+    show(as_json, {"file": out, "payments": len(frame), "banks": banks}, text)
 
 
 def partition(
@@ -67,6 +69,7 @@ def partition(
     delimiter: Delimiter = None,
     decimal: Decimal = None,
     force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Deal the rows of a file to several banks, exact duplicates removed."""
     from p2pfed.data import files
@@ -80,7 +83,9 @@ def partition(
     out.mkdir(parents=True, exist_ok=True)
     for path, part in zip(paths, parts, strict=True):
         files.write(part, path)
-        print(f"wrote {plural(len(part), 'payment')} to {path}")
+    lines = [f"wrote {plural(len(part), 'payment')} to {path}" for path, part in zip(paths, parts, strict=True)]
+    value = [{"file": path, "payments": len(part)} for path, part in zip(paths, parts, strict=True)]
+    show(as_json, value, "\n".join(lines))
 
 
 def describe(

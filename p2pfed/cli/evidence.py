@@ -52,6 +52,7 @@ def export(
     config: ConfigPath = DEFAULT_CONFIG,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file; default evidence-PROOF.json.")] = None,
     force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a proof to a file, which anybody who has the consortium's manifest can verify."""
     from p2pfed.core import record
@@ -59,7 +60,8 @@ def export(
     row = _find(proof, config)
     path = out or Path(f"evidence-{row['proof'][:SHOWN]}.json")
     write_new(path, record.canonical(row["document"]) + b"\n", force)
-    print(f"wrote {path}; whoever has the manifest can check it: p2pfed evidence verify {path} --manifest MANIFEST")
+    text = f"wrote {path}; whoever has the manifest can check it: p2pfed evidence verify {path} --manifest MANIFEST"
+    show(as_json, {"proof": row["proof"], "file": path}, text)
 
 
 def verify(

@@ -15,7 +15,7 @@ import typer
 
 from p2pfed.cli import times
 from p2pfed.cli.manifests import AdminPaths, Keys, Out, RequestPaths, read_admin, read_contract, read_request, write
-from p2pfed.cli.terminal import Force, numbers
+from p2pfed.cli.terminal import AsJson, Force, Report, numbers
 from p2pfed.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -102,14 +102,15 @@ def create(
     keys: Keys = None,
     out: Out = None,
     force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Found a consortium: version 1 of its manifest, from the banks' join requests and the admins' public keys."""
     from p2pfed.core.consortium import GossipPolicy, SignedManifest
     from p2pfed.core.model import DEFAULT_HIDDEN, POSITIVE_WEIGHT_CAP, ModelSpec, TrainingPolicy
     from p2pfed.runtime import enrolment as e
 
-    now = time.time()
-    joining = [read_request(path) for path in requests]
+    now, report = time.time(), Report(as_json)
+    joining = [read_request(path, report) for path in requests]
     agreed = agree(read_contract(contract), joining, scaling)
     calendar = _calendar(first_cycle, every, rounds, round_seconds, joining, local_steps, now)
     if not calendar.free and round_interval:
@@ -134,13 +135,14 @@ def create(
     people = (name, joining, [read_admin(path) for path in admins], threshold)
     agreement = (agreed, spec, training, gossip)
     first = e.first_manifest(*people, *agreement, seed=seed, now=now, days=days, calendar=calendar)
-    write(SignedManifest.unsigned(first), keys, out, force=force)
-    print("\n".join(times.calendar_lines(calendar, now)))
+    write(SignedManifest.unsigned(first), keys, out, report, force=force)
+    report.say("\n".join(times.calendar_lines(calendar, now)), **times.calendar_value(calendar, now))
     if round_seconds is None and not calendar.free:
-        print(_round_said(calendar.round_seconds, needed(joining, local_steps), hidden))
-    say_unlike(first, joining)
+        report.note(_round_said(calendar.round_seconds, needed(joining, local_steps), hidden))
+    say_unlike(first, joining, report)
     if calendar.free:
-        print(f"each bank must set learning.rounds to {rounds}: without cycles nothing else ends its training")
+        report.note(f"each bank must set learning.rounds to {rounds}: without cycles nothing else ends its training")
+    report.end()
 
 
 def _calendar(
@@ -231,14 +233,14 @@ def _decay(text: str | None, calendar: Calendar) -> tuple[int, ...]:
     return () if calendar.free else (max(1, calendar.rounds * 3 // 4),)
 
 
-def say_unlike(manifest: Manifest, joining: Sequence[JoinRequest]) -> None:
+def say_unlike(manifest: Manifest, joining: Sequence[JoinRequest], report: Report) -> None:
     """Tell the admin whose columns seem to be in another unit than the contract's, whose base rate is another, and who
     has hardly any rows."""
     for request in joining:
         rate = rate_said(manifest, request.key, request.legitimate_per_fraud)
         few = rows_said(manifest, request.key, request.training_rows)
         for sentence in (*units_said(manifest.contract, request), *rate, *few):
-            print(f"look at {request.name}: {sentence}")
+            report.note(f"look at {request.name}: {sentence}")
 
 
 def rate_said(manifest: Manifest, key: str, rate: float | None) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pfed.cli.terminal import naming, read_file, write_new
+from p2pfed.cli.terminal import Report, naming, read_file, write_new
 from p2pfed.core.types import DAY
 from p2pfed.errors import ConfigError, UsageError
 
@@ -39,8 +39,8 @@ def read_contract(path: Path) -> FeatureContract:
         raise ConfigError(f"{path} is not a feature contract: {error}") from None
 
 
-def read_request(path: Path, old: Manifest | None = None) -> JoinRequest:
-    """A bank's request; its fingerprint is printed whole, because a few characters of it can be forged.
+def read_request(path: Path, report: Report, old: Manifest | None = None) -> JoinRequest:
+    """A bank's request; its fingerprint is told whole, because a few characters of it can be forged.
 
     Raises ConfigError unless it may change what `old`, if there is one, has of the bank.
     """
@@ -53,7 +53,7 @@ def read_request(path: Path, old: Manifest | None = None) -> JoinRequest:
         known = {} if old is None else {member.key: member for member in old.members}
         if problem := misplaced(request, old.consortium if old else None, known.get(request.key)):
             raise ConfigError(problem)
-    print(f"{request.name} asks with key {key_fingerprint(request)}")
+    report.note(f"{request.name} asks with key {key_fingerprint(request)}")
     return request
 
 
@@ -100,7 +100,9 @@ def successor(signed: SignedManifest, members: tuple[Member, ...], days: int | N
     )
 
 
-def write(signed: SignedManifest, keys: Sequence[Path] | None, out: Path | None, *, force: bool = False) -> None:
+def write(
+    signed: SignedManifest, keys: Sequence[Path] | None, out: Path | None, report: Report, *, force: bool = False
+) -> None:
     """Check, sign with `keys`, write and say so; raises ManifestError, and UsageError where another file would go."""
     from p2pfed.core.contradictions import check_manifest
     from p2pfed.core.names import deceptive, look_alike
@@ -118,8 +120,12 @@ def write(signed: SignedManifest, keys: Sequence[Path] | None, out: Path | None,
     path = out or Path(f"manifest-{signed.manifest.version}.json")
     write_new(path, signed.to_bytes(), force)
     names = [admin.name for admin in signed.signed_by(signed.manifest.admins)]
-    print(f"wrote {path}, signed by {', '.join(names) or 'nobody'}; {signed.manifest.threshold} needed")
-    print(f"fingerprint {signed.fingerprint}")
+    needed = signed.manifest.threshold
+    report.say(
+        f"wrote {path}, signed by {', '.join(names) or 'nobody'}; {needed} needed\nfingerprint {signed.fingerprint}",
+        manifest=path, version=signed.manifest.version, fingerprint=signed.fingerprint, signed_by=names, needed=needed,
+    )  # fmt: skip
     for what, people in (("banks", signed.manifest.members), ("admins", signed.manifest.admins)):
         for alike in look_alike(one.name for one in people):
-            print(f"look at {' and '.join(alike)}: these {what} are easily taken for each other; compare their keys")
+            said = f"look at {' and '.join(alike)}: these {what} are easily taken for each other; compare their keys"
+            report.note(said)

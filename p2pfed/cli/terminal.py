@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +20,9 @@ from p2pfed.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from p2pfed.config import NodeConfig
+
+LEAST_WIDTH = 8
+"""Of a column of a table that is too wide."""
 
 DEFAULT_CONFIG = Path("node.yaml")
 
@@ -75,15 +82,60 @@ def naming(path: Path) -> Iterator[None]:
 
 def show(as_json: bool, value: Any, text: str) -> None:
     """Print `value` as JSON or else `text`, to standard output."""
-    shown = json.dumps(value, indent=2, ensure_ascii=False, default=str) if as_json else text
+    shown = json.dumps(value, indent=2, default=str) if as_json else text
     print(shown.encode(errors="replace").decode())  # half a character, of a damaged file, cannot be printed
 
 
+class Report:
+    """What a command does, sentence by sentence for people or, under --json, as one object at its end."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._value: dict[str, Any] = {}
+
+    def say(self, text: str, **values: Any) -> None:
+        """Tell people `text`, and scripts `values`."""
+        if not self._as_json:
+            show(False, None, text)
+        self._value |= values
+
+    def note(self, text: str) -> None:
+        """Tell both one more sentence that somebody should look at."""
+        self.say(text, notes=[*self._value.get("notes", ()), text])
+
+    def end(self) -> None:
+        """Nothing more is to be told."""
+        if self._as_json:
+            show(True, self._value, "")
+
+
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Columns under headings, two spaces apart; None is shown as a dash."""
+    """Columns under headings, two spaces apart; None is shown as a dash.
+
+    On a terminal that is too narrow, long cells go on in further lines.
+    """
     cells = [list(headings), *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(headings))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+    if sys.stdout is not None and sys.stdout.isatty():
+        widths = _narrowed(widths, shutil.get_terminal_size().columns)
+    lines = [line for row in cells for line in _lines(row, widths)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def _narrowed(widths: Sequence[int], columns: int) -> list[int]:
+    """The widths of a table that fits into so many columns if it can: the widest give way."""
+    fitting = list(widths)
+    while sum(fitting) + 2 * (len(fitting) - 1) > columns and max(fitting) > LEAST_WIDTH:
+        fitting[fitting.index(max(fitting))] -= 1
+    return fitting
+
+
+def _lines(row: Sequence[str], widths: Sequence[int]) -> Iterator[Sequence[str]]:
+    """A row whose long cells go on below."""
+    parts = (
+        [c] if len(c) <= w else textwrap.wrap(c, w, break_on_hyphens=False) for c, w in zip(row, widths, strict=True)
+    )
+    return itertools.zip_longest(*parts, fillvalue="")
 
 
 def plural(count: int, noun: str) -> str:

@@ -48,6 +48,16 @@ def moment(text: str, option: str, now: float) -> int:
     return int(read.timestamp())
 
 
+def earlier(text: str, option: str, now: float) -> float:
+    """Unix seconds of `2h` before `now`, or of a time, this machine's unless it names its zone; raises UsageError."""
+    if re.fullmatch(r"\d{1,9}[smhd]", text.strip()):
+        return now - duration(text, option)
+    try:
+        return datetime.fromisoformat(text.strip()).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(f"{option} {text}: expected an age such as 2h, or a time such as 2026-12-01T08:00") from None
+
+
 def shown(seconds: float) -> str:
     """A time in UTC and as this machine's clock shows it."""
     there, here = datetime.fromtimestamp(seconds, UTC), datetime.fromtimestamp(seconds).astimezone()

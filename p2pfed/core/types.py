@@ -55,6 +55,11 @@ class Address:
         return cls(host.lower(), int(port))
 
     @property
+    def wildcard(self) -> bool:
+        """Whether it stands for every address of a machine."""
+        return self.host in ("0.0.0.0", "::")
+
+    @property
     def dialable(self) -> bool:
         """Whether it can be one member's: not a wildcard, multicast or port 0. Names are left to the resolver."""
         try:

@@ -23,7 +23,7 @@ from p2pfed.data.folders import files_of
 from p2pfed.errors import ConfigError, DataError, NotPermitted, Unavailable
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, CursorResult
+    from sqlalchemy import URL, Connection, CursorResult
 
 CHUNK_ROWS = 50_000
 
@@ -238,6 +238,16 @@ def _sql_chunks(source: SqlSource, columns: Sequence[str] | None, chunk_rows: in
 _PATIENCE = {"connect_timeout": "10", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 
 
+_DRIVERS = {
+    # database: extra, package, how its URL begins
+    "postgresql": ("sql", "psycopg", "postgresql+psycopg"),
+    "oracle": ("oracle", "oracledb", "oracle+oracledb"),
+    "mssql": ("mssql", "pymssql", "mssql+pymssql"),
+    "mysql": ("mysql", "mysqlclient", "mysql+mysqldb"),
+    "mariadb": ("mysql", "mysqlclient", "mariadb+mysqldb"),
+}
+
+
 @contextmanager
 def _query(source: SqlSource, chunk_rows: int) -> Iterator[CursorResult[Any]]:
     """Run the query on a read-only, streaming connection; a lost server is Unavailable, a refused query DataError."""
@@ -284,13 +294,21 @@ def _engine(source: SqlSource) -> tuple[Any, str]:
         connect_args = {name: value for name, value in patience.items() if name not in url.query}
         engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=connect_args)
     except (sqlalchemy.exc.NoSuchModuleError, ImportError) as error:
-        raise ConfigError(f"{where} names a database without an installed driver: {error}") from None
+        raise ConfigError(f"{where} names a database without an installed driver: {error}{_driver(url)}") from None
     except (sqlalchemy.exc.ArgumentError, ValueError):
         # the text is not shown: it may hold a password
         raise ConfigError(
             f"{where} does not hold a SQLAlchemy URL such as postgresql+psycopg://user:password@host/database"
         ) from None
     return engine, url.render_as_string(hide_password=True)
+
+
+def _driver(url: URL) -> str:
+    """Which package to install for the database of a URL, and how the URL begins then."""
+    if (known := _DRIVERS.get(url.get_backend_name())) is None:
+        return ""
+    extra, package, scheme = known
+    return f"; pip install 'p2pfed[{extra}]', which is {package}, and write {scheme}://..."
 
 
 def _secret_url(source: SqlSource) -> str:

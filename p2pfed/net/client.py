@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -296,13 +297,22 @@ def _unreachable(address: Address, error: Exception) -> tuple[Cause, str]:
         return "certificate", f"{address}: another certificate than the manifest's (rotated, or somebody else there)"
     if isinstance(error, TimeoutError):
         return "timeout", f"{address}: no answer in time"
-    if isinstance(error, aiohttp.ClientConnectorError | ConnectionRefusedError):
-        return "connect", f"{address}: {_last_line(error)}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "connect", f"{address}: {_plain(error.os_error)}"
+    if isinstance(error, ConnectionRefusedError):
+        return "connect", f"{address}: {_plain(error)}"
     if isinstance(error, aiohttp.ClientPayloadError | asyncio.IncompleteReadError):
         return "closed", f"{address}: closed the connection in the middle of an answer"
     if isinstance(error, ConnectionResetError | aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | EOFError):
         return "closed", f"{address}: closed the connection; right after the handshake, it does not know us as a member"
     return "connect", f"{address}: {_last_line(error)}"
+
+
+def _plain(error: OSError) -> str:
+    """What the system says, without the address and the Python object of a TLS context that libraries add to it."""
+    if error.errno is None or error.errno <= 0 or isinstance(error, ssl.SSLError):  # these numbers are not the system's
+        return _last_line(error)
+    return os.strerror(error.errno).lower()
 
 
 def _last_line(error: Exception) -> str:

@@ -95,13 +95,12 @@ class ZeroconfDiscovery:
 
     def _interface(self) -> str | None:
         """The IPv4 address to send from: the listener's own, or that of the default route where it has all."""
-        host = self._listening.host if self._listening is not None else "0.0.0.0"
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
-                if host == "0.0.0.0":
+                if self._listening is None or self._listening.wildcard:
                     probe.connect(("192.0.2.1", 9))  # sends nothing: it only asks the routing table
                 else:
-                    probe.bind((host, 0))
+                    probe.bind((self._listening.host, 0))
             except OSError:  # no route, no such address here, or one of IPv6
                 return None
             return str(probe.getsockname()[0])

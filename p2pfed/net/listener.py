@@ -21,6 +21,7 @@ from p2pfed.core.types import Address, NodeId, Reason
 from p2pfed.core.wire import Trust
 from p2pfed.errors import RemoteFault, Unavailable
 from p2pfed.net import limits
+from p2pfed.net.binding import bound
 from p2pfed.net.server import PeerServer
 from p2pfed.net.tls import Pins, pins_of, readable, receive_into, server_context
 from p2pfed.net.transport import PeerHandler, Traffic
@@ -62,9 +63,9 @@ class Listener:
 
     async def start(self, address: Address) -> Address:
         """Listen; the answer has the real port where `address` has 0. Raises Unavailable if the port is taken."""
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         try:
-            self._socket = socket.create_server((address.host, address.port), family=family, backlog=limits.BACKLOG)
+            self._socket = bound(address)
+            self._socket.listen(limits.BACKLOG)
         except OSError as error:
             hint = "is another daemon running there?" if error.errno == errno.EADDRINUSE else "see peers.listen"
             raise Unavailable(f"cannot listen on {address}: {error.strerror}; {hint}") from None

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import hashlib
-import ipaddress
 import secrets
+import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,8 +30,9 @@ from p2pfed.core.settings import NodeSettings
 from p2pfed.core.succession import in_force, last_trained
 from p2pfed.core.types import Address, NodeId
 from p2pfed.data import report
-from p2pfed.errors import ConfigError, NotPermitted
+from p2pfed.errors import ConfigError, NotPermitted, Unavailable
 from p2pfed.net import tls
+from p2pfed.net.binding import bound
 from p2pfed.net.client import HttpTransport
 from p2pfed.net.discovery import Discovery, SeedDiscovery
 from p2pfed.net.listener import Listener
@@ -73,6 +73,7 @@ def run(config: NodeConfig, reread: Callable[[], NodeConfig] | None = None, make
     logs.setup(config.log.level, config.log.format)
     state = StateDir(config.node.state_dir).create()
     with StateLock(state, __version__, time.time()):
+        shutil.rmtree(state.temporary, ignore_errors=True)  # what trainers that were killed have left there
         audit = config.audit
         store = SqliteStore(state, Retention(audit.keep_days, audit.keep_traffic_days, audit.max_bytes))
         try:
@@ -141,6 +142,7 @@ class Daemon:
         metrics = NodeMetrics(__version__, node.name_of)
         observers = summary.observe, metrics.observe, EventLines(self._log, node.name_of).observe, books.observe
         self._events = EventLog(self._store, clock, node.name_of, observers)
+        self._store.on_locked = diskwatch.locked(self._events.emit)
         self._driver = driver = Driver(node, self._chain, self._store, self._events.emit, self._keep_model, clock)
         alone = Alone(self._state.alone, self._log, self._events.emit, lambda: driver.node.rounds.gate.champion)
         self._trainers = driver.trainers = trainers = self._make_trainers(alone)
@@ -375,10 +377,11 @@ def _bindable(listen: str | None) -> Address | None:
     address = Address.parse(listen)
     if address.port:
         return address
-    with socket.create_server(
-        (address.host, 0), family=socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    ) as s:
-        return replace(address, port=s.getsockname()[1])
+    try:
+        with bound(address) as found:
+            return replace(address, port=found.getsockname()[1])
+    except OSError as error:
+        raise Unavailable(f"cannot listen on {address}: {error.strerror}; see peers.listen") from None
 
 
 def own_endpoints(config: NodeConfig, listen: Address | None, own: Member) -> tuple[str, ...]:
@@ -387,8 +390,4 @@ def own_endpoints(config: NodeConfig, listen: Address | None, own: Member) -> tu
         return ()
     if config.peers.advertise:
         return config.peers.advertise
-    try:
-        everywhere = ipaddress.ip_address(listen.host).is_unspecified
-    except ValueError:
-        everywhere = False
-    return own.endpoints if everywhere else (str(listen),)
+    return own.endpoints if listen.wildcard else (str(listen),)

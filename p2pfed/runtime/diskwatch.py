@@ -6,11 +6,24 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from p2pfed.core.events import Event, ProblemCleared, ProblemRaised
 from p2pfed.core.inputs import Input, TroubleOver, TroubleSeen
 from p2pfed.store import disk
+from p2pfed.store.sqlite import LOCKED_SECONDS
 
 PERIOD = 30.0
 """Seconds between two looks."""
+
+
+def locked(emit: Callable[[Event], None]) -> Callable[[bool], None]:
+    """Tells of a database that another process keeps locked: at once, for the node itself waits for its `Save`."""
+
+    def tell(locked: bool) -> None:
+        message = "another process writes to the node's database: until it ends nothing is saved, trained or published"
+        hint = f"end it; a save that has waited for {LOCKED_SECONDS / 60:.0f} minutes ends this daemon"
+        emit(ProblemRaised("STATE_BUSY", "error", message, hint) if locked else ProblemCleared("STATE_BUSY"))
+
+    return tell
 
 
 async def watch(

@@ -34,7 +34,6 @@ from p2pfed.store.state_dir import StateDir
 CONTRACT_CLIP = 10.0
 ADOPTION_SECONDS = 60.0
 PUBLISH_MIN_FRAUDS = 5
-EVERY_INTERFACE = ("0.0.0.0", "::")
 
 
 def make_keys(state: StateDir, name: str, now: float) -> tuple[Identity, list[Path]]:
@@ -200,6 +199,6 @@ def _joined(state: StateDir) -> str | None:
 def _listening(listen: str | None) -> tuple[str, ...]:
     """The listener's own address, if others can dial it."""
     address = Address.parse(listen) if listen is not None else None
-    if address is None or not address.port or address.host in EVERY_INTERFACE:
+    if address is None or not address.port or address.wildcard:
         return ()
     return (str(address),)

@@ -19,7 +19,8 @@ from p2pfed.core import record
 from p2pfed.core.contract import FeatureContract
 from p2pfed.core.model import DEFAULT_DROPOUT, DEFAULT_HIDDEN, DEFAULT_TRAINING, ModelSpec
 from p2pfed.errors import P2PFedError, Unavailable
-from p2pfed.runtime.process import ONE_THREAD, die_with_parent
+from p2pfed.runtime.process import die_with_parent, training_environment
+from p2pfed.store.state_dir import StateDir
 
 PATIENCE_SECONDS = 600.0
 """For importing TensorFlow, reading the rows and two rounds."""
@@ -45,7 +46,7 @@ def measure(config: NodeConfig, contract: FeatureContract, *, learner: str = "ke
             capture_output=True,
             text=True,
             timeout=PATIENCE_SECONDS,
-            env=os.environ | ONE_THREAD,
+            env=training_environment(StateDir(config.node.state_dir).temporary),
         )
         answer = json.loads(done.stdout) if done.returncode == 0 else {"error": _last_line(done.stderr)}
     except subprocess.TimeoutExpired:

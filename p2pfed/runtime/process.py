@@ -11,11 +11,20 @@ import signal
 import ssl
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 """Environment: many processes share the cores. To be set before numpy and TensorFlow are imported."""
 
 _PR_SET_PDEATHSIG = 1
+
+
+def training_environment(temporary: Path) -> dict[str, str]:
+    """This process's environment for one that imports TensorFlow, which no import of it does without a folder that can
+    be written to: `temporary`, which is made if it is not there; raises OSError.
+    """
+    temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.environ | ONE_THREAD | {"TMPDIR": str(temporary.absolute())}
 
 
 def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:

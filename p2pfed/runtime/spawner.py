@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TypeAlias
 
-from p2pfed.runtime.process import ONE_THREAD, StartLine, die_with_parent, for_life
+from p2pfed.runtime.process import StartLine, die_with_parent, for_life, training_environment
 from p2pfed.runtime.trainer_child import learner_class, serve, step_back
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def main(arguments: list[str]) -> None:
 
 def serve_at(changes: Mapping[Path, Change], together: int) -> None:
     """Be a spawner on these sockets, until SIGTERM or the parent's death."""
-    os.environ.update(ONE_THREAD)
+    os.environ.update(training_environment(next(iter(changes)).parent))
     faulthandler.enable()
     signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

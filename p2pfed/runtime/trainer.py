@@ -224,8 +224,8 @@ class Trainer:
         A `quiet` child takes over the jobs of the one before it, and the node does not hear of it.
         """
         self.state = TrainerState.STARTING
-        path = self._config.learning.trainer_socket
-        child = self._child = await (from_spawner(path, LOADING_SECONDS) if path else start_own())
+        path, state = self._config.learning.trainer_socket, StateDir(self._config.node.state_dir)
+        child = self._child = await (from_spawner(path, LOADING_SECONDS) if path else start_own(state.temporary))
         kill = True
         try:
             self.state, self._silent, self._busy, self._current = TrainerState.LOADING, 0.0, 0.0, None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from p2pfed.runtime.process import ONE_THREAD
+from p2pfed.runtime.process import training_environment
 from p2pfed.runtime.trainer_protocol import TrainerMessage, encode, read
 
 TERMINATE_SECONDS = 20.0
@@ -122,10 +122,10 @@ def resident_bytes(pid: int) -> int:
         return 0
 
 
-async def start_own() -> TrainerProcess:
-    """Start a child of this process and the stream to it; raises OSError."""
+async def start_own(temporary: Path) -> TrainerProcess:
+    """Start a child of this process, with its temporary files in a folder, and the stream to it; raises OSError."""
+    environment = {k: v for k, v in training_environment(temporary).items() if k not in NOT_INHERITED}
     ours, theirs = socket.socketpair()
-    environment = {k: v for k, v in os.environ.items() if k not in NOT_INHERITED} | ONE_THREAD
     with theirs:
         try:
             process = await asyncio.create_subprocess_exec(

@@ -72,7 +72,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 """Statements that take the file from schema version i to i + 1 (`PRAGMA user_version`); only ever appended to.
 
-`content_hash(...)` is `sqlite._content_hash`."""
+`content_hash(...)` is `contents.content_hash`."""
 
 REPUTATION_SINCE = 2
 """Schema version that reputation came with."""

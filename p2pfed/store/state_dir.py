@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pfed.errors import DiskFault, NotPermitted, StateLocked
+from p2pfed.errors import ConfigError, DiskFault, NotPermitted, StateLocked
+
+SOCKET_PATH_BYTES = 107
+"""What a Unix socket address has room for."""
 
 _MANIFEST_FILE = re.compile(r"([1-9][0-9]{0,8})\.json")
 
@@ -21,7 +24,10 @@ class StateDir:
     root: Path
 
     def create(self) -> StateDir:
-        """Make the directory (0700) if it is not there; raises StateLocked if that cannot be done."""
+        """Make the directory (0700) if it is not there; raises StateLocked if that cannot be done, and ConfigError as
+        `check_depth` does.
+        """
+        self.check_depth()
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -30,6 +36,14 @@ class StateDir:
                 "set node.state_dir to a directory this user may write to"
             ) from None
         return self
+
+    def check_depth(self) -> None:
+        """Raise ConfigError if the paths in here are too long for a socket."""
+        if len(os.fsencode(self.admin_socket)) > SOCKET_PATH_BYTES:
+            raise ConfigError(
+                f"node.state_dir is too deep: {self.admin_socket} is longer than the {SOCKET_PATH_BYTES} bytes of a "
+                "socket; name a shorter one"
+            )
 
     @property
     def lock(self) -> Path:
@@ -60,6 +74,11 @@ class StateDir:
     def admin_socket(self) -> Path:
         """Unix socket of the running daemon's admin API."""
         return self.root / "admin.sock"
+
+    @property
+    def temporary(self) -> Path:
+        """Folder for what trainers write for a moment: of a read-only machine nothing else can be written to."""
+        return self.root / "tmp"
 
     @property
     def model(self) -> Path:

@@ -50,7 +50,7 @@ from p2pfed.core.events import (
 )
 from p2pfed.core.served import ServedDay
 from p2pfed.core.types import NodeId, PeerState, Reason
-from p2pfed.errors import DiskFault
+from p2pfed.errors import DiskFault, StateLocked
 from p2pfed.store.base import MemoryDisk, MemoryStore
 from tests.api.conftest import source
 
@@ -257,13 +257,14 @@ class StubbornStore(MemoryStore):
     """A store whose disk is full, or slow, as long as the test says so."""
 
     full = False
+    fault: Exception = DiskFault("the disk is full")
     gate: asyncio.Event | None = None
 
     async def append(self, events):
         if self.gate is not None:
             await self.gate.wait()
         if self.full:
-            raise DiskFault("the disk is full")
+            raise self.fault
         await super().append(events)
 
 
@@ -284,10 +285,11 @@ async def test_events_wait_for_a_full_disk_up_to_a_limit_and_ids_leave_no_gap(mo
     assert [e.id for e in await store.events(0, 100)] == list(range(1, 12))
 
 
-async def test_a_full_disk_is_one_problem_until_there_is_room(monkeypatch):
+@pytest.mark.parametrize("fault", [DiskFault("the disk is full"), StateLocked("another process writes")])
+async def test_a_full_disk_is_one_problem_until_there_is_room(monkeypatch, fault):
     monkeypatch.setattr(stream, "FLUSH_SECONDS", 0.001)
     store, heard = StubbornStore(), []
-    store.full = True
+    store.full, store.fault = True, fault
     events_log = log(store, observers=[lambda _, event: heard.append(kind(event))])
     events_log.emit(TrainingAlone(1))
     running = asyncio.create_task(events_log.run())
@@ -379,6 +381,22 @@ async def test_one_members_flood_does_not_push_the_history_out(flood):
     assert recorded[-1] == kind(flood), "each round a few more"
     assert len(heard) == 10_150, "observers, who count, hear of every one"
     assert events_log.dropped == len(heard) - len(recorded)
+
+
+async def test_what_is_harmless_is_recorded_once_an_hour_and_counted_each_time():
+    now, summary = [0.0], Summary()
+    log = EventLog(MemoryStore(), lambda: now[0], str, [summary.observe])
+    for number in range(5):
+        log.emit(UpdateRefused(A, A, Reason.NOT_ASKED, f"sequence {number}"))
+    log.emit(UpdateRefused(A, A, Reason.DUPLICATE, ""))
+    log.emit(UpdateRefused(B, B, Reason.NOT_ASKED, ""))
+    for _ in range(2):  # what is somebody's fault is recorded each time
+        log.emit(UpdateRefused(A, B, Reason.MALFORMED, ""))
+    assert len(await log.since(0, 100)) == 1 + 1 + 1 + 2
+    now[0] += 3600.0
+    log.emit(UpdateRefused(A, A, Reason.NOT_ASKED, ""))
+    assert len(await log.since(0, 100)) == 6
+    assert (summary.arrived[A].ignored, summary.arrived[A].rejected, log.dropped) == (7, 2, 0)
 
 
 async def test_a_relay_of_many_members_is_recorded_as_long_as_rounds_go_on():

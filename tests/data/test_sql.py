@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,26 @@ def test_a_broken_url_is_refused_without_being_shown(tmp_path: Path) -> None:
 def test_no_driver(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="without an installed driver"):
         sources.column_names(_source(tmp_path, "nosuchbase://user:sesame@host/base"))
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("oracle+oracledb://u:sesame@host/base", r"p2pfed\[oracle\]', which is oracledb, and write oracle\+oracledb:"),
+        ("mssql://u:sesame@host/base", r"p2pfed\[mssql\]', which is pymssql, and write mssql\+pymssql:"),
+        ("mysql://u:sesame@host/base", r"p2pfed\[mysql\]', which is mysqlclient, and write mysql\+mysqldb:"),
+        ("mariadb+mysqldb://u:sesame@host/base", "which is mysqlclient, and write mariadb"),
+        ("postgresql+pg8000://u:sesame@host/base", "which is psycopg, and write postgresql"),
+    ],
+)
+def test_a_missing_driver_is_named_with_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, said: str
+) -> None:
+    for module in ("oracledb", "pyodbc", "MySQLdb", "pg8000"):
+        monkeypatch.setitem(sys.modules, module, None)  # also where it is installed
+    with pytest.raises(ConfigError, match=said) as caught:
+        sources.column_names(_source(tmp_path, url))
+    assert "sesame" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,26 @@ async def test_a_peer_that_does_not_know_us_is_told_apart(asking):
     assert "does not know us" in str(caught.value)
 
 
+async def test_why_nobody_answers_is_said_without_pythons_objects(asking):
+    a, b, transport = asking
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        nobody = Address(*one.getsockname())
+
+    async def hang_up(reader, writer):
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 this is no TLS\r\n\r\n")
+        writer.close()
+
+    plain = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with plain:
+        addresses = [nobody, Address(*plain.sockets[0].getsockname()), Address("no-such-host.invalid", 1)]
+        for ask in (transport.hello(b.id, addresses), transport.identify(nobody)):
+            with pytest.raises(Unreachable) as caught:
+                await ask
+            assert f"{nobody}: connection refused" in str(caught.value)
+            assert "<" not in str(caught.value) and "object at" not in str(caught.value)
+
+
 async def test_identify_meets_strangers_and_silence(asking, tmp_path, monkeypatch):
     a, b, transport = asking
     expired(tmp_path / "old.pem")

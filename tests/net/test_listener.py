@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -10,6 +11,7 @@ from p2pfed.core.messages import HeartbeatTable
 from p2pfed.core.types import Address
 from p2pfed.errors import RemoteFault
 from p2pfed.net import limits
+from p2pfed.net.binding import bound
 from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Unreachable
 from tests.net.nodes import make_consortium, serve, transport_of, until
@@ -124,3 +126,11 @@ async def test_large_updates_are_checked_off_the_event_loop(banks, monkeypatch):
     with pytest.raises(RemoteFault):
         await transport.pull(b.id, [address], b.id, 0)
     await listener.close()
+
+
+@pytest.mark.parametrize(("text", "only"), [("[::]:0", 0), ("[::1]:0", 1)])
+def test_the_wildcard_of_ipv6_is_that_of_ipv4_too(text, only):
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    with bound(Address.parse(text)) as found:  # it does not listen
+        assert found.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == only

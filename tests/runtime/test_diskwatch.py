@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pfed.core.events import Event, ProblemCleared, ProblemRaised
 from p2pfed.core.inputs import Input, TroubleOver, TroubleSeen
 from p2pfed.runtime import diskwatch
 from p2pfed.store import disk
@@ -45,3 +46,13 @@ async def test_a_network_file_system_is_told_at_the_start(tmp_path: Path, monkey
     monkeypatch.setattr(disk, "network_filesystem", lambda *_: "nfs4")
     [doubt] = await told(tmp_path, [disk.LEAST_FREE] * 3)
     assert isinstance(doubt, TroubleSeen) and doubt.code == "STATE_NOT_LOCAL"
+
+
+def test_a_locked_database_is_a_problem_until_it_is_free() -> None:
+    told: list[Event] = []
+    tell = diskwatch.locked(told.append)
+    tell(True)
+    tell(False)
+    raised, cleared = told
+    assert isinstance(raised, ProblemRaised) and isinstance(cleared, ProblemCleared)
+    assert raised.code == cleared.code == "STATE_BUSY" and "5 minutes" in raised.hint

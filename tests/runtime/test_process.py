@@ -1,10 +1,15 @@
 """What imports of a process that stays leave behind."""
 
 import gc
+import os
 import signal
 import ssl
 import threading
+from pathlib import Path
 
+import pytest
+
+from p2pfed.runtime import spawner
 from p2pfed.runtime.process import for_life, signals_wait, without_authorities
 
 
@@ -37,3 +42,13 @@ def test_a_signal_waits_for_the_end_of_an_import():
         assert heard == ["SIGTERM"]
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_spawner_needs_no_folder_to_write_to_but_its_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(spawner, "preload", lambda: None)
+    monkeypatch.setattr(spawner, "serve_forks", lambda *_: used.append(os.environ["TMPDIR"]))
+    spawner.serve_at({tmp_path / "trainers.sock": None}, 0)
+    assert used == [str(tmp_path)] and tmp_path.is_dir()

@@ -318,3 +318,11 @@ async def test_an_unchanged_training_keeps_its_child_under_a_newer_manifest(tmp_
         bank.trainer.use(replace(bank.manifest, version=2))
         await bank.train(1, bank.start_vector)
         assert bank.pid == pid
+
+
+async def test_a_trainer_needs_no_folder_to_write_to_but_the_state_directory(tmp_path: Path) -> None:
+    async with Watched(tmp_path) as bank:
+        await bank.next(TrainerReady)
+        environment = Path(f"/proc/{bank.pid}/environ").read_bytes().split(b"\0")
+        assert f"TMPDIR={tmp_path / 'state' / 'tmp'}".encode() in environment
+        assert (tmp_path / "state" / "tmp").stat().st_mode & 0o777 == 0o700

@@ -240,7 +240,7 @@ class Child:
         self.started = asyncio.Event()
         self.writers: list[asyncio.StreamWriter] = []
 
-    async def start(self) -> TrainerProcess:
+    async def start(self, temporary: Path) -> TrainerProcess:
         ours, theirs = socket.socketpair()
         self.reader, self.writer = await asyncio.open_connection(sock=theirs)
         self.writers.append(self.writer)

@@ -8,8 +8,9 @@ import sqlite3
 import pytest
 
 from p2pfed.errors import StateCorrupt
+from p2pfed.store.contents import verify_history
 from p2pfed.store.history import Retention, StoredEvent
-from p2pfed.store.sqlite import SqliteStore, verify_history
+from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir
 
 

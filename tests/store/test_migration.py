@@ -15,10 +15,11 @@ from p2pfed.core.record import canonical, plain
 from p2pfed.core.reputation.peer_record import Assessment, PeerRecord, Scales
 from p2pfed.core.types import DAY, NodeId
 from p2pfed.errors import StateCorrupt
-from p2pfed.store import sqlite
+from p2pfed.store import contents
+from p2pfed.store.contents import verify_history
 from p2pfed.store.history import FIRST_LINK, FORMAT_CHANGED, OLD_FIRST_LINK, Retention, StoredEvent
 from p2pfed.store.schema import MIGRATIONS
-from p2pfed.store.sqlite import SqliteStore, verify_history
+from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir
 
 A = NodeId("A" * 56)
@@ -42,7 +43,7 @@ def flat(record: PeerRecord) -> bytes:
 def test_a_measurement_that_is_no_more_made_is_left_out(tmp_path):
     stored = plain(REMEMBERED[GOOD])
     stored["newest"]["nearness"] = 0.9
-    assert sqlite._peer(json.dumps(stored).encode(), tmp_path) == REMEMBERED[GOOD]
+    assert contents._peer(json.dumps(stored).encode(), tmp_path) == REMEMBERED[GOOD]
 
 
 def of_schema_3(state: StateDir, damaged: bool = False) -> None:
@@ -53,15 +54,15 @@ def of_schema_3(state: StateDir, damaged: bool = False) -> None:
         db.execute("PRAGMA user_version = 3")
         db.execute("INSERT INTO node VALUES (1, ?, 5, ?)", ("ab" * 16, OLD_FIRST_LINK))
         content = [70, 64, "d64", np.full(9, 0.5, "<f4").tobytes(), b"adam", b"{}", b"frame", 0.25, "m"]
-        stored = sqlite._content_hash(content)
+        stored = contents.content_hash(content)
         if damaged:
             content[0] = 71
         db.execute(f"INSERT INTO checkpoint (one, {BEFORE_MERGED}, sha256) VALUES (1{', ?' * 10})", (*content, stored))
         for member, record in REMEMBERED.items():
             row = (member, flat(record))
-            db.execute("INSERT INTO reputation VALUES (?, ?, ?)", (*row, sqlite._content_hash(row)))
+            db.execute("INSERT INTO reputation VALUES (?, ?, ?)", (*row, contents.content_hash(row)))
         scales = canonical(Scales(2.5))
-        db.execute("INSERT INTO scales VALUES (1, ?, ?)", (scales, sqlite._content_hash((scales,))))
+        db.execute("INSERT INTO scales VALUES (1, ?, ?)", (scales, contents.content_hash((scales,))))
     db.close()
 
 
@@ -109,7 +110,7 @@ def test_a_state_of_before_health_was_kept_loads_with_none(state):
             3,
             b"moved",
         ]
-        stored = sqlite._content_hash(content)
+        stored = contents.content_hash(content)
         columns = f"one, {BEFORE_MERGED}, merged, decided, momentum, sha256"
         db.execute(f"INSERT INTO checkpoint ({columns}) VALUES (1{', ?' * 13})", (*content, stored))
     db.close()

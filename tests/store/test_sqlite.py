@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import shutil
@@ -18,10 +19,11 @@ from p2pfed.core.effects import Checkpoint, KeptProof, Save
 from p2pfed.core.reputation.peer_record import PeerRecord, Scales
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt, StateLocked
-from p2pfed.store import sqlite
+from p2pfed.store import contents, sqlite
+from p2pfed.store.contents import read_reputation, verify_history
 from p2pfed.store.history import StoredEvent
 from p2pfed.store.schema import MIGRATIONS
-from p2pfed.store.sqlite import SqliteStore, read_reputation, verify_history
+from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir
 
 A = NodeId("A" * 56)
@@ -45,6 +47,12 @@ def change(state: StateDir, statement: str) -> None:
     with sqlite3.connect(state.database) as db:
         assert db.execute(statement).rowcount != 0
     db.close()
+
+
+def know(monkeypatch: pytest.MonkeyPatch, migrations: tuple[tuple[str, ...], ...]) -> None:
+    """Let p2pfed be of another version."""
+    for module in (sqlite, contents):
+        monkeypatch.setattr(module, "MIGRATIONS", migrations)
 
 
 @pytest.fixture
@@ -170,7 +178,7 @@ async def test_what_no_daemon_would_open_is_no_history(state):
 
 async def test_every_file_of_the_database_is_its_owners_only(state, monkeypatch):
     await filled(state)
-    monkeypatch.setattr(sqlite, "MIGRATIONS", (*sqlite.MIGRATIONS, ("ALTER TABLE node ADD COLUMN note TEXT",)))
+    know(monkeypatch, (*MIGRATIONS, ("ALTER TABLE node ADD COLUMN note TEXT",)))
     store = SqliteStore(state)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in state.root.iterdir()}
     store.close()
@@ -183,7 +191,7 @@ async def test_every_file_of_the_database_is_its_owners_only(state, monkeypatch)
 
 async def test_an_older_file_is_migrated_after_a_backup(state, monkeypatch):
     await filled(state)
-    monkeypatch.setattr(sqlite, "MIGRATIONS", (*sqlite.MIGRATIONS, ("ALTER TABLE node ADD COLUMN note TEXT",)))
+    know(monkeypatch, (*MIGRATIONS, ("ALTER TABLE node ADD COLUMN note TEXT",)))
     store = SqliteStore(state)
     assert store.restore().checkpoint.seq == 1
     assert await store.verify_chain() == 10
@@ -196,7 +204,7 @@ async def test_an_older_file_is_migrated_after_a_backup(state, monkeypatch):
 
 
 async def test_a_file_of_the_first_version_has_no_reputation_and_gets_one(state, monkeypatch):
-    monkeypatch.setattr(sqlite, "MIGRATIONS", MIGRATIONS[:1])
+    know(monkeypatch, MIGRATIONS[:1])
     monkeypatch.setattr(SqliteStore, "_open_epoch", lambda store: None)
     SqliteStore(state).close()
     monkeypatch.undo()
@@ -210,8 +218,7 @@ async def test_a_file_of_the_first_version_has_no_reputation_and_gets_one(state,
 
 async def test_a_migration_that_fails_leaves_the_old_file(state, monkeypatch):
     await filled(state)
-    broken = (*sqlite.MIGRATIONS, ("CREATE TABLE fine (x)", "CREATE TABLE node (twice)"))
-    monkeypatch.setattr(sqlite, "MIGRATIONS", broken)
+    know(monkeypatch, (*MIGRATIONS, ("CREATE TABLE fine (x)", "CREATE TABLE node (twice)")))
     with pytest.raises(StateCorrupt, match="table node already exists"):
         SqliteStore(state)
     monkeypatch.undo()
@@ -244,13 +251,41 @@ async def test_another_writer_is_named_after_a_while(state, monkeypatch):
     other.close()
 
 
+async def test_a_lock_of_another_process_is_waited_for_and_told(state, monkeypatch):
+    monkeypatch.setattr(sqlite, "TRY_SECONDS", 0.05)
+    store, told = SqliteStore(state), []
+    store.on_locked = told.append
+    other = sqlite3.connect(state.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    saving = asyncio.create_task(store.save(Save(checkpoint(1))))
+    async with asyncio.timeout(30):
+        while not told:
+            await asyncio.sleep(0.01)
+        assert await store.events(0, 10) == [], "reading goes on"
+        assert not saving.done()
+        other.execute("ROLLBACK")
+        await saving
+    assert told == [True, False]
+    store.close()
+    reopened = SqliteStore(state)
+    assert reopened.restore().checkpoint.seq == 1
+    monkeypatch.setattr(sqlite, "LOCKED_SECONDS", 0.2)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StateLocked, match="end it, then start again"):
+        await reopened.save(Save(checkpoint(2)))
+    other.execute("ROLLBACK")
+    other.close()
+    reopened.close()
+
+
 FULL_DISK = """
 import asyncio, dataclasses, pathlib, resource, sys
 import numpy as np
 from p2pfed.core.effects import Checkpoint, Save
 from p2pfed.errors import DiskFault
 from p2pfed.store.history import StoredEvent
-from p2pfed.store.sqlite import SqliteStore, verify_history
+from p2pfed.store.contents import verify_history
+from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir
 
 async def main():
@@ -303,7 +338,8 @@ import numpy as np
 from p2pfed.core.effects import Checkpoint, Save
 from p2pfed.core.reputation.peer_record import PeerRecord, Scales
 from p2pfed.store.history import StoredEvent
-from p2pfed.store.sqlite import SqliteStore, verify_history
+from p2pfed.store.contents import verify_history
+from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir
 
 async def main():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfed.errors import DiskFault, NotPermitted, StateCorrupt, StateLocked
+from p2pfed.errors import ConfigError, DiskFault, NotPermitted, StateCorrupt, StateLocked
 from p2pfed.store.credentials import admin_token, create_member_key, load_member_key, read_secret
 from p2pfed.store.lock import StateLock
 from p2pfed.store.sqlite import SqliteStore
@@ -212,3 +212,10 @@ def test_a_read_only_directory_is_refused_with_its_name():
         done = subprocess.run([sys.executable, "-c", AS_NOBODY, folder], capture_output=True, text=True, check=True)
         os.chmod(folder, 0o755)
     assert done.stdout.splitlines() == ["StateLocked 73 True", "DiskFault 74 True"]
+
+
+def test_a_directory_too_deep_for_a_socket_is_not_made(tmp_path):
+    deep = StateDir(tmp_path / ("ä" * 50) / "state")  # 50 letters, 100 bytes
+    with pytest.raises(ConfigError, match="node.state_dir is too deep: .*107 bytes"):
+        deep.create()
+    assert not deep.root.parent.exists()
