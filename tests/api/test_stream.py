@@ -9,7 +9,7 @@ import typing
 import numpy as np
 import pytest
 
-from p2pfed.api import allowance, stream
+from p2pfed.api import stream
 from p2pfed.api.schemas import MemberRow
 from p2pfed.api.sentences import sentence
 from p2pfed.api.stream import EventLog, kind, to_json
@@ -350,60 +350,3 @@ async def test_running_stores_by_itself(monkeypatch):
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-
-
-# --- A member that makes many events ----------------------------------------------------------------------------------
-
-FLOODS = [
-    UpdateRefused(B, A, Reason.FORGED_SIGNATURE, ""),
-    UpdateAccepted(B, 7, A, 600),
-    PeerBenched(A, "refused", 0.0),
-    StandingChanged(A, "trusted", "suspect", "its models", {}),
-    PeerChanged(A, PeerState.ALIVE, PeerState.LEFT),
-]
-
-
-@pytest.mark.parametrize("flood", FLOODS, ids=kind)
-async def test_one_members_flood_does_not_push_the_history_out(flood):
-    store, heard = MemoryStore(), []
-    events_log = log(store, observers=[lambda _, event: heard.append(event)])
-    for _ in range(10_000):
-        events_log.emit(flood)
-    for number in range(50):
-        events_log.emit(RoundCompleted(number, number, 0.4, 20, 1.0, 0.5, (), 0.0))
-        events_log.emit(UpdateAccepted(B, number, B, 600))
-        events_log.emit(flood)
-    await events_log.flush()
-    recorded = [e.kind for e in await store.events(0, 20_000)]
-    assert len(recorded) <= allowance.AT_ONCE + 150
-    assert recorded.count("round_completed") == 50
-    assert [e.kind for e in await store.events(0, 20_000) if '"via": "BBBB' in e.json].count("update_accepted") == 50
-    assert recorded[-1] == kind(flood), "each round a few more"
-    assert len(heard) == 10_150, "observers, who count, hear of every one"
-    assert events_log.dropped == len(heard) - len(recorded)
-
-
-async def test_what_is_harmless_is_recorded_once_an_hour_and_counted_each_time():
-    now, summary = [0.0], Summary()
-    log = EventLog(MemoryStore(), lambda: now[0], str, [summary.observe])
-    for number in range(5):
-        log.emit(UpdateRefused(A, A, Reason.NOT_ASKED, f"sequence {number}"))
-    log.emit(UpdateRefused(A, A, Reason.DUPLICATE, ""))
-    log.emit(UpdateRefused(B, B, Reason.NOT_ASKED, ""))
-    for _ in range(2):  # what is somebody's fault is recorded each time
-        log.emit(UpdateRefused(A, B, Reason.MALFORMED, ""))
-    assert len(await log.since(0, 100)) == 1 + 1 + 1 + 2
-    now[0] += 3600.0
-    log.emit(UpdateRefused(A, A, Reason.NOT_ASKED, ""))
-    assert len(await log.since(0, 100)) == 6
-    assert (summary.arrived[A].ignored, summary.arrived[A].rejected, log.dropped) == (7, 2, 0)
-
-
-async def test_a_relay_of_many_members_is_recorded_as_long_as_rounds_go_on():
-    store = MemoryStore()
-    events_log = log(store)
-    for number in range(200):
-        events_log.emit(RoundCompleted(number, number, 0.4, 20, 1.0, 0.5, (), 0.0))
-        for _ in range(7):
-            events_log.emit(UpdateAccepted(B, number, A, 600))
-    assert events_log.dropped == 0
