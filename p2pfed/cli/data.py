@@ -45,6 +45,7 @@ def make(
     force: Force = False,
 ) -> None:
     """Generate card payments with several kinds of fraud, of which each bank sees some."""
+    from p2pfed.cluster.processes import interruptible
     from p2pfed.data import files, synthetic
     from p2pfed.data.unusual import unusual as make_unusual
 
@@ -53,7 +54,8 @@ def make(
     frame = synthetic.generate(rows, banks=banks, seed=seed, days=days)
     if unusual:
         frame = make_unusual(frame, seed)
-    files.write(frame, out)
+    with interruptible():
+        files.write(frame, out)
     print(f"wrote {plural(len(frame), 'payment')} of {plural(banks, 'bank')} to {out}")
 
 
@@ -69,6 +71,7 @@ def partition(
     force: Force = False,
 ) -> None:
     """Deal the rows of a file to several banks, exact duplicates removed."""
+    from p2pfed.cluster.processes import interruptible
     from p2pfed.data import files
     from p2pfed.data import partition as dealing
 
@@ -79,7 +82,8 @@ def partition(
     parts = dealing.partition(frame, label, banks, how, seed)
     out.mkdir(parents=True, exist_ok=True)
     for path, part in zip(paths, parts, strict=True):
-        files.write(part, path)
+        with interruptible():
+            files.write(part, path)
         print(f"wrote {plural(len(part), 'payment')} to {path}")
 
 

@@ -35,6 +35,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score a file of payments: one row each, with score and alert."""
+    from p2pfed.cluster.processes import interruptible
     from p2pfed.data import files
     from p2pfed.runtime import scoring
     from p2pfed.store.state_dir import StateDir
@@ -48,7 +49,8 @@ def score(
             print(f"\r{rows:,} payments", end="", file=sys.stderr)
 
     written = node.data.source if node.data.source.kind == "csv" else None
-    done = scoring.score_file(bundle, node.data, files.named(file, written), out, tuple(keep or ()), tell)
+    with interruptible():
+        done = scoring.score_file(bundle, node.data, files.named(file, written), out, tuple(keep or ()), tell)
     if sys.stderr.isatty():
         print("\r", end="", file=sys.stderr)
     text = f"scored {plural(done.rows, 'payment')}: {plural(done.alerts, 'alert')} above {done.threshold:.6g}, in {out}"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import pandas as pd
 
+from p2pfed import newfile
 from p2pfed.config import CsvSource, ParquetSource
 from p2pfed.data import sources
 from p2pfed.errors import ConfigError, DataError, DiskFault, NotPermitted, UsageError
@@ -56,27 +58,20 @@ class Writer(Protocol):
         """Append rows."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def writing(path: Path) -> Iterator[Writer]:
-    """Write rows piece by piece; the file appears under its name only when the block ends well.
+    """Write rows piece by piece; the file appears under its name only when the block ends well, and else nowhere.
 
     Raises UsageError on another kind of file than .csv and .parquet, DiskFault where it cannot be written.
     """
     if path.suffix == ".gz":
         raise UsageError(f"{path}: files are written unpacked; leave out .gz")
     kind: type[_Csv] | type[_Parquet] = _Csv if isinstance(source_of(path), CsvSource) else _Parquet
-    partial = path.with_name(path.name + ".part")
     try:
-        writer = kind(partial)
-        try:
+        with newfile.replacing(path) as file, contextlib.closing(kind(file)) as writer:
             yield writer
-        finally:
-            writer.close()
-        partial.replace(path)
     except OSError as error:
         raise DiskFault(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
@@ -86,8 +81,8 @@ def write(frame: pd.DataFrame, path: Path) -> None:
 
 
 class _Csv:
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8", newline="")
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = io.TextIOWrapper(file, encoding="utf-8", newline="")
         self._header = True
 
     def write(self, frame: pd.DataFrame) -> None:
@@ -95,24 +90,24 @@ class _Csv:
         self._header = False
 
     def close(self) -> None:
-        self._file.close()
+        self._file.detach()
 
 
 class _Parquet:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         try:
             import pyarrow.parquet
         except ImportError:
             raise ConfigError("Parquet files need the extra: pip install 'p2pfed[parquet]'") from None
         self._arrow = pyarrow
-        self._path = path
+        self._file = file
         self._writer: Any = None
 
     def write(self, frame: pd.DataFrame) -> None:
         schema = None if self._writer is None else self._writer.schema
         table = self._arrow.Table.from_pandas(frame, schema=schema, preserve_index=False)
         if self._writer is None:
-            self._writer = self._arrow.parquet.ParquetWriter(self._path, table.schema)
+            self._writer = self._arrow.parquet.ParquetWriter(self._file, table.schema)
         self._writer.write_table(table)
 
     def close(self) -> None:

@@ -73,6 +73,7 @@ def run(config: NodeConfig, reread: Callable[[], NodeConfig] | None = None, make
     logs.setup(config.log.level, config.log.format)
     state = StateDir(config.node.state_dir).create()
     with StateLock(state, __version__, time.time()):
+        state.sweep()
         audit = config.audit
         store = SqliteStore(state, Retention(audit.keep_days, audit.keep_traffic_days, audit.max_bytes))
         try:
