@@ -193,6 +193,10 @@ def preload() -> None:
         import pyarrow.parquet  # noqa: F401
 
 
+# else a file's row groups, which may be all of it, are held in memory until the last row is read
+_BOUNDED = {"pre_buffer": False, "buffer_size": 1 << 16}
+
+
 @contextmanager
 def _parquet(path: Path) -> Iterator[Any]:
     try:
@@ -201,7 +205,7 @@ def _parquet(path: Path) -> Iterator[Any]:
     except ImportError:
         raise ConfigError(f"reading {path} needs the extra: pip install 'p2pfed[parquet]'") from None
     try:
-        with delimited.reading(path), path.open("rb") as raw, pyarrow.parquet.ParquetFile(raw) as file:
+        with delimited.reading(path), path.open("rb") as raw, pyarrow.parquet.ParquetFile(raw, **_BOUNDED) as file:
             yield file
     except (pyarrow.ArrowException, OSError) as error:
         said = str(error).splitlines()[0]
