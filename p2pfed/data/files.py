@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shutil
 import stat
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -15,6 +18,9 @@ from p2pfed import newfile
 from p2pfed.config import CsvSource, ParquetSource
 from p2pfed.data import sources
 from p2pfed.errors import ConfigError, DataError, DiskFault, NotPermitted, UsageError
+
+STREAM = Path("-")
+"""Standard input or output."""
 
 
 def source_of(path: Path, written: CsvSource | None = None) -> CsvSource | ParquetSource:
@@ -45,6 +51,25 @@ def named(path: Path, written: CsvSource | None = None) -> CsvSource | ParquetSo
     return source
 
 
+@contextlib.contextmanager
+def given(path: Path, written: CsvSource | None = None) -> Iterator[CsvSource | ParquetSource]:
+    """The source of `named`, or for STREAM what stands on standard input: a CSV file, kept meanwhile to be read twice.
+
+    Raises DiskFault where it cannot be kept.
+    """
+    if path != STREAM:
+        yield named(path, written)
+        return
+    with tempfile.TemporaryDirectory(prefix="p2pfed-") as folder:
+        kept = Path(folder) / "standard-input.csv"
+        try:
+            with newfile.create(kept, 0o600) as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+        except OSError as error:
+            raise DiskFault(f"cannot keep standard input in {kept}: {error.strerror}; set TMPDIR") from None
+        yield named(kept, written)
+
+
 def read(path: Path, written: CsvSource | None = None) -> pd.DataFrame:
     """All rows of a file, `written` as of `source_of`; raises as `named` and `sources.read_chunks`."""
     source = named(path, written)
@@ -62,8 +87,13 @@ class Writer(Protocol):
 def writing(path: Path) -> Iterator[Writer]:
     """Write rows piece by piece; the file appears under its name only when the block ends well, and else nowhere.
 
+    On STREAM, CSV to standard output, they appear as they are written, and what that raises is for the caller.
     Raises UsageError on another kind of file than .csv and .parquet, DiskFault where it cannot be written.
     """
+    if path == STREAM:
+        with contextlib.closing(_Csv(sys.stdout.buffer)) as stream:
+            yield stream
+        return
     if path.suffix == ".gz":
         raise UsageError(f"{path}: files are written unpacked; leave out .gz")
     kind: type[_Csv] | type[_Parquet] = _Csv if isinstance(source_of(path), CsvSource) else _Parquet
@@ -105,7 +135,12 @@ class _Parquet:
 
     def write(self, frame: pd.DataFrame) -> None:
         schema = None if self._writer is None else self._writer.schema
-        table = self._arrow.Table.from_pandas(frame, schema=schema, preserve_index=False)
+        try:
+            table = self._arrow.Table.from_pandas(frame, schema=schema, preserve_index=False)
+        except self._arrow.ArrowException:  # its words hold a cell
+            raise DataError(
+                "a column changes its type from row to row: Parquet has no such columns, write .csv"
+            ) from None
         if self._writer is None:
             self._writer = self._arrow.parquet.ParquetWriter(self._file, table.schema)
         self._writer.write_table(table)
