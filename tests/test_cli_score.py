@@ -79,6 +79,17 @@ def test_standard_streams(bank, said, refused, capsys, monkeypatch):
     assert "standard-input.csv has no column 'age'" in refused("score", "-", "-o", "-")[1]
 
 
+def test_a_standard_stream_that_is_closed(bank, refused, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert refused("score", "-", "-o", "scored.csv") == (
+        2,
+        "p2pfed: - is the standard stream, which is closed: name a file\n",
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        assert run(["score", "new.csv", "-o", "-"]) == 2
+
+
 def test_a_pipe(bank):
     command = [sys.executable, "-m", "p2pfed", "score", "-", "-o", "-"]
     with open("new.csv", "rb") as new:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TextIO
 
 import pandas as pd
 
@@ -64,7 +64,7 @@ def given(path: Path, written: CsvSource | None = None) -> Iterator[CsvSource | 
         kept = Path(folder) / "standard-input.csv"
         try:
             with newfile.create(kept, 0o600) as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
+                shutil.copyfileobj(_bytes(sys.stdin), file)
         except OSError as error:
             raise DiskFault(f"cannot keep standard input in {kept}: {error.strerror}; set TMPDIR") from None
         yield named(kept, written)
@@ -74,6 +74,13 @@ def read(path: Path, written: CsvSource | None = None) -> pd.DataFrame:
     """All rows of a file, `written` as of `source_of`; raises as `named` and `sources.read_chunks`."""
     source = named(path, written)
     return pd.concat(sources.read_chunks(source, text=sources.texts(source)), ignore_index=True)
+
+
+def _bytes(stream: TextIO | None) -> BinaryIO:
+    """What is behind a standard stream; raises UsageError if it is closed, as by `>&-`."""
+    if stream is None:
+        raise UsageError("- is the standard stream, which is closed: name a file")
+    return stream.buffer
 
 
 class Writer(Protocol):
@@ -91,7 +98,7 @@ def writing(path: Path) -> Iterator[Writer]:
     Raises UsageError on another kind of file than .csv and .parquet, DiskFault where it cannot be written.
     """
     if path == STREAM:
-        with contextlib.closing(_Csv(sys.stdout.buffer)) as stream:
+        with contextlib.closing(_Csv(_bytes(sys.stdout))) as stream:
             yield stream
         return
     if path.suffix == ".gz":
