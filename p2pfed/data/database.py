@@ -56,6 +56,9 @@ def query(source: SqlSource, chunk_rows: int) -> Iterator[CursorResult[Any]]:
         raise DataError(f"the database {shown} refused data.source.query: {said}") from None
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise ConfigError(f"{where}: {shown} cannot be read with this driver ({type(error).__name__})") from None
+    except ValueError:  # of the driver's own making, with a cell in it
+        said = "holds a value that its driver cannot read: CAST it to text"
+        raise DataError(f"the database {shown}, as data.source.query asks it, {said}") from None
     finally:
         engine.dispose()
 

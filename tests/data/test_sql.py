@@ -161,3 +161,13 @@ def test_a_cell_that_is_no_text_is_not_shown(tmp_path: Path, url: str) -> None:
     with pytest.raises((DataError, Unavailable), match="Could not decode to UTF-8") as caught:
         list(sources.read_chunks(_source(tmp_path, url, query)))
     assert "sesa" not in str(caught.value)
+
+
+def test_a_cell_that_the_driver_cannot_make_a_value_of_is_not_shown(tmp_path: Path, url: str) -> None:
+    with sqlite3.connect(tmp_path / "bank.db") as database:
+        database.execute("CREATE TABLE visits (at TIMESTAMP)")
+        database.execute("INSERT INTO visits VALUES ('sesame 41:11')")
+    database.close()
+    with pytest.raises(DataError, match="holds a value that its driver cannot read") as caught:
+        list(sources.read_chunks(_source(tmp_path, f"{url}?detect_types=1", "SELECT at FROM visits")))
+    assert "sesame" not in "".join(traceback.format_exception(caught.value))
