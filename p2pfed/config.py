@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from p2pfed.core.types import NAME, Address
 
@@ -129,6 +129,13 @@ class SqlSource(Section):
     """A file (mode 0600) that holds the SQLAlchemy URL; credentials never stand in this configuration."""
     url_env: str | None = None
     """Name of the environment variable that holds the SQLAlchemy URL."""
+
+    @field_validator("url_file", "url_env", mode="before")
+    @classmethod
+    def _no_url(cls, value: Any) -> Any:
+        if "://" in str(value):
+            raise ValueError("holds the URL itself: name the file, or the environment variable, that holds it")
+        return value
 
     @model_validator(mode="after")
     def _one_url(self) -> SqlSource:

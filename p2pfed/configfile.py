@@ -284,6 +284,8 @@ def _sentence(detail: ErrorDetails, models: list[type[BaseModel]], keys: Locatio
 
 def _brief(value: Any) -> str:
     text = "nothing" if value is None else repr(value)
+    if "://" in text:  # it may have a password
+        return "a URL"
     return text if len(text) <= 60 else text[:57] + "..."
 
 

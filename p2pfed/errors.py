@@ -7,7 +7,7 @@
     │   ├── Unavailable        69   a port, a database or the daemon is not there
     │   ├── StateLocked        73   another daemon holds the state directory, or it cannot be made
     │   ├── DiskFault          74   the disk is full or refuses to write
-    │   ├── NotPermitted       77   a key file is open to others, or this node is not a member
+    │   ├── NotPermitted       77   a key file, or the state directory, is open to others; or no member
     │   ├── ConfigError        78   the configuration is wrong (carries every problem at once)
     │   └── DataError          78   the bank's rows do not fit its configuration
     ├── RemoteFault             1   a peer broke the rules: costs that peer, never this node
@@ -65,7 +65,7 @@ class DiskFault(LocalFault):
 
 
 class NotPermitted(LocalFault):
-    """A key file is readable by others, or this node is not a member."""
+    """A key file is readable by others, or the state directory writable; or this node is not a member."""
 
     exit_code = 77
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from p2pfed import __version__
+from p2pfed import __version__, newfile
 from p2pfed.errors import DataError, DiskFault, UsageError
 
 SCHEMA = "p2pfed.run/1"
@@ -215,16 +215,9 @@ def write(run: RunFile, path: Path) -> None:
     A regular file appears under its name when it is whole: what was there before is not lost to a full disk.
     """
     special = path.exists() and not path.is_file()
-    partial = path if special else path.with_name(path.name + ".part")
     try:
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                file.writelines(_pieces(run))
-            if not special:
-                partial.replace(path)
-        finally:
-            if not special:
-                partial.unlink(missing_ok=True)
+        with path.open("wb") if special else newfile.replacing(path) as file:
+            file.writelines(piece.encode() for piece in _pieces(run))
     except OSError as error:
         raise DiskFault(f"the run file {path} cannot be written: {error.strerror}") from None
 

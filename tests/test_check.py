@@ -56,6 +56,14 @@ async def test_the_history_is_verified(config, capsys):
     assert "broken from event 2 (node_started) on" in found["history"]["message"]
 
 
+def test_a_state_directory_that_others_may_write_to_fails(config, capsys):
+    (config.parent / "state").chmod(0o777)
+    code, found = check(config, capsys)
+    assert code == 77
+    assert not found["state"]["ok"]
+    assert "chmod 700" in found["state"]["message"]
+
+
 async def test_what_is_remembered_of_peers_is_read(config, capsys, monkeypatch):
     banks = consortium(4)
     monkeypatch.setattr(enrolment, "trusted_chain", lambda _: [banks.signed(0, 1)])

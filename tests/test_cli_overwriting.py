@@ -30,3 +30,19 @@ def test_an_admins_keys_are_never_replaced(tmp_path, said, refused):
         assert code == 2 and f"{kept} exists" in error
         assert kept.read_bytes() == before and not gone.exists()
         aside.rename(gone)
+
+
+def test_an_admins_key_goes_neither_through_a_link_nor_to_who_made_a_file_before(tmp_path, said, refused):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "alice.key.new").symlink_to(tmp_path / "precious")
+    (tmp_path / "alice.pub").symlink_to(tmp_path / "nowhere")
+    assert refused("consortium", "key", "alice", "--folder", tmp_path)[0] == 2
+    assert not (tmp_path / "nowhere").exists() and not (tmp_path / "alice.key").exists()
+    (tmp_path / "alice.pub").unlink()
+    said("consortium", "key", "alice", "--folder", tmp_path)
+    assert (tmp_path / "precious").read_text() == "precious"
+    (tmp_path / "bob.key.new").touch(0o666)
+    with (tmp_path / "bob.key.new").open() as held:
+        said("consortium", "key", "bob", "--folder", tmp_path)
+        assert held.read() == ""
+    assert (tmp_path / "bob.key").stat().st_mode & 0o777 == 0o600

@@ -117,6 +117,23 @@ def test_mistakes_in_the_data_section(tmp_path, change, expected):
 
 
 @pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{kind: sql, query: q, url_file: URL}", "data.source.url_file: holds the URL itself: name the file"),
+        ("{kind: sql, query: q, url_env: URL}", "data.source.url_env: holds the URL itself: name the file"),
+        ("{kind: sql, query: q, url: URL}", "unknown key 'data.source.url'"),
+        ("{kind: csv, path: p, delimiter: URL}", "data.source.delimiter: "),
+        ("URL", "data.source: should be a valid dictionary"),
+    ],
+)
+def test_a_url_in_the_wrong_place_is_not_shown(tmp_path, source, expected):
+    url = "postgresql://bank:sesame@host/card"
+    said = problems(tmp_path, GOOD.replace("{kind: csv, path: payments.csv}", source.replace("URL", url)))
+    assert any(expected in p for p in said)
+    assert not any("sesame" in p for p in said)
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("", "1:1: expected `key: value` lines"),

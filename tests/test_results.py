@@ -65,6 +65,14 @@ def test_a_failure_leaves_the_file_that_was_there(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_planted_link_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "run.json.part").symlink_to(tmp_path / "precious")
+    results.write(RUN, tmp_path / "run.json")
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert results.read(tmp_path / "run.json") == RUN
+
+
 def test_the_shape_that_others_script_against():
     value = json.loads(json.dumps(results.to_json(RUN)))
     assert value["schema"] == "p2pfed.run/1"

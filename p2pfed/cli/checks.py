@@ -79,6 +79,7 @@ def _state(state: StateDir) -> tuple[str, bool]:
         raise StateLocked(f"{state.root} does not exist; `p2pfed init` makes it")
     if not os.access(state.root, os.R_OK | os.W_OK | os.X_OK):
         raise StateLocked(f"{state.root} cannot be written to by this user; change its owner or node.state_dir")
+    state.check_private()
     return f"{state.root} is there", True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -38,18 +39,21 @@ def key(
     as_json: AsJson = False,
 ) -> None:
     """Make an admin's key pair: NAME.key stays with the admin, NAME.pub goes to whoever founds the consortium."""
+    from p2pfed import newfile
     from p2pfed.core import record
     from p2pfed.core.consortium import Admin
     from p2pfed.core.identity import Identity, grouped
-    from p2pfed.store.state_dir import write_atomically
+    from p2pfed.store.state_dir import disk_faults
 
     secret, public = folder / f"{name}.key", folder / f"{name}.pub"
-    for path in (secret, public):
-        if path.exists():
-            raise UsageError(f"{path} exists and is not replaced; move it away first")
     identity = Identity.generate()
-    write_atomically(secret, identity.seed.hex().encode() + b"\n")
-    write_atomically(public, record.readable(Admin(name, identity.public_key.hex())), 0o644)
+    seed, admin = identity.seed.hex().encode() + b"\n", record.readable(Admin(name, identity.public_key.hex()))
+    for path in (secret, public):
+        if os.path.lexists(path):
+            raise UsageError(f"{path} exists and is not replaced; move it away first")
+    for path, content, mode in ((secret, seed, 0o600), (public, admin, 0o644)):
+        with disk_faults(path):
+            newfile.write_once(path, content, mode)
     text = f"made {secret} (keep it secret) and {public}\n{name} is {grouped(identity.node_id)}"
     show(as_json, {"name": name, "id": identity.node_id, "secret": secret, "public": public}, text)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,8 @@ from p2pfed.cli.terminal import (
     DEFAULT_CONFIG,
     AsJson,
     ConfigPath,
+    Decimal,
+    Delimiter,
     Drop,
     Force,
     check_free,
@@ -20,17 +22,9 @@ from p2pfed.cli.terminal import (
     show,
     table,
     write_new,
+    written,
 )
 from p2pfed.errors import UsageError
-
-if TYPE_CHECKING:
-    from p2pfed.config import CsvSource
-
-
-Delimiter = Annotated[
-    str | None, typer.Option(help="The character between a CSV file's columns, default a comma; \\t is a tab.")
-]
-Decimal = Annotated[str | None, typer.Option(help="The character before a CSV file's decimals, default a point.")]
 
 
 def make(
@@ -46,6 +40,7 @@ def make(
     as_json: AsJson = False,
 ) -> None:
     """Generate card payments with several kinds of fraud, of which each bank sees some."""
+    from p2pfed.cluster.processes import interruptible
     from p2pfed.data import files, synthetic
     from p2pfed.data.unusual import unusual as make_unusual
 
@@ -54,7 +49,8 @@ def make(
     frame = synthetic.generate(rows, banks=banks, seed=seed, days=days)
     if unusual:
         frame = make_unusual(frame, seed)
-    files.write(frame, out)
+    with interruptible():
+        files.write(frame, out)
     text = f"wrote {plural(len(frame), 'payment')} of {plural(banks, 'bank')} to {out}"
     show(as_json, {"file": out, "payments": len(frame), "banks": banks}, text)
 
@@ -72,17 +68,19 @@ def partition(
     as_json: AsJson = False,
 ) -> None:
     """Deal the rows of a file to several banks, exact duplicates removed."""
+    from p2pfed.cluster.processes import interruptible
     from p2pfed.data import files
     from p2pfed.data import partition as dealing
 
     paths = [out / f"bank-{number}.parquet" for number in range(1, banks + 1)]
     for path in paths:
         check_free(path, force)
-    frame = dealing.deduplicate(files.read(file, _written(file, delimiter, decimal)))
+    frame = dealing.deduplicate(files.read(file, written(delimiter, decimal)))
     parts = dealing.partition(frame, label, banks, how, seed)
     out.mkdir(parents=True, exist_ok=True)
     for path, part in zip(paths, parts, strict=True):
-        files.write(part, path)
+        with interruptible():
+            files.write(part, path)
     lines = [f"wrote {plural(len(part), 'payment')} to {path}" for path, part in zip(paths, parts, strict=True)]
     value = [{"file": path, "payments": len(part)} for path, part in zip(paths, parts, strict=True)]
     show(as_json, value, "\n".join(lines))
@@ -118,7 +116,7 @@ def describe(
     elif label is None:
         raise UsageError("a file needs --label, the name of its fraud column")
     else:
-        source = files.named(file, _written(file, delimiter, decimal))
+        source = files.named(file, written(delimiter, decimal))
     there, where = sources.column_names(source), sources.place(source)
     left_out, shared = sources.chosen(there, drop or (), where), sources.chosen(there, hashed or (), where)
     reply = looking.describe(source, label, left_out, time, labels, zone, shared)
@@ -126,21 +124,6 @@ def describe(
         columns = looking.propose_contract(source, label, left_out, time, labels, zone, shared)
         _write_contract(contract, columns, label, force)
     show(as_json, reply, _text(reply))
-
-
-def _written(file: Path, delimiter: str | None, decimal: str | None) -> CsvSource:
-    """How a CSV file is written, by the options; raises UsageError."""
-    from pydantic import ValidationError
-
-    from p2pfed.config import CsvSource
-
-    said = {"delimiter": (delimiter or ",").replace("\\t", "\t"), "decimal": decimal or "."}
-    try:
-        return CsvSource.model_validate({"kind": "csv", "path": file, **said})
-    except ValidationError as error:
-        raise UsageError(
-            f"--delimiter and --decimal: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
-        ) from None
 
 
 def _write_contract(path: Path, columns: Any, label: str, force: bool) -> None:

@@ -13,33 +13,42 @@ from p2pfed.cli.terminal import (
     DEFAULT_CONFIG,
     AsJson,
     ConfigPath,
+    Decimal,
+    Delimiter,
     Force,
     Settings,
     check_free,
     plural,
     read_config,
     show,
+    written,
 )
 
 
 def score(
-    file: Annotated[Path, typer.Argument(help="The payments; .csv or .parquet.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write; .csv or .parquet.")],
+    file: Annotated[Path, typer.Argument(help="The payments; .csv or .parquet, - is CSV on standard input.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Where to write; .csv or .parquet, - is CSV to standard output.")
+    ],
     config: ConfigPath = DEFAULT_CONFIG,
     model: Annotated[Path | None, typer.Option(help="A model bundle; default the node's newest.")] = None,
     keep: Annotated[
         list[str] | None, typer.Option(help="Columns to copy to the output, such as payment_id; repeatable.")
     ] = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
     force: Force = False,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a file of payments: one row each, with score and alert."""
+    from p2pfed.cluster.processes import interruptible
     from p2pfed.data import files
     from p2pfed.runtime import scoring
     from p2pfed.store.state_dir import StateDir
 
-    check_free(out, force)
+    if out != files.STREAM:
+        check_free(out, force)
     node = read_config(config, settings)
     bundle = scoring.read_bundle(model or StateDir(node.node.state_dir).model)
 
@@ -47,11 +56,13 @@ def score(
         if sys.stderr.isatty():
             print(f"\r{rows:,} payments", end="", file=sys.stderr)
 
-    written = node.data.source if node.data.source.kind == "csv" else None
-    done = scoring.score_file(bundle, node.data, files.named(file, written), out, tuple(keep or ()), tell)
+    how = written(delimiter, decimal, node.data.source if node.data.source.kind == "csv" else None)
+    with interruptible(), files.given(file, how) as payments:
+        done = scoring.score_file(bundle, node.data, payments, out, tuple(keep or ()), tell)
     if sys.stderr.isatty():
         print("\r", end="", file=sys.stderr)
-    text = f"scored {plural(done.rows, 'payment')}: {plural(done.alerts, 'alert')} above {done.threshold:.6g}, in {out}"
+    where = "to standard output" if out == files.STREAM else f"in {out}"
+    text = f"scored {plural(done.rows, 'payment')}: {plural(done.alerts, 'alert')} above {done.threshold:.6g}, {where}"
     text += f"; by model {done.model}"
     if done.unscored:
         text += f"; {plural(done.unscored, 'row')} without a score, because a value is missing or infinite"
@@ -59,4 +70,4 @@ def score(
         text += (
             f"; column {name!r}: no payment has a level that the contract lists; check its spelling, or data.columns"
         )
-    show(as_json, asdict(done) | {"out": out}, text)
+    show(as_json, asdict(done) | {"out": out}, text, sys.stderr if out == files.STREAM else None)

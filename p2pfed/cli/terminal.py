@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -19,7 +19,7 @@ from p2pfed.core.types import DAY
 from p2pfed.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from p2pfed.config import NodeConfig
+    from p2pfed.config import CsvSource, NodeConfig
 
 LEAST_WIDTH = 8
 """Of a column of a table that is too wide."""
@@ -33,6 +33,16 @@ Settings = Annotated[
 ]
 Drop = Annotated[
     list[str] | None, typer.Option(help="Columns that are no features, such as customer_id,card_id; repeatable.")
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        help="The character between a CSV file's columns, \\t a tab; default the configuration's, or a comma."
+    ),
+]
+Decimal = Annotated[
+    str | None,
+    typer.Option(help="The character before a CSV file's decimals; default the configuration's, or a point."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 AllowCode = Annotated[
@@ -54,6 +64,22 @@ def read_file(path: Path, what: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: {what} cannot be read: {error.strerror}") from None
+
+
+def written(delimiter: str | None, decimal: str | None, default: CsvSource | None = None) -> CsvSource:
+    """How a CSV file is written, by the options and else as `default` is; raises UsageError."""
+    from pydantic import ValidationError
+
+    from p2pfed.config import CsvSource
+
+    default = default or CsvSource(kind="csv", path=Path())
+    said = {"delimiter": delimiter and delimiter.replace("\\t", "\t"), "decimal": decimal}
+    try:
+        return CsvSource.model_validate(default.model_dump() | {name: text for name, text in said.items() if text})
+    except ValidationError as error:
+        raise UsageError(
+            f"--delimiter and --decimal: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+        ) from None
 
 
 def write_new(path: Path, data: bytes, force: bool) -> None:
@@ -80,10 +106,11 @@ def naming(path: Path) -> Iterator[None]:
         raise ConfigError(*(f"{path}: {problem}" for problem in error.problems)) from None
 
 
-def show(as_json: bool, value: Any, text: str) -> None:
-    """Print `value` as JSON or else `text`, to standard output."""
+def show(as_json: bool, value: Any, text: str, stream: TextIO | None = None) -> None:
+    """Print `value` as JSON or else `text`, to standard output unless there is another `stream`."""
     shown = json.dumps(value, indent=2, default=str) if as_json else text
-    print(shown.encode(errors="replace").decode())  # half a character, of a damaged file, cannot be printed
+    # half a character, of a damaged file, cannot be printed
+    print(shown.encode(errors="replace").decode(), file=stream)
 
 
 class Report:

@@ -255,10 +255,11 @@ def _join(config: NodeConfig, columns: tuple[FeatureColumn, ...], folder: Path, 
     state = StateDir(config.node.state_dir).create()
     identity, _ = enrolment.make_keys(state, name, now)
     path = folder / "node.yaml"
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_defaults=True), sort_keys=False))
+    document = yaml.safe_dump(config.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+    write_atomically(path, document.encode())
     moments, told, _ = declared(config.data, columns, now)
     sealed = enrolment.join_request(config, state, identity, moments, told, made=now)
-    (folder / "join-request.json").write_bytes(sealed)
+    write_atomically(folder / "join-request.json", sealed)
     return Bank(name, identity.node_id, path, state, config.data), open_join_request(sealed)
 
 

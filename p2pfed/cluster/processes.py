@@ -28,7 +28,7 @@ class Processes:
 
     def start(self, name: str, arguments: Sequence[str], log: Path) -> int:
         """Start `python ARGUMENTS`, appending what it says to `log`; returns its process id."""
-        with log.open("ab") as sink:
+        with open(log, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600)) as sink:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 stdin=subprocess.DEVNULL,

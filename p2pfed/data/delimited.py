@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ GZIP = b"\x1f\x8b"
 DELIMITERS = ";\t|,"
 MISSING_TEXT = ("", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>")
 """What an empty number looks like; in a text column only the empty field is missing ("NA" is Namibia)."""
+VALUE = re.compile(r"\s*[-+]?[.,]?\d[\d.,:/ TZeE+-]*")
+"""A number or a time: no name of a column, but a cell of a file without a header, which no message may show."""
 
 
 @contextmanager
@@ -52,12 +55,18 @@ def opened(path: Path) -> io.BufferedReader:
 def header(path: Path, source: CsvSource) -> list[str]:
     """The file's columns, in order; one without a name is `Unnamed: 0` by its place, as pandas calls it.
 
-    Raises DataError where there is none, or two of one name.
+    Raises DataError where there is none, or two of one name; also where one is a number or a time, which it does not
+    show: it would be of a payment.
     """
     with reading(path), _text(path) as file:
         names = next((record for record in csv.reader(file, delimiter=source.delimiter) if record), [])
     if not names:
         raise DataError(f"{path} is empty; expected a header row and data")
+    if (values := sum(VALUE.fullmatch(name) is not None for name in names)) > 0:
+        raise DataError(
+            f"the first row of {path} looks like a payment: {values} of its {len(names)} fields are numbers or times, "
+            "and no names of columns. Export it again with a header row"
+        )
     names = [name if name.strip() else f"Unnamed: {place}" for place, name in enumerate(names)]
     if len(names) == 1 and (other := next((d for d in DELIMITERS if d in names[0]), None)):
         raise DataError(

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import shutil
 import stat
+import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol, TextIO
 
 import pandas as pd
 
+from p2pfed import newfile
 from p2pfed.config import CsvSource, ParquetSource
 from p2pfed.data import sources
 from p2pfed.errors import ConfigError, DataError, DiskFault, NotPermitted, UsageError
+
+STREAM = Path("-")
+"""Standard input or output."""
 
 
 def source_of(path: Path, written: CsvSource | None = None) -> CsvSource | ParquetSource:
@@ -43,10 +51,36 @@ def named(path: Path, written: CsvSource | None = None) -> CsvSource | ParquetSo
     return source
 
 
+@contextlib.contextmanager
+def given(path: Path, written: CsvSource | None = None) -> Iterator[CsvSource | ParquetSource]:
+    """The source of `named`, or for STREAM what stands on standard input: a CSV file, kept meanwhile to be read twice.
+
+    Raises DiskFault where it cannot be kept.
+    """
+    if path != STREAM:
+        yield named(path, written)
+        return
+    with tempfile.TemporaryDirectory(prefix="p2pfed-") as folder:
+        kept = Path(folder) / "standard-input.csv"
+        try:
+            with newfile.create(kept, 0o600) as file:
+                shutil.copyfileobj(_bytes(sys.stdin), file)
+        except OSError as error:
+            raise DiskFault(f"cannot keep standard input in {kept}: {error.strerror}; set TMPDIR") from None
+        yield named(kept, written)
+
+
 def read(path: Path, written: CsvSource | None = None) -> pd.DataFrame:
     """All rows of a file, `written` as of `source_of`; raises as `named` and `sources.read_chunks`."""
     source = named(path, written)
     return pd.concat(sources.read_chunks(source, text=sources.texts(source)), ignore_index=True)
+
+
+def _bytes(stream: TextIO | None) -> BinaryIO:
+    """What is behind a standard stream; raises UsageError if it is closed, as by `>&-`."""
+    if stream is None:
+        raise UsageError("- is the standard stream, which is closed: name a file")
+    return stream.buffer
 
 
 class Writer(Protocol):
@@ -56,27 +90,25 @@ class Writer(Protocol):
         """Append rows."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def writing(path: Path) -> Iterator[Writer]:
-    """Write rows piece by piece; the file appears under its name only when the block ends well.
+    """Write rows piece by piece; the file appears under its name only when the block ends well, and else nowhere.
 
+    On STREAM, CSV to standard output, they appear as they are written, and what that raises is for the caller.
     Raises UsageError on another kind of file than .csv and .parquet, DiskFault where it cannot be written.
     """
+    if path == STREAM:
+        with contextlib.closing(_Csv(_bytes(sys.stdout))) as stream:
+            yield stream
+        return
     if path.suffix == ".gz":
         raise UsageError(f"{path}: files are written unpacked; leave out .gz")
     kind: type[_Csv] | type[_Parquet] = _Csv if isinstance(source_of(path), CsvSource) else _Parquet
-    partial = path.with_name(path.name + ".part")
     try:
-        writer = kind(partial)
-        try:
+        with newfile.replacing(path) as file, contextlib.closing(kind(file)) as writer:
             yield writer
-        finally:
-            writer.close()
-        partial.replace(path)
     except OSError as error:
         raise DiskFault(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
@@ -86,8 +118,8 @@ def write(frame: pd.DataFrame, path: Path) -> None:
 
 
 class _Csv:
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8", newline="")
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = io.TextIOWrapper(file, encoding="utf-8", newline="")
         self._header = True
 
     def write(self, frame: pd.DataFrame) -> None:
@@ -95,24 +127,29 @@ class _Csv:
         self._header = False
 
     def close(self) -> None:
-        self._file.close()
+        self._file.detach()
 
 
 class _Parquet:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         try:
             import pyarrow.parquet
         except ImportError:
             raise ConfigError("Parquet files need the extra: pip install 'p2pfed[parquet]'") from None
         self._arrow = pyarrow
-        self._path = path
+        self._file = file
         self._writer: Any = None
 
     def write(self, frame: pd.DataFrame) -> None:
         schema = None if self._writer is None else self._writer.schema
-        table = self._arrow.Table.from_pandas(frame, schema=schema, preserve_index=False)
+        try:
+            table = self._arrow.Table.from_pandas(frame, schema=schema, preserve_index=False)
+        except self._arrow.ArrowException:  # its words hold a cell
+            raise DataError(
+                "a column changes its type from row to row: Parquet has no such columns, write .csv"
+            ) from None
         if self._writer is None:
-            self._writer = self._arrow.parquet.ParquetWriter(self._path, table.schema)
+            self._writer = self._arrow.parquet.ParquetWriter(self._file, table.schema)
         self._writer.write_table(table)
 
     def close(self) -> None:

@@ -8,22 +8,18 @@ and how many rows came before that file, for `parsing` to count within it.
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from p2pfed.config import CsvSource, ParquetSource, Source, SqlSource
-from p2pfed.data import delimited
+from p2pfed.data import database, delimited
 from p2pfed.data.folders import files_of
-from p2pfed.errors import ConfigError, DataError, NotPermitted, Unavailable
-
-if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection, CursorResult
+from p2pfed.errors import ConfigError, DataError
 
 CHUNK_ROWS = 50_000
 
@@ -43,7 +39,7 @@ def column_names(source: Origin) -> list[str]:
         return [str(name) for name in source.columns]
     if isinstance(source, CsvSource | ParquetSource):
         return _header(source, paths(source)[0])
-    with _query(source, 1) as result:
+    with database.query(source, 1) as result:
         return list(result.keys())
 
 
@@ -197,6 +193,10 @@ def preload() -> None:
         import pyarrow.parquet  # noqa: F401
 
 
+# else a file's row groups, which may be all of it, are held in memory until the last row is read
+_BOUNDED = {"pre_buffer": False, "buffer_size": 1 << 16}
+
+
 @contextmanager
 def _parquet(path: Path) -> Iterator[Any]:
     try:
@@ -205,7 +205,7 @@ def _parquet(path: Path) -> Iterator[Any]:
     except ImportError:
         raise ConfigError(f"reading {path} needs the extra: pip install 'p2pfed[parquet]'") from None
     try:
-        with delimited.reading(path), path.open("rb") as raw, pyarrow.parquet.ParquetFile(raw) as file:
+        with delimited.reading(path), path.open("rb") as raw, pyarrow.parquet.ParquetFile(raw, **_BOUNDED) as file:
             yield file
     except (pyarrow.ArrowException, OSError) as error:
         said = str(error).splitlines()[0]
@@ -223,7 +223,7 @@ def _parquet_chunks(path: Path, columns: Sequence[str], chunk_rows: int) -> Gene
 
 
 def _sql_chunks(source: SqlSource, columns: Sequence[str] | None, chunk_rows: int) -> Generator[pd.DataFrame]:
-    with _query(source, chunk_rows) as result:
+    with database.query(source, chunk_rows) as result:
         names = list(result.keys())
         if twice := next((n for n in names if names.count(n) > 1), None):
             raise DataError(f"the SQL query returns two columns named {twice!r}; rename one with AS")
@@ -232,98 +232,3 @@ def _sql_chunks(source: SqlSource, columns: Sequence[str] | None, chunk_rows: in
         for rows in result.partitions(chunk_rows):
             by_column = dict(zip(names, zip(*rows, strict=True), strict=True))
             yield _flat(pd.DataFrame({name: list(by_column[name]) for name in wanted}))
-
-
-# A server whose network is cut answers nothing, not even an error: without these libpq waits for hours.
-_PATIENCE = {"connect_timeout": "10", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
-
-
-_DRIVERS = {
-    # database: extra, package, how its URL begins
-    "postgresql": ("sql", "psycopg", "postgresql+psycopg"),
-    "oracle": ("oracle", "oracledb", "oracle+oracledb"),
-    "mssql": ("mssql", "pymssql", "mssql+pymssql"),
-    "mysql": ("mysql", "mysqlclient", "mysql+mysqldb"),
-    "mariadb": ("mysql", "mysqlclient", "mariadb+mysqldb"),
-}
-
-
-@contextmanager
-def _query(source: SqlSource, chunk_rows: int) -> Iterator[CursorResult[Any]]:
-    """Run the query on a read-only, streaming connection; a lost server is Unavailable, a refused query DataError."""
-    try:
-        import sqlalchemy
-    except ImportError:
-        raise ConfigError("data.source kind sql needs the extra: pip install 'p2pfed[sql]'") from None
-    engine, shown = _engine(source)
-    try:
-        with engine.connect() as connection, _execute(connection, source.query, chunk_rows) as result:
-            yield result
-    except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError) as error:
-        raise Unavailable(
-            f"the database {shown} cannot be reached or went away: {_first_line(error)}. "
-            "Check that it runs and lets this node in"
-        ) from None
-    except sqlalchemy.exc.DBAPIError as error:
-        raise DataError(f"the database {shown} refused data.source.query: {_first_line(error)}") from None
-    finally:
-        engine.dispose()
-
-
-def _execute(connection: Connection, query: str, chunk_rows: int) -> CursorResult[Any]:
-    # no_parameters: a % or : in the query means what the database says, nothing to SQLAlchemy
-    options = {"yield_per": chunk_rows, "no_parameters": True, "postgresql_readonly": True}
-    result = connection.execution_options(**options).exec_driver_sql(query)
-    if not result.returns_rows:
-        raise DataError("data.source.query returns no rows at all; write one SELECT")
-    return result
-
-
-def _first_line(error: Any) -> str:
-    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
-
-
-def _engine(source: SqlSource) -> tuple[Any, str]:
-    """The SQLAlchemy engine of the secret URL, and the URL without its password for messages."""
-    import sqlalchemy
-
-    where = f"data.source.url_env: {source.url_env}" if source.url_env else str(source.url_file)
-    try:
-        url = sqlalchemy.make_url(_secret_url(source))
-        patience = _PATIENCE if url.get_backend_name() == "postgresql" else {}
-        connect_args = {name: value for name, value in patience.items() if name not in url.query}
-        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=connect_args)
-    except (sqlalchemy.exc.NoSuchModuleError, ImportError) as error:
-        raise ConfigError(f"{where} names a database without an installed driver: {error}{_driver(url)}") from None
-    except (sqlalchemy.exc.ArgumentError, ValueError):
-        # the text is not shown: it may hold a password
-        raise ConfigError(
-            f"{where} does not hold a SQLAlchemy URL such as postgresql+psycopg://user:password@host/database"
-        ) from None
-    return engine, url.render_as_string(hide_password=True)
-
-
-def _driver(url: URL) -> str:
-    """Which package to install for the database of a URL, and how the URL begins then."""
-    if (known := _DRIVERS.get(url.get_backend_name())) is None:
-        return ""
-    extra, package, scheme = known
-    return f"; pip install 'p2pfed[{extra}]', which is {package}, and write {scheme}://..."
-
-
-def _secret_url(source: SqlSource) -> str:
-    path = source.url_file
-    if path is None:
-        url = os.environ.get(source.url_env or "")
-        if not url:
-            raise ConfigError(f"data.source.url_env: the environment variable {source.url_env} is not set")
-        return url
-    try:
-        mode = path.stat().st_mode & 0o777
-        if mode & 0o077:
-            raise NotPermitted(f"{path} holds credentials but has mode {mode:o}; run: chmod 600 {path}")
-        return path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        raise ConfigError(f"data.source.url_file: {path} does not exist") from None
-    except PermissionError:
-        raise NotPermitted(f"{path} may not be read by this user; change its owner") from None

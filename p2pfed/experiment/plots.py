@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from p2pfed import newfile
 from p2pfed.errors import DiskFault
 from p2pfed.experiment import tables
 from p2pfed.sim.history import History, Standing
@@ -83,10 +84,11 @@ def draw(history: History, folder: Path) -> list[Path]:
         for name, picture in PICTURES.items():
             path, figure = folder / f"{name}.png", picture(story)
             try:
-                path.unlink(missing_ok=True)
                 if figure is None:
+                    path.unlink(missing_ok=True)
                     continue
-                figure.savefig(path, dpi=DPI)
+                with newfile.replacing(path) as file:
+                    figure.savefig(file, dpi=DPI, format="png")
             except OSError as error:
                 raise DiskFault(f"{path} cannot be written: {error.strerror or error}") from None
             written.append(path)

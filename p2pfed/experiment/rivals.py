@@ -21,6 +21,7 @@ from p2pfed.core.events import Metrics
 from p2pfed.errors import LocalFault
 from p2pfed.runtime.process import ONE_THREAD
 from p2pfed.runtime.trainer_child import learner_class
+from p2pfed.store.state_dir import write_atomically
 
 POLL_SECONDS = 0.2
 
@@ -41,19 +42,16 @@ def run(cluster: LocalCluster, kinds: Sequence[str], rounds: int, progress: Call
     Raises LocalFault with the end of the child's log if it fails.
     """
     answers = cluster.folder / "rivals.jsonl"
-    answers.write_bytes(b"")
+    write_atomically(answers, b"")
     request = cluster.folder / "rivals.json"
-    request.write_text(
-        json.dumps(
-            {
-                "configurations": [str(bank.config) for bank in cluster.banks],
-                "manifest": str(cluster.banks[0].state.manifest(cluster.manifest.version)),
-                "kinds": list(kinds),
-                "rounds": rounds,
-                "answers": str(answers),
-            }
-        )
-    )
+    asked = {
+        "configurations": [str(bank.config) for bank in cluster.banks],
+        "manifest": str(cluster.banks[0].state.manifest(cluster.manifest.version)),
+        "kinds": list(kinds),
+        "rounds": rounds,
+        "answers": str(answers),
+    }
+    write_atomically(request, json.dumps(asked).encode())
     log = cluster.log("rivals")
     found: dict[str, Any] = {}
     with Processes() as processes, answers.open() as lines:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import ssl
 from asyncio import sslproto
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from p2pfed import newfile
 from p2pfed.core.consortium import Manifest
 from p2pfed.core.types import NodeId
 from p2pfed.errors import NotPermitted, StateCorrupt, UsageError
@@ -107,13 +107,9 @@ def make_certificate(name: str, key_type: Literal["ed25519", "p256"] = "ed25519"
 def write_pem(path: Path, pem: bytes) -> None:
     """Write a private key and certificate, mode 0600, flushed to disk; raises UsageError if the file exists."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        newfile.write_once(path, pem, 0o600)
     except FileExistsError:
         raise UsageError(f"{path} exists; a TLS key is never overwritten: move it away first") from None
-    with open(descriptor, "wb") as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(descriptor)
 
 
 def certificate_of(path: Path) -> bytes:

@@ -74,6 +74,7 @@ def run(config: NodeConfig, reread: Callable[[], NodeConfig] | None = None, make
     state = StateDir(config.node.state_dir).create()
     with StateLock(state, __version__, time.time()):
         shutil.rmtree(state.temporary, ignore_errors=True)  # what trainers that were killed have left there
+        state.sweep()
         audit = config.audit
         store = SqliteStore(state, Retention(audit.keep_days, audit.keep_traffic_days, audit.max_bytes))
         try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 import platform
 import threading
 from collections import deque
@@ -22,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import threadpoolctl
 
-from p2pfed import __version__
+from p2pfed import __version__, newfile
 from p2pfed.config import NodeSection
 from p2pfed.core.consortium import Manifest, SignedManifest
 from p2pfed.core.effects import Effect
@@ -241,8 +240,9 @@ def born(birth: Birth, signer: Signer, config: NodeSection, log: NodeLogger) -> 
 def _new_file(path: Path) -> BinaryIO:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        os.write(descriptor, MAGIC)
+        file = newfile.create(path, 0o600)
+        file.write(MAGIC)
+        file.flush()
     except OSError as error:
         raise ConfigError(f"node.journal_dir: {path} cannot be made: {error.strerror}; name another folder") from None
-    return os.fdopen(descriptor, "wb")
+    return file

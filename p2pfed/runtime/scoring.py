@@ -61,7 +61,7 @@ def score_file(
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Scored:
     """Write `out` (.csv or .parquet), in input order: columns `row` (from 0), those of `keep`, `score`, `threshold`
-    (above it a score is an alert), `alert` and `model`, which names the model that gave the score.
+    (above it a score is an alert), `alert` (1 or 0) and `model`, which names the model that gave the score.
 
     `data` maps the bank's columns to the contract; `payments` needs neither label nor time. A row that lacks a value
     has no score and no alert. `progress` hears the rows done so far. Raises DataError and what reading and writing
@@ -90,6 +90,7 @@ def score_file(
             result["score"] = np.where(known, scores, np.float32(np.nan))
             result["threshold"] = float(bundle.threshold)
             result["alert"] = alert.astype(np.int8)
+            result["alert"] = result["alert"].astype("Int8").mask(result["score"].isna())
             result["model"] = model
             writer.write(result)
             rows, alerts = rows + len(frame), alerts + int(alert.sum())

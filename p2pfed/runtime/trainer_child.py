@@ -64,7 +64,7 @@ def serve(
     except (ConnectionError, BrokenMessage):
         return  # the daemon is gone; nobody is left to tell
     except Exception as error:  # whatever it is, the daemon must hear of it; this process ends either way
-        _fail(connection, lock, error)
+        _fail(connection, lock, error, reading=learner is None)
 
 
 def _load(fields: dict[str, Any], change: Callable[[Rows], Rows] | None) -> tuple[Learner | None, TrainerMessage]:
@@ -186,14 +186,13 @@ def _say(connection: socket.socket, lock: threading.Lock, message: TrainerMessag
         send(connection, message)
 
 
-def _fail(connection: socket.socket, lock: threading.Lock, error: Exception) -> None:
-    deliberate = isinstance(error, P2PFedError)
-    if not deliberate:
-        traceback.print_exc()
-    fields = {
-        "error": type(error).__name__,
-        "message": str(error) if deliberate else f"{type(error).__name__}: {error}",
-    }
+def _fail(connection: socket.socket, lock: threading.Lock, error: Exception, *, reading: bool) -> None:
+    """Say what went wrong, and on standard error where; what a library says while `reading` may quote a payment."""
+    name = type(error).__name__
+    said = str(error) if isinstance(error, P2PFedError) else name if reading else f"{name}: {error}"
+    if not isinstance(error, P2PFedError):
+        print(f"{''.join(traceback.format_tb(error.__traceback__))}{said}", file=sys.stderr, flush=True)
+    fields = {"error": name, "message": said}
     # a daemon that is gone cannot be told
     with contextlib.suppress(OSError):
         _say(connection, lock, TrainerMessage("failed", fields))

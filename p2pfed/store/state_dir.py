@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2pfed import newfile
 from p2pfed.errors import ConfigError, DiskFault, NotPermitted, StateLocked
 
 SOCKET_PATH_BYTES = 107
@@ -24,8 +26,8 @@ class StateDir:
     root: Path
 
     def create(self) -> StateDir:
-        """Make the directory (0700) if it is not there; raises StateLocked if that cannot be done, and ConfigError as
-        `check_depth` does.
+        """Make the directory (0700) if it is not there; raises StateLocked if that cannot be done, and as `check_depth`
+        and `check_private` do.
         """
         self.check_depth()
         try:
@@ -35,6 +37,7 @@ class StateDir:
                 f"cannot make the state directory {self.root}: {error.strerror}; "
                 "set node.state_dir to a directory this user may write to"
             ) from None
+        self.check_private()
         return self
 
     def check_depth(self) -> None:
@@ -44,6 +47,19 @@ class StateDir:
                 f"node.state_dir is too deep: {self.admin_socket} is longer than the {SOCKET_PATH_BYTES} bytes of a "
                 "socket; name a shorter one"
             )
+
+    def check_private(self) -> None:
+        """Raise NotPermitted if others may write to the directory: they could put keys of theirs there."""
+        mode = stat.S_IMODE(self.root.stat().st_mode)
+        if mode & 0o022:
+            raise NotPermitted(f"{self.root} has mode {mode:o}: others may write to it. Run: chmod 700 {self.root}")
+
+    def sweep(self) -> None:
+        """Remove what a crash has left half written; the caller holds the lock."""
+        for folder in (self.root, self.root / "manifests", self.models):
+            for path in folder.glob(newfile.TEMPORARY):
+                with disk_faults(path):
+                    path.unlink(missing_ok=True)
 
     @property
     def lock(self) -> Path:
@@ -137,15 +153,12 @@ class StateDir:
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replace `path` by `data`, durably: readers and crashes see the old file or the new one. Raises DiskFault."""
-    temporary = path.with_name(path.name + ".new")
     with disk_faults(path):
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)
+        with newfile.replacing(path, mode) as file:
+            os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
-            os.fsync(descriptor)
-        os.replace(temporary, path)
+            os.fsync(file.fileno())
         sync_directory(path.parent)
 
 

@@ -153,3 +153,27 @@ def test_other_encoding(tmp_path: Path) -> None:
 
 def test_binary_file(tmp_path: Path) -> None:
     assert "rows.csv" in _refusal(_source(tmp_path, bytes(range(256)) * 20))
+
+
+@pytest.mark.parametrize(
+    ("row", "delimiter"),
+    [
+        ("4111111111111111,chip,yes", ","),
+        ("alice,2026-03-01T12:00:00+01:00,chip", ","),
+        ("alice,01.03.2026 12:00,chip", ","),
+        ("alice;1.234,56;chip", ";"),
+        ("alice,-0.5,-0.5", ","),
+        ("alice,1e3,chip", ","),
+    ],
+)
+def test_a_file_without_a_header_is_told_without_its_first_payment(tmp_path: Path, row: str, delimiter: str) -> None:
+    source = _source(tmp_path, f"{row}\n{row}\n").model_copy(update={"delimiter": delimiter})
+    for read_it in (sources.column_names, lambda s: list(sources.read_chunks(s, ["amount"]))):
+        with pytest.raises(DataError, match="looks like a payment: . of its 3 fields .* with a header row") as caught:
+            read_it(source)
+        assert not any(cell in str(caught.value) for cell in row.split(delimiter))
+
+
+def test_names_that_begin_with_a_digit_or_end_with_one_are_names(tmp_path: Path) -> None:
+    names = ["V1", "3ds", "2nd address", "T0", "1h_amount", "e"]
+    assert sources.column_names(_source(tmp_path, f"{','.join(names)}\n1,2,3,4,5,6\n")) == names

@@ -45,3 +45,13 @@ def test_writing_says_what_is_in_the_way(tmp_path: Path) -> None:
     for name in ("rows.csv", "rows.parquet"):
         with pytest.raises(DiskFault, match="cannot write"):
             files.write(FRAME, tmp_path / "missing" / name)
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet"])
+def test_a_planted_link_is_not_followed(tmp_path: Path, name: str) -> None:
+    (tmp_path / "precious").write_text("precious")
+    for planted in (name, name + ".part"):
+        (tmp_path / planted).symlink_to(tmp_path / "precious")
+    files.write(FRAME, tmp_path / name)
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert files.read(tmp_path / name).equals(FRAME)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from p2pfed.config import ParquetSource
@@ -36,6 +38,19 @@ def test_an_index_of_the_writer_does_not_renumber(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "rows.parquet")
     (chunk,) = sources.read_chunks(ParquetSource(kind="parquet", path=tmp_path / "rows.parquet"), ["a"])
     assert list(chunk.index) == [0, 1]
+
+
+@pytest.mark.parametrize("group", [100_000, 4_000_000])
+def test_memory_stays_bounded(tmp_path: Path, group: int) -> None:
+    path = tmp_path / "rows.parquet"
+    frame = pd.DataFrame({"a": np.random.default_rng(0).normal(size=4_000_000)})  # 32 MB, and no smaller when packed
+    frame.to_parquet(path, row_group_size=group)
+    del frame
+    process = psutil.Process()
+    before = process.memory_info().rss
+    held = [process.memory_info().rss for _ in sources.read_chunks(ParquetSource(kind="parquet", path=path))]
+    assert len(held) == 80
+    assert max(held) - before < 16e6
 
 
 @pytest.mark.parametrize("keep", [0, 3, 200, -1])

@@ -114,7 +114,14 @@ def test_wrong_password_is_not_shown(tmp_path: Path, server: Server) -> None:
     with pytest.raises(Unavailable, match="password authentication failed") as caught:
         sources.column_names(SqlSource(kind="sql", query="SELECT 1 AS x", url_file=path))
     assert "open" not in str(caught.value)
-    assert "bank:***@127.0.0.1" in str(caught.value)
+    assert "the database postgresql postgres at 127.0.0.1 cannot" in str(caught.value)
+
+
+def test_a_cell_that_the_query_cannot_cast_is_not_shown(tmp_path: Path, server: Server) -> None:
+    for rows in ("(VALUES ('41111')) AS t (x)", "(SELECT '7' AS x UNION ALL SELECT repeat('4', 9) || 'x') AS t"):
+        query = f"SELECT (x || ' EUR')::numeric AS y FROM {rows}"
+        with pytest.raises(DataError, match="refused data.source.query: invalid input syntax for type numeric$"):
+            list(sources.read_chunks(_source(tmp_path, server, query)))
 
 
 def test_a_database_that_goes_away_while_it_is_read(tmp_path: Path, server: Server) -> None:

@@ -6,6 +6,7 @@ import os
 import socket
 import sqlite3
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,58 @@ def test_database_that_is_not_there(tmp_path: Path) -> None:
         list(sources.read_chunks(_source(tmp_path, f"sqlite:///{tmp_path}/missing/bank.db")))
     assert caught.value.exit_code == 69
     assert "start again" not in str(caught.value), "a running daemon tries again by itself"
+
+
+HERE = "postgresql+psycopg://{}127.0.0.1:1/card{}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        HERE.format("bank:sesame@", ""),
+        HERE.format("bank@", "?password=sesame&sslpassword=sesame"),
+        HERE.format("bank@", "?sslmode=sesame"),
+        HERE.format("bank@", "?connect_timeout=sesame"),
+        HERE.format("bank@", "?sesame=1"),
+        HERE.format("bank@", "?token=sesame"),
+        HERE.format("bank@", "?plugin=sesame"),
+        HERE.format("bank@", ";password=sesame"),
+        HERE.format("bank:p@sesame@", ""),
+        HERE.format("bank:p@sesame/1@", ""),
+        HERE.format("bank:p@sesame?1@", ""),
+        "postgresql+psycopg://bank:pw@127.0.0.1:sesame/card",
+        "postgresql+sesame://bank:pw@127.0.0.1:1/card",
+        "sesame://bank:pw@127.0.0.1:1/card",
+        "sesame",
+        "sqlite:////nowhere/card?sesame=1",
+        "sqlite:////nowhere/card?timeout=sesame",
+        "sqlite:///file:/nowhere/card?mode=sesame&uri=true",
+    ],
+)
+def test_no_message_shows_more_of_the_url_than_backend_host_and_database(
+    tmp_path: Path, url: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    with pytest.raises((ConfigError, Unavailable)) as caught:
+        sources.column_names(_source(tmp_path, url, "SELECT 1 AS x"))
+    assert "sesame" not in str(caught.value)
+    assert "sesame" not in "".join(traceback.format_exception(caught.value)), "nor would a log of the exception"
+    assert not recwarn.list
+    if isinstance(caught.value, Unavailable):
+        assert "card" in str(caught.value) or ";" in url
+
+
+def test_a_cell_that_is_no_text_is_not_shown(tmp_path: Path, url: str) -> None:
+    query = "SELECT CAST(x'73657361ff6d65' AS TEXT) AS note"
+    with pytest.raises((DataError, Unavailable), match="Could not decode to UTF-8") as caught:
+        list(sources.read_chunks(_source(tmp_path, url, query)))
+    assert "sesa" not in str(caught.value)
+
+
+def test_a_cell_that_the_driver_cannot_make_a_value_of_is_not_shown(tmp_path: Path, url: str) -> None:
+    with sqlite3.connect(tmp_path / "bank.db") as database:
+        database.execute("CREATE TABLE visits (at TIMESTAMP)")
+        database.execute("INSERT INTO visits VALUES ('sesame 41:11')")
+    database.close()
+    with pytest.raises(DataError, match="holds a value that its driver cannot read") as caught:
+        list(sources.read_chunks(_source(tmp_path, f"{url}?detect_types=1", "SELECT at FROM visits")))
+    assert "sesame" not in "".join(traceback.format_exception(caught.value))

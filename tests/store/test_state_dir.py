@@ -65,6 +65,41 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     assert (tmp_path / "file").read_bytes() == b"old"
 
 
+@pytest.mark.parametrize("planted", ["file", "file.new", "file.part", ".p2pfed-.new"])
+def test_a_planted_link_is_not_followed(tmp_path, planted):
+    (tmp_path / "precious").write_bytes(b"precious")
+    (tmp_path / planted).symlink_to(tmp_path / "precious")
+    write_atomically(tmp_path / "file", b"secret")
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+    assert (tmp_path / "file").read_bytes() == b"secret" and not (tmp_path / "file").is_symlink()
+
+
+@pytest.mark.parametrize("planted", ["file", "file.new"])
+def test_who_made_a_file_before_does_not_read_what_is_written(tmp_path, planted):
+    (tmp_path / planted).touch(0o666)
+    with (tmp_path / planted).open("rb") as held:
+        write_atomically(tmp_path / "file", b"secret")
+        assert held.read() == b""
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
+
+
+def test_what_a_crash_left_half_written_is_swept_away(state):
+    state.save_manifest(1, b"1")
+    for folder in (state.root, state.root / "manifests"):
+        (folder / ".p2pfed-0123.new").write_bytes(b"half")
+    state.sweep()
+    assert [path.name for path in state.root.rglob("*")] == ["manifests", "1.json"]
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_directory_that_others_may_write_to_is_refused(state, mode):
+    state.root.chmod(mode)
+    with pytest.raises(NotPermitted, match=f"has mode {mode:o}: .* chmod 700 {state.root}"):
+        state.create()
+    state.root.chmod(0o755)
+    state.create()
+
+
 def test_a_write_that_fails_names_the_file(tmp_path):
     with pytest.raises(DiskFault, match="missing/file"):
         write_atomically(tmp_path / "missing" / "file", b"x")
