@@ -28,8 +28,8 @@ def traced(
     over all models where the whole move is the sum of the steps. `records` are what is thought of the members.
     """
     moves, distances = moves_to(own, list(models.values()))
-    move = np.asarray(merge.vector - own, np.float64)
-    along = moves.astype(np.float64) @ move / max(float(move @ move), 1e-30)
+    length = max(float(merge.displacement), 1e-30)
+    along = (moves @ ((merge.vector - own) / np.float32(length))).astype(np.float64) / length
     found = []
     for member, distance, part in zip(models, distances.tolist(), along.tolist(), strict=True):
         weight, kept = merge.weights.get(member, 0.0), merge.kept.get(member, 1.0)
