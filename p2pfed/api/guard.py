@@ -69,13 +69,17 @@ class Guard:
         if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise web.HTTPForbidden(text="another web site may not command this node")
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self._token):
+        if scheme.lower() != "bearer" or not self._is_ours(token.strip()):
             await asyncio.sleep(0.1 + secrets.randbelow(100) / 1000)  # guessing stays slow and tells no timing
             raise web.HTTPUnauthorized(
                 text="send `Authorization: Bearer TOKEN` with the text of admin.token in the state directory",
                 headers={"WWW-Authenticate": "Bearer"},
             )
         return "token"
+
+    def _is_ours(self, token: str) -> bool:
+        # bytes that are no UTF-8 come out of the HTTP parser as surrogates
+        return hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self._token)
 
 
 def over_unix_socket(request: web.Request) -> bool:

@@ -158,6 +158,14 @@ async def test_writes_over_tcp_need_the_token(admin, path):
         assert answer.status == 200
 
 
+@pytest.mark.parametrize("token", [b"caf\xc3\xa9", b"\xff\xfe", b"\xed\xa0\x80"])
+async def test_a_token_that_is_not_ascii_is_a_wrong_one(admin, token):
+    reader, writer = await asyncio.open_connection(admin.server.address.host, admin.server.address.port)
+    writer.write(b"POST /api/v1/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + token + b"\r\n\r\n")
+    assert b" 401 " in await asyncio.wait_for(reader.readline(), 5)
+    writer.close()
+
+
 async def test_a_member_that_is_none_is_not_found(admin):
     for method, path in (("GET", "reputation"), ("POST", "block"), ("POST", "unblock"), ("POST", "pardon")):
         async with admin.unix.request(method, f"/api/v1/members/nobody/{path}") as answer:
