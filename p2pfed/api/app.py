@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
-from p2pfed.api.guard import Guard, Handler, add_headers
+from p2pfed.api.guard import Guard, Handler, add_headers, over_unix_socket
 from p2pfed.api.metrics import NodeMetrics
 from p2pfed.api.openapi import Parameter, Route, document
 from p2pfed.api.schemas import (
@@ -33,6 +33,8 @@ from p2pfed.api.view import NodeView
 from p2pfed.core.events import OperatorActed
 from p2pfed.core.types import Address
 from p2pfed.errors import ConfigError, StateLocked, Unavailable, UsageError
+from p2pfed.net import limits
+from p2pfed.net.door import Door, Refused
 from p2pfed.store.history import StoredEvent
 
 WRITE_SECONDS = 30.0
@@ -106,8 +108,9 @@ class AdminServer:
         hosts: Sequence[str],
         token: str,
         version: str,
+        refused: Refused,
     ) -> None:
-        """`hosts` and `token` as in Guard; `version` of the software."""
+        """`hosts` and `token` as in Guard; `version` of the software; `refused` hears of whom was turned away."""
         self._view = view
         self._log = log
         self._metrics = metrics
@@ -115,13 +118,15 @@ class AdminServer:
         self._listen = listen
         self._guard = Guard(hosts, token)
         self._document = json.dumps(document(ROUTES, version))
+        self._refused = refused
+        self._doors: list[Door] = []
         self._runner: web.AppRunner | None = None
         self.address: Address | None = None
         """Where the TCP listener is bound, once started."""
 
     def application(self) -> web.Application:
         """The aiohttp application of ROUTES."""
-        app = web.Application(middlewares=[self._guard.errors, self._guard.hosts], client_max_size=4096)
+        app = web.Application(middlewares=[self._busy, self._guard.errors, self._guard.hosts], client_max_size=4096)
         app.on_response_prepare.append(add_headers)
         for route in ROUTES:
             handler: Handler = getattr(self, f"_{route.handler}")
@@ -133,23 +138,40 @@ class AdminServer:
         runner = web.AppRunner(self.application(), access_log=None, keepalive_timeout=75, shutdown_timeout=5)
         await runner.setup()
         self._runner = runner
-        await web.SockSite(runner, self._bind_socket()).start()
+        self._serve(runner, self._bind_socket())
         if self._listen is not None:
-            site = web.TCPSite(runner, self._listen.host, self._listen.port)
+            family = socket.AF_INET6 if ":" in self._listen.host else socket.AF_INET
             try:
-                await site.start()
+                listening = socket.create_server((self._listen.host, self._listen.port), family=family)
             except OSError as error:
                 await self.stop()
                 raise Unavailable(
                     f"cannot serve the admin API on {self._listen}: {error.strerror}; "
                     "set admin.listen to a free port, to port 0 for any, or to null"
                 ) from None
-            host, port = runner.addresses[-1][:2]
-            self.address = Address(host, port)
+            self._serve(runner, listening)
+            self.address = Address(*listening.getsockname()[:2])
+
+    def _serve(self, runner: web.AppRunner, listening: socket.socket) -> None:
+        assert runner.server is not None
+        most, per_host = limits.ADMIN_CONNECTIONS, limits.ADMIN_CONNECTIONS_PER_HOST
+        self._doors.append(Door(listening, runner.server, self._refused, most, per_host))
+
+    @web.middleware
+    async def _busy(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Push out no connection on which a request is being answered."""
+        with contextlib.ExitStack() as answering:
+            if request.transport is not None:
+                for door in self._doors:
+                    answering.enter_context(door.busy(request.transport))
+            return await handler(request)
 
     async def stop(self) -> None:
         """End event streams, finish other requests, unbind."""
         self._log.end_subscriptions()
+        for door in self._doors:
+            await door.close()
+        self._doors.clear()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -229,7 +251,7 @@ class AdminServer:
             raise web.HTTPBadRequest(text="Last-Event-ID must be the id of an event")
         if seen is None and "since" in request.query:
             seen = str(_number(request, _SINCE_EVENT))
-        with self._log.subscribe() as subscription:
+        with self._log.subscribe("socket" if over_unix_socket(request) else "tcp") as subscription:
             if subscription is None:
                 raise web.HTTPServiceUnavailable(text="too many event streams are open", headers={"Retry-After": "10"})
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})

@@ -26,6 +26,11 @@ MAX_HANDSHAKES_PER_HOST = 32
 """A local cluster is one host: nine daemons that start together open some thirty connections to the tenth."""
 MAX_CONNECTIONS_PER_MEMBER = 4
 """One more pushes the member's oldest out, which is probably dead."""
+MAX_CONNECTIONS = 512
+"""Of members in all: one more pushes the oldest out. With everything else that fits the usual 1,024 descriptors."""
+ADMIN_CONNECTIONS = 64
+"""To each listener of the admin API; one more pushes the oldest idle one out."""
+ADMIN_CONNECTIONS_PER_HOST = 48
 CLIENT_CONNECTIONS_PER_PEER = 2
 TLS_BUFFER = 64 * 1024
 """Of each handshake, and of all open connections of members together: asyncio's own are 256 KiB for each."""

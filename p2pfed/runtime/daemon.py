@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from p2pfed import __version__, logs
 from p2pfed.api.app import AdminServer
@@ -53,6 +54,7 @@ from p2pfed.runtime.trainers import Trainers
 from p2pfed.runtime.versions import LEAST_DAYS, Versions
 from p2pfed.runtime.view import DaemonView
 from p2pfed.store.credentials import admin_token, load_member_key
+from p2pfed.store.descriptors import patiently
 from p2pfed.store.history import Retention
 from p2pfed.store.lock import StateLock
 from p2pfed.store.sqlite import SqliteStore
@@ -162,6 +164,7 @@ class Daemon:
             hosts=config.admin.hosts,
             token=self._token,
             version=__version__,
+            refused=driver.refused,
         )
         try:
             await self._open(admin)
@@ -282,9 +285,10 @@ class Daemon:
             return
         bundle = bundle_of(model, scaler, node.manifest, node.me)
         if node.manifest.calendar.free:
-            await asyncio.to_thread(write_atomically, self._state.model, bundle.to_bytes())
+            write = partial(write_atomically, self._state.model, bundle.to_bytes())
         else:
-            await asyncio.to_thread(self._versions.keep, bundle, keep)
+            write = partial(self._versions.keep, bundle, keep)
+        await patiently(lambda: asyncio.to_thread(write))
         self._events.emit(ModelKept(model.round, model.cycle, bundle.weights_sha256, model.threshold))
 
     # --- stopping and reloading ---------------------------------------------------------------------------------------

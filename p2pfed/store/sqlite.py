@@ -23,6 +23,7 @@ from p2pfed.core.reputation.peer_record import Assessment, PeerRecord, Scales
 from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt
 from p2pfed.store.base import Restored, check_succession
+from p2pfed.store.descriptors import patiently
 from p2pfed.store.faults import WAY_OUT, corrupt, faults, opening_faults
 from p2pfed.store.history import FIRST_LINK, USUAL, Retention, StoredEvent
 from p2pfed.store.schema import CALENDAR_SINCE, HISTORY_SINCE, MIGRATIONS, REPUTATION_SINCE
@@ -96,7 +97,8 @@ class SqliteStore:
             with faults(self._state.database):
                 return work(*args, **kwargs)
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
+        loop = asyncio.get_running_loop()
+        return await patiently(lambda: loop.run_in_executor(self._thread, guarded))
 
     # --- opening ------------------------------------------------------------------------------------------------------
 
@@ -115,6 +117,7 @@ class SqliteStore:
         db = self._db
         db.execute("PRAGMA page_size = 16384")  # of a new file: a model of megabytes commits in half the time
         db.execute("PRAGMA cache_size = -512")  # KiB: rows are written once and rarely read again
+        db.execute("PRAGMA temp_store = MEMORY")  # nothing is opened later on, when descriptors may be short
         db.execute("PRAGMA synchronous = FULL")  # a commit that returned survives a power cut
         version = _checked_version(db, self._state.database)
         db.execute("PRAGMA journal_mode = WAL")

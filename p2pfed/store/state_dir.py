@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pfed.errors import DiskFault, NotPermitted, StateLocked
+from p2pfed.errors import DiskFault, NoDescriptors, NotPermitted, StateLocked
+from p2pfed.store import descriptors
 
 _MANIFEST_FILE = re.compile(r"([1-9][0-9]{0,8})\.json")
 
@@ -117,7 +118,9 @@ class StateDir:
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace `path` by `data`, durably: readers and crashes see the old file or the new one. Raises DiskFault."""
+    """Replace `path` by `data`, durably: readers and crashes see the old file or the new one. Raises DiskFault or
+    NoDescriptors.
+    """
     temporary = path.with_name(path.name + ".new")
     with disk_faults(path):
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -141,8 +144,10 @@ def sync_directory(folder: Path) -> None:
 
 @contextlib.contextmanager
 def disk_faults(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block into a DiskFault that names `path`."""
+    """Turn an OSError of the block into a DiskFault that names `path`, or into NoDescriptors."""
     try:
         yield
     except OSError as error:
+        if descriptors.out(error):
+            raise NoDescriptors(f"cannot open {path}: {error.strerror}; raise the limit (`ulimit -n`)") from error
         raise DiskFault(f"cannot write {path}: {error.strerror}; free some space or make it writable") from error

@@ -254,6 +254,7 @@ async def test_the_openapi_document_has_exactly_the_routes_of_the_table(admin):
 async def test_starting_says_what_is_in_the_way(admin, tmp_path):
     def server(**changes):
         options = {"socket_path": tmp_path / "other.sock", "listen": None, "hosts": [], "token": "t", "version": "1"}
+        options["refused"] = print
         return AdminServer(admin.node, admin.log, admin.metrics, **(options | changes))
 
     with pytest.raises(Unavailable, match="admin.listen"):
@@ -269,8 +270,9 @@ async def test_a_socket_left_by_a_killed_daemon_is_replaced(admin, tmp_path):
     stale = tmp_path / "stale.sock"
     stale.touch()
     server = AdminServer(
-        admin.node, admin.log, admin.metrics, socket_path=stale, listen=None, hosts=[], token="t", version="1"
-    )
+        admin.node, admin.log, admin.metrics, socket_path=stale, listen=None, hosts=[], token="t", version="1",
+        refused=print,
+    )  # fmt: skip
     await server.start()
     async with (
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(stale))) as client,

@@ -296,3 +296,13 @@ async def test_mangled_requests_never_look_like_our_own_error(node, monkeypatch,
         await node.say(bytes(mangled))
     assert caplog.records == []
     await node.served()
+
+
+async def test_members_have_so_many_connections_together(node, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_CONNECTIONS", 2)
+    first, *later = [await node.as_member() for _ in range(3)]
+    assert await asyncio.wait_for(first[0].read(), 5) == b""
+    assert node.handler.refusals["too_many_connections"] == 1
+    await node.served()
+    for _, writer in (first, *later):
+        writer.close()
