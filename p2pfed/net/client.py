@@ -168,9 +168,9 @@ class HttpTransport:
 
     async def identify(self, address: Address) -> NodeId:
         """See Transport. Only a TLS handshake: whoever completes it holds that member's key."""
-        context = client_context(self._pem, self._pins.certificates)
         loop = asyncio.get_running_loop()
         try:
+            context = client_context(self._pem, self._pins.certificates)
             async with asyncio.timeout(limits.CONNECT_SECONDS):
                 transport, _ = await loop.create_connection(
                     asyncio.Protocol, address.host, address.port, ssl=context, server_hostname=address.host
@@ -214,7 +214,10 @@ class HttpTransport:
         request: _Request,
         read: Callable[[aiohttp.ClientResponse], Awaitable[T]],
     ) -> T:
-        context = self._context(peer)
+        try:
+            context = self._context(peer)
+        except OSError as error:  # no descriptor is left to read the key with
+            raise Unreachable("connect", f"cannot read {self._pem}: {error.strerror}") from None
         tried: list[str] = []
         cause: Cause = "no_address"
         last = self._answered.get(peer)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import re
+import resource
 from dataclasses import replace
 
 import numpy as np
@@ -306,3 +307,16 @@ async def test_members_have_so_many_connections_together(node, monkeypatch):
     await node.served()
     for _, writer in (first, *later):
         writer.close()
+
+
+async def test_without_descriptors_a_peer_is_out_of_reach_and_no_more(node):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+    try:
+        with pytest.raises(Unreachable):
+            await node.transport.hello(node.b.id, [node.address])
+        with pytest.raises(Unreachable):
+            await node.transport.identify(node.address)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    await node.served()
