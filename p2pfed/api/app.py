@@ -9,7 +9,6 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
@@ -17,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from p2pfed.api.guard import Guard, Handler, add_headers, over_unix_socket
 from p2pfed.api.metrics import NodeMetrics
 from p2pfed.api.openapi import Parameter, Route, document
+from p2pfed.api.reading import Reads, sse, wants_stream
 from p2pfed.api.schemas import (
     Accepted,
     EventRow,
@@ -35,7 +35,6 @@ from p2pfed.core.types import Address
 from p2pfed.errors import ConfigError, StateLocked, Unavailable, UsageError
 from p2pfed.net import limits
 from p2pfed.net.door import Door, Refused
-from p2pfed.store.history import StoredEvent
 
 WRITE_SECONDS = 30.0
 """A reader of a stream that takes nothing for so long is let go."""
@@ -90,8 +89,6 @@ ROUTES = (
 _MEMBERS = TypeAdapter(list[MemberRow])
 _UPDATES = TypeAdapter(list[UpdateRow])
 _EVIDENCE = TypeAdapter(list[EvidenceRow])
-_ROUNDS = TypeAdapter(list[RoundRow])
-_EVENTS = TypeAdapter(list[EventRow])
 
 
 class AdminServer:
@@ -126,7 +123,9 @@ class AdminServer:
 
     def application(self) -> web.Application:
         """The aiohttp application of ROUTES."""
-        app = web.Application(middlewares=[self._busy, self._guard.errors, self._guard.hosts], client_max_size=4096)
+        app = web.Application(
+            middlewares=[self._busy, self._guard.errors, self._guard.hosts, self._reads.bounded], client_max_size=4096
+        )
         app.on_response_prepare.append(add_headers)
         for route in ROUTES:
             handler: Handler = getattr(self, f"_{route.handler}")
@@ -135,6 +134,7 @@ class AdminServer:
 
     async def start(self) -> None:
         """Bind; raises Unavailable if the address is taken and StateLocked if the socket cannot be made."""
+        self._reads = Reads(self._guard)
         runner = web.AppRunner(self.application(), access_log=None, keepalive_timeout=75, shutdown_timeout=5)
         await runner.setup()
         self._runner = runner
@@ -175,6 +175,7 @@ class AdminServer:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+            self._reads.close()
             self._socket_path.unlink(missing_ok=True)
 
     def _bind_socket(self) -> socket.socket:
@@ -237,13 +238,13 @@ class AdminServer:
 
     async def _rounds(self, request: web.Request) -> web.Response:
         since, limit = _number(request, _SINCE_ROUND), _number(request, _ROWS)
-        return _json(_ROUNDS.dump_json(round_rows(await self._log.rounds(since, limit))))
+        return _json(await self._reads.rounds(await self._log.rounds(since, limit)))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        if "text/event-stream" in request.headers.get("Accept", ""):
+        if wants_stream(request):
             return await self._stream(request)
         since, limit = _number(request, _SINCE_EVENT), _number(request, _ROWS)
-        return _json(_EVENTS.dump_json([event_row(e) for e in await self._log.since(since, limit)]))
+        return _json(await self._reads.events(await self._log.since(since, limit)))
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         seen = request.headers.get("Last-Event-ID")
@@ -276,15 +277,16 @@ class AdminServer:
         while page := await self._log.since(last, PAGE):
             if page[0].id > last + 1:
                 await write(b'event: gap\ndata: {"next":%d}\n\n' % page[0].id)
-            for event in page:
-                await write(_sse(event))
+            frames = await self._reads.frames(page)
+            await write(frames)
+            await self._reads.pace(request, len(frames))
             last = page[-1].id
         while not subscription.closed:
             news = await subscription.next(HEARTBEAT_SECONDS)
             if news is None:
                 await write(b":\n\n")
             elif news.id > last:
-                await write(_sse(news))
+                await write(sse(news))
                 last = news.id
 
     async def _refresh(self, request: web.Request) -> web.Response:
@@ -316,29 +318,6 @@ class AdminServer:
         return web.Response(status=200 if ready else 503, text="ready\n" if ready else "not ready\n")
 
 
-def event_row(stored: StoredEvent) -> EventRow:
-    """A stored event as the API shows it."""
-    fields = json.loads(stored.json)
-    return EventRow(id=stored.id, time=stored.time, kind=stored.kind, text=fields.pop("text", ""), fields=fields)
-
-
-def round_rows(events: Sequence[StoredEvent]) -> list[RoundRow]:
-    """Completed rounds out of `Store.rounds`, each with its evaluation if there is one."""
-    completed: dict[int, dict[str, Any]] = {}
-    evaluated: dict[int, dict[str, Any]] = {}
-    for event in events:
-        fields = json.loads(event.json)
-        fields.pop("text", None)
-        if event.kind == "round_completed":
-            sources = fields.setdefault("sources", [])  # the first format told only whose models were merged
-            fields.setdefault("merged", [source["member"] for source in sources])
-            completed[fields["round"]] = {**fields, "time": event.time}
-        else:
-            evaluated[fields["round"]] = {"metrics": fields["metrics"], "threshold": fields["threshold"]}
-    unknown = {"metrics": None, "threshold": None}
-    return [RoundRow(**fields, **evaluated.get(number, unknown)) for number, fields in completed.items()]
-
-
 @contextlib.contextmanager
 def _named() -> Iterator[None]:
     """Within, a member that is none is not found."""
@@ -350,10 +329,6 @@ def _named() -> Iterator[None]:
 
 def _accepted(detail: str) -> web.Response:
     return _json(Accepted(detail=detail).model_dump_json())
-
-
-def _sse(event: StoredEvent) -> bytes:
-    return f"id: {event.id}\nevent: {event.kind}\ndata: {event_row(event).model_dump_json()}\n\n".encode()
 
 
 def _number(request: web.Request, parameter: Parameter) -> int:

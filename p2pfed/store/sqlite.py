@@ -28,6 +28,7 @@ from p2pfed.store.faults import WAY_OUT, corrupt, faults, opening_faults
 from p2pfed.store.history import FIRST_LINK, USUAL, Retention, StoredEvent
 from p2pfed.store.schema import CALENDAR_SINCE, HISTORY_SINCE, MIGRATIONS, REPUTATION_SINCE
 from p2pfed.store.sqlite_events import EventTable, change_format, verify
+from p2pfed.store.sqlite_reading import HistoryReader
 from p2pfed.store.state_dir import StateDir, disk_faults
 
 P = ParamSpec("P")
@@ -55,6 +56,7 @@ class SqliteStore:
         _require_database(state)
         with opening_faults(state.database):
             self._restored = self._open()
+            self._reader = HistoryReader(state.database)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
 
     def restore(self) -> Restored:
@@ -75,11 +77,11 @@ class SqliteStore:
 
     async def events(self, since: int, limit: int) -> list[StoredEvent]:
         """See Store."""
-        return await self._run(self._events.events, since, limit)
+        return await self._reader.events(since, limit)
 
     async def rounds(self, since: int, limit: int) -> list[StoredEvent]:
         """See Store."""
-        return await self._run(self._events.rounds, since, limit)
+        return await self._reader.rounds(since, limit)
 
     async def verify_chain(self) -> int:
         """See Store."""
@@ -87,6 +89,7 @@ class SqliteStore:
 
     def close(self) -> None:
         """See Store."""
+        self._reader.close()
         self._thread.shutdown(wait=True)
         self._db.close()
 

@@ -14,8 +14,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from p2pfed.api import app
-from p2pfed.api.app import ROUTES, AdminServer, event_row
+from p2pfed.api.app import ROUTES, AdminServer
 from p2pfed.api.guard import HEADERS
+from p2pfed.api.reading import event_row
 from p2pfed.core.events import (
     ModelEvaluated,
     NodeStarted,
