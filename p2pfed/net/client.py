@@ -162,7 +162,7 @@ class HttpTransport:
     async def manifest(self, peer: NodeId, addresses: Sequence[Address], version: int) -> bytes | None:
         """See Transport."""
         request = _Request("GET", "manifest", MAX_MANIFEST, {"version": str(version)})
-        body = await self._ask(peer, addresses, request, _read_small(MAX_MANIFEST))
+        body = await self._ask(peer, addresses, request, _read_manifest(self._trust.manifest.longest_successor))
         self._traffic.received[peer] += len(body)
         return body or None
 
@@ -282,6 +282,17 @@ def _read_small(limit: int) -> Callable[[aiohttp.ClientResponse], Awaitable[byte
         if response.status == 204:
             return b""
         return await read_body(response.content, check_announced(response.headers, limit))
+
+    return read
+
+
+def _read_manifest(longest: int) -> Callable[[aiohttp.ClientResponse], Awaitable[bytes]]:
+    """The same of a manifest; one that is longer than `longest` may be the admins' all the same, and is not read."""
+
+    async def read(response: aiohttp.ClientResponse) -> bytes:
+        if response.status != 204 and (length := check_announced(response.headers, MAX_MANIFEST)) > longest:
+            raise Unreachable("refused", f"its manifest has {length} bytes, too many to fetch it: use `p2pfed join`")
+        return await _read_small(longest)(response)
 
     return read
 

@@ -56,7 +56,10 @@ PUSH_MEMORY = 64 * 1024 * 1024
 REQUESTS_PER_SECOND = 50.0
 REQUEST_BURST = 200.0
 TABLE_BYTES_PER_REQUEST = 4096
-"""A heartbeat table costs its sender a request more for every so many bytes: reading 200 rows takes milliseconds."""
+"""A heartbeat table costs its sender a request more for every so many bytes, and what is answered as much: reading or
+writing 200 rows takes milliseconds. A manifest costs who asks for it the same."""
+PUSH_BYTES_PER_REQUEST = 256 * 1024
+"""The same of a push."""
 PUSH_COST = 10.0
 """Requests that a push costs besides: each one taken is a commit to the disk."""
 MAX_ANSWERS = 8

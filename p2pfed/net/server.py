@@ -90,7 +90,10 @@ class PeerServer:
             raise RemoteFault(Reason.MALFORMED, "a GET request with a body")
         removed_by = self.departed.get(asking)
         if removed_by is None or (route == self._manifest and _number(_query(request, "version")) <= removed_by):
-            return await route(asking, request)
+            body = await route(asking, request)
+            if route != self._update:  # frames lie ready, and have a rate of their own
+                self._owe(asking, len(body or b"") / limits.TABLE_BYTES_PER_REQUEST)
+            return body
         raise Refusal(410, f"the admins removed this bank in version {removed_by}")
 
     def _charge(self, asking: NodeId, request: web.BaseRequest, cost: float) -> None:
@@ -99,6 +102,11 @@ class PeerServer:
         if not self._bucket(asking, now).take(now, cost):
             self.handler.refused("rate", request.remote or "")
             raise Refusal(429, f"more than {limits.REQUESTS_PER_SECOND:.0f} requests a second, or large ones too often")
+
+    def _owe(self, asking: NodeId, cost: float) -> None:
+        """Count what was done for the member already; it may ask again once that is within its rate."""
+        now = asyncio.get_running_loop().time()
+        self._bucket(asking, now).owe(now, cost)
 
     def _bucket(self, asking: NodeId, now: float) -> Bucket:
         return self._buckets.setdefault(asking, Bucket(limits.REQUESTS_PER_SECOND, limits.REQUEST_BURST, now))
@@ -133,6 +141,7 @@ class PeerServer:
             # a longer one may be of another generation of the model: its head says so, and no more of it is read
             length = _begin_body(request, wire.longest_frame())
             frame, _ = await _read(read_frame(request.content, length, trust))
+            self._owe(asking, length / limits.PUSH_BYTES_PER_REQUEST)
             await self.handler.pushed(asking, frame)
         finally:
             self._pushing.discard(asking)

@@ -299,6 +299,19 @@ async def test_mangled_requests_never_look_like_our_own_error(node, monkeypatch,
     await node.served()
 
 
+async def test_long_answers_are_counted_by_their_bytes(node):
+    node.handler.manifests[1] = b"x" * 200_000
+    for _ in range(100):
+        try:
+            await node.transport.manifest(node.b.id, [node.address], 1)
+        except Unreachable as error:
+            assert error.cause == "busy"
+            break
+    served = node.b.traffic.sent[node.a.id] / 200_000
+    assert served <= 1 + limits.REQUEST_BURST * limits.TABLE_BYTES_PER_REQUEST / 200_000 + 1
+    assert node.handler.refusals["rate"] == 1
+
+
 async def test_members_have_so_many_connections_together(node, monkeypatch):
     monkeypatch.setattr(limits, "MAX_CONNECTIONS", 2)
     first, *later = [await node.as_member() for _ in range(3)]
