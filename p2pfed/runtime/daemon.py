@@ -233,11 +233,8 @@ class Daemon:
             # imported only here: most banks' servers never multicast, and it costs memory
             from p2pfed.net.lan import ZeroconfDiscovery
 
-            def failed(code: str, message: str, hint: str) -> None:
-                self._driver.put(TroubleSeen(code, message, hint))
-
             node = self._driver.node
-            lan = ZeroconfDiscovery(node.me, self._listen, node.peers.members, failed)
+            lan = ZeroconfDiscovery(node.me, self._listen, node.peers.members, self._driver.put)
             self._discoveries.append(lan)
             await lan.start(self._found)
 
