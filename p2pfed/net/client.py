@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import random
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.helpers import is_ip_address
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
@@ -22,7 +24,10 @@ from p2pfed.core.messages import HeartbeatTable, Hello, ModelUpdate, Statement
 from p2pfed.core.types import Address, NodeId, Reason, short
 from p2pfed.errors import RemoteFault
 from p2pfed.net import limits
+from p2pfed.net.bucket import Bucket
 from p2pfed.net.frames import check_announced, read_body, read_frame
+from p2pfed.net.places import Places
+from p2pfed.net.resolving import Resolver
 from p2pfed.net.tls import Pins, client_context, pins_of, receive_into
 from p2pfed.net.transport import Cause, Traffic, Unreachable
 
@@ -80,9 +85,18 @@ class HttpTransport:
     """The daemon's Transport; made inside a running event loop. `pem` is this node's TLS key and certificate."""
 
     def __init__(
-        self, pem: Path, trust: wire.Trust, traffic: Traffic, blocked: frozenset[NodeId] = frozenset()
+        self,
+        pem: Path,
+        trust: wire.Trust,
+        traffic: Traffic,
+        blocked: frozenset[NodeId] = frozenset(),
+        places: Places | None = None,
     ) -> None:
+        """`places` says where to dial besides what the manifest allows."""
         self._pem = pem
+        self._places = places or Places()
+        self._resolver = Resolver(self._places)
+        self._dials: dict[NodeId, Bucket] = {}
         self._traffic = traffic
         self._contexts: dict[NodeId, ssl.SSLContext] = {}
         self._answered: dict[NodeId, Address] = {}
@@ -93,7 +107,8 @@ class HttpTransport:
                 limit=0,
                 limit_per_host=limits.CLIENT_CONNECTIONS_PER_PEER,
                 keepalive_timeout=limits.CLIENT_KEEPALIVE_SECONDS,
-                ttl_dns_cache=10,
+                use_dns_cache=False,
+                resolver=self._resolver,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.CONNECT_SECONDS),
@@ -109,6 +124,8 @@ class HttpTransport:
         """Follow a new manifest or blocklist; see Transport."""
         before, self._pins = self._pins.by_member, pins_of(trust.manifest, blocked)
         self._trust = trust
+        self._places.follow(trust.manifest)
+        self._dials = {peer: dials for peer, dials in self._dials.items() if peer in self._pins.by_member}
         for peer in list(self._contexts):
             if self._pins.by_member.get(peer) != before[peer]:
                 del self._contexts[peer]
@@ -172,8 +189,9 @@ class HttpTransport:
         try:
             context = client_context(self._pem, self._pins.certificates)
             async with asyncio.timeout(limits.CONNECT_SECONDS):
+                host = address.host if is_ip_address(address.host) else await self._look_up(address)
                 transport, _ = await loop.create_connection(
-                    asyncio.Protocol, address.host, address.port, ssl=context, server_hostname=address.host
+                    asyncio.Protocol, host, address.port, ssl=context, server_hostname=address.host
                 )
         except (OSError, EOFError, ValueError) as error:
             raise Unreachable(*_unreachable(address, error)) from None
@@ -201,8 +219,9 @@ class HttpTransport:
         read: Callable[[aiohttp.ClientResponse], Awaitable[T]],
     ) -> T:
         """Send `request` to the first address that answers, the one that did last time before the others."""
+        waits = (limits.CONNECT_SECONDS + limits.DIAL_JITTER) * max(0, len(addresses) - 1)
         try:
-            async with asyncio.timeout(limits.deadline(request.limit + len(request.body))):
+            async with asyncio.timeout(limits.deadline(request.limit + len(request.body)) + waits):
                 return await self._ask_each(peer, addresses, request, read)
         except TimeoutError:
             raise Unreachable("timeout", f"{short(peer)} did not answer in time") from None
@@ -220,8 +239,15 @@ class HttpTransport:
             raise Unreachable("connect", f"cannot read {self._pem}: {error.strerror}") from None
         tried: list[str] = []
         cause: Cause = "no_address"
-        last = self._answered.get(peer)
+        last, loop = self._answered.get(peer), asyncio.get_running_loop()
+        next_at = loop.time()
         for address in sorted(addresses, key=lambda a: a != last):
+            await asyncio.sleep(next_at - loop.time())
+            next_at = loop.time() + limits.CONNECT_SECONDS + random.uniform(0, limits.DIAL_JITTER)
+            if address != last and (refusal := self._refusal(peer, address)):
+                cause = "connect"
+                tried.append(f"{address}: {refusal}")
+                continue
             try:
                 answer = await self._ask_at(address, context, request, read)
             except aiohttp.ClientResponseError:
@@ -234,6 +260,19 @@ class HttpTransport:
             self._answered[peer] = address
             return answer
         raise Unreachable(cause, "; ".join(tried) or f"no address of {short(peer)} is known")
+
+    def _refusal(self, peer: NodeId, address: Address) -> str:
+        """Why not to dial `address` for `peer` now; counts it otherwise."""
+        now = asyncio.get_running_loop().time()
+        dials = self._dials.setdefault(peer, Bucket(limits.DIALS_PER_SECOND, limits.DIALS_AT_ONCE, now))
+        looked_up = is_ip_address(address.host) or self._resolver.knows(address.host)
+        if refusal := self._places.refusal(address):
+            return refusal
+        return "" if dials.take(now, 1.0 if looked_up else limits.LOOKUP_DIALS) else "dialled too often lately"
+
+    async def _look_up(self, address: Address) -> str:
+        """The first IP address of a host name."""
+        return (await self._resolver.resolve(address.host, address.port))[0]["host"]
 
     async def _ask_at(
         self,
@@ -310,7 +349,9 @@ def _unreachable(address: Address, error: Exception) -> tuple[Cause, str]:
         return "certificate", f"{address}: another certificate than the manifest's (rotated, or somebody else there)"
     if isinstance(error, TimeoutError):
         return "timeout", f"{address}: no answer in time"
-    if isinstance(error, aiohttp.ClientConnectorError | ConnectionRefusedError):
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "connect", f"{address}: {_last_line(error.os_error)}"
+    if isinstance(error, ConnectionRefusedError):
         return "connect", f"{address}: {_last_line(error)}"
     if isinstance(error, aiohttp.ClientPayloadError | asyncio.IncompleteReadError):
         return "closed", f"{address}: closed the connection in the middle of an answer"

@@ -46,6 +46,22 @@ WRITTEN = 256 * 1024
 OFF_LOOP = 4 * 1024 * 1024
 """Frames above this are hashed and decoded in a thread, so that heartbeats go on."""
 
+# dialling
+DIALS_PER_SECOND, DIALS_AT_ONCE = 1 / 3, 24.0
+"""Attempts at addresses of one member, other than the one that answered last."""
+LOOKUP_DIALS = 4.0
+"""A host name that must be looked up counts as so many."""
+DIAL_JITTER = 0.5
+"""The next address of a member is tried `CONNECT_SECONDS` after the one before, and up to so many seconds: the member
+must not learn from our haste whether a third party's port is closed, silent or open."""
+LOOKUPS = 8
+"""Host names looked up at once, each in a thread."""
+LOOKUP_SECONDS = 3.0
+NAME_SECONDS, NAME_MISSING_SECONDS = 60.0, 60.0
+"""How long a name's addresses, and that there are none, are kept."""
+NAMES_KEPT = 4096
+ADDRESSES_OF_NAME = 4
+
 # requests
 MAX_LINE = 4096
 MAX_FIELD = 4096

@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import hashlib
-import ipaddress
 import secrets
 import signal
-import socket
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 from p2pfed import __version__, logs
@@ -21,7 +18,7 @@ from p2pfed.api.stream import EventLog
 from p2pfed.api.summary import Summary
 from p2pfed.config import NodeConfig
 from p2pfed.core import wire
-from p2pfed.core.consortium import ManifestError, Member, parse_signed
+from p2pfed.core.consortium import ManifestError, parse_signed
 from p2pfed.core.effects import KeepModel
 from p2pfed.core.events import ModelKept, SoftwareStarted
 from p2pfed.core.identity import Signer
@@ -39,6 +36,7 @@ from p2pfed.net.discovery import Discovery, SeedDiscovery
 from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Traffic
 from p2pfed.runtime import diskwatch, learning, systemd
+from p2pfed.runtime.addresses import bindable, own_endpoints, places_of
 from p2pfed.runtime.alone import Alone
 from p2pfed.runtime.blocklist import Blocklist
 from p2pfed.runtime.books import Books
@@ -108,7 +106,7 @@ class Daemon:
         check_member(manifest, self._signer, config, state)
         check_rounds(manifest, config)
         self._token = admin_token(state)
-        self._listen = _bindable(config.peers.listen)
+        self._listen = bindable(config.peers.listen)
         own = manifest.by_id[self._signer.node_id]
         self._blocklist = Blocklist(state, blocked_ids(config.peers.blocklist, manifest))
         settings = NodeSettings(
@@ -153,7 +151,10 @@ class Daemon:
         self._events.emit(SoftwareStarted(__version__, hashlib.sha256(config.model_dump_json().encode()).hexdigest()))
         self._view.instance = self._store.restore().instance
         self._listener = Listener(driver, self._state.tls, traffic, self._blocklist.members) if self._listen else None
-        transport = driver.transport = HttpTransport(self._state.tls, driver.trust(), traffic, self._blocklist.members)
+        self._places = places_of(config, self._listen)
+        transport = driver.transport = HttpTransport(
+            self._state.tls, driver.trust(), traffic, self._blocklist.members, self._places
+        )
         driver.on_trust = self._follow
         admin = AdminServer(
             self._view,
@@ -198,6 +199,7 @@ class Daemon:
     async def _open(self, admin: AdminServer) -> None:
         await admin.start()
         self._view.admin_address = str(admin.address) if admin.address else None
+        self._places.ports |= {admin.address.port} if admin.address else set()
         if self._listener and self._listen:
             self._view.peer_address = str(await self._listener.start(self._listen))
             self._view.listener = self._listener
@@ -367,29 +369,3 @@ class Daemon:
 
 def _live_peers(new: NodeConfig) -> dict[str, tuple[str, ...]]:
     return {"blocklist": new.peers.blocklist, "seeds": new.peers.seeds}
-
-
-def _bindable(listen: str | None) -> Address | None:
-    """The address to listen on; port 0 is replaced by a free one, because heartbeats must name it from the start."""
-    if listen is None:
-        return None
-    address = Address.parse(listen)
-    if address.port:
-        return address
-    with socket.create_server(
-        (address.host, 0), family=socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    ) as s:
-        return replace(address, port=s.getsockname()[1])
-
-
-def own_endpoints(config: NodeConfig, listen: Address | None, own: Member) -> tuple[str, ...]:
-    """Where the others should dial this node: as configured, else where it listens, else what the manifest says."""
-    if listen is None:
-        return ()
-    if config.peers.advertise:
-        return config.peers.advertise
-    try:
-        everywhere = ipaddress.ip_address(listen.host).is_unspecified
-    except ValueError:
-        everywhere = False
-    return own.endpoints if everywhere else (str(listen),)

@@ -218,6 +218,7 @@ async def test_an_advertised_host_that_is_no_name_is_only_unreachable(asking, ho
 
 
 async def test_the_address_that_answered_is_asked_first_next_time(asking, monkeypatch):
+    monkeypatch.setattr(limits, "CONNECT_SECONDS", 0.5)
     a, b, transport = asking
     listener, address = await serve(b)
     nowhere = Address("127.0.0.1", 1)
