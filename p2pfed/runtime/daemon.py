@@ -156,17 +156,7 @@ class Daemon:
             self._state.tls, driver.trust(), traffic, self._blocklist.members, self._places
         )
         driver.on_trust = self._follow
-        admin = AdminServer(
-            self._view,
-            self._events,
-            metrics,
-            socket_path=self._state.admin_socket,
-            listen=Address.parse(config.admin.listen) if config.admin.listen else None,
-            hosts=config.admin.hosts,
-            token=self._token,
-            version=__version__,
-            refused=driver.refused,
-        )
+        admin = self._make_admin(metrics)
         try:
             await self._open(admin)
             await self._discover()
@@ -185,6 +175,20 @@ class Daemon:
             if self._recording:
                 await self._recording.close(node)
             await self._events.flush()
+
+    def _make_admin(self, metrics: NodeMetrics) -> AdminServer:
+        config, driver = self._config, self._driver
+        return AdminServer(
+            self._view,
+            self._events,
+            metrics,
+            socket_path=self._state.admin_socket,
+            listen=Address.parse(config.admin.listen) if config.admin.listen else None,
+            hosts=config.admin.hosts,
+            token=self._token,
+            version=__version__,
+            refused=driver.refused,
+        )
 
     def _make_trainers(self, alone: Alone) -> Trainers:
         manifest, books = self._node.manifest, self._books
