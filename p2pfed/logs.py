@@ -94,7 +94,7 @@ def _origin(record: logging.LogRecord) -> tuple[str, ...]:
 
 
 def _described(error: BaseException | None) -> tuple[str, ...]:
-    return () if error is None else (" ".join([type(error).__name__, *str(error).splitlines()[:1]])[:200],)
+    return () if error is None else (" ".join([type(error).__name__, *str(error).split()])[:200],)
 
 
 class TextFormatter(logging.Formatter):

@@ -77,7 +77,7 @@ def test_what_a_library_complains_of_is_one_line_a_minute_and_cause(capsys, monk
     for i in range(300):
         complain(library, f"bad line {i}\nTraceback", 1000.0, monkeypatch)
     (line,) = capsys.readouterr().err.splitlines()
-    said = "error aiohttp.server: Error handling request from 127.0.0.1: ValueError bad line 0: test_logs.py:"
+    said = "error aiohttp.server: Error handling request from 127.0.0.1: ValueError bad line 0 Traceback: test_logs.py:"
     assert line.split(" ", 1)[1].startswith(said)
     complain(library, "bad line", 1061.0, monkeypatch)
     (line,) = capsys.readouterr().err.splitlines()
