@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 Refused = Callable[[str, str], None]
 """Told why somebody was turned away, and from which address."""
 
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 PAUSE_SECONDS = 0.2
 """After an error of the operating system, before the next attempt."""
 
@@ -22,7 +23,7 @@ async def accept(listening: socket.socket, stumbled: Callable[[str], None]) -> A
         try:
             accepted, peer = await loop.sock_accept(listening)
         except OSError as error:  # out of descriptors, or the peer is gone already: neither may end the loop
-            stumbled("no_descriptors" if error.errno in (errno.EMFILE, errno.ENFILE) else "accept_failed")
+            stumbled("no_descriptors" if error.errno in OUT_OF_DESCRIPTORS else "accept_failed")
             await asyncio.sleep(PAUSE_SECONDS)
             continue
         yield accepted, peer[0] if isinstance(peer, tuple) else ""

@@ -22,7 +22,7 @@ from p2pfed.core.types import Address, NodeId, Reason
 from p2pfed.core.wire import Trust
 from p2pfed.errors import RemoteFault, Unavailable
 from p2pfed.net import limits
-from p2pfed.net.door import accept
+from p2pfed.net.door import OUT_OF_DESCRIPTORS, PAUSE_SECONDS, accept
 from p2pfed.net.server import PeerServer
 from p2pfed.net.tls import Pins, pins_of, readable, receive_into, server_context
 from p2pfed.net.transport import PeerHandler, Traffic
@@ -45,13 +45,20 @@ class Listener:
 
     def use(self, trust: Trust, blocked: frozenset[NodeId] = frozenset()) -> None:
         """Follow a new manifest or blocklist; connections of members no longer allowed are cut at once."""
-        pins = pins_of(trust.manifest, blocked)
+        handler, pins = self._handler, pins_of(trust.manifest, blocked)
         left = [one for one in trust.departed if one.member not in blocked]
         certificates = {der: one for one in left for der in readable(one.certificates)}
         self._departed = {der: one for der, one in certificates.items() if der not in pins.by_certificate}
         self._answers.departed = {one.member: one.version for one in self._departed.values()}
-        self._context = server_context(self._pem, [*pins.certificates, *self._departed])
         self._pins: Pins = pins
+        self._blocked = blocked
+        try:
+            self._context = server_context(self._pem, [*pins.certificates, *self._departed])
+        except OSError as error:
+            if error.errno not in OUT_OF_DESCRIPTORS or self._accepting is None:
+                raise
+            # who is new waits a moment; who is none any more completes a handshake, and is cut by `admit`
+            asyncio.get_running_loop().call_later(PAUSE_SECONDS, lambda: self.use(handler.trust(), self._blocked))
         for connections in list(self._open.values()):
             for connection in list(connections):
                 if self._pins.by_certificate.get(connection.certificate) != connection.member:
