@@ -20,9 +20,14 @@ class Places:
     """The rule for one node. `configured` are addresses in its own configuration; `ports` those it listens on."""
 
     def __init__(self, configured: Iterable[Address] = (), ports: Iterable[int] = ()) -> None:
-        self._configured_near = any(map(_near, configured))
-        self._near = self._configured_near
+        self._configured_near = self._near = False
         self.ports = set(ports)
+        self.allow(configured)
+
+    def allow(self, configured: Iterable[Address]) -> None:
+        """Take more addresses of this node's own configuration."""
+        if any(map(_near, configured)):
+            self._configured_near = self._near = True
 
     def follow(self, manifest: Manifest) -> None:
         """Take what `manifest` says of its members' addresses."""

@@ -40,5 +40,5 @@ def own_endpoints(config: NodeConfig, listen: Address | None, own: Member) -> tu
 
 def places_of(config: NodeConfig, listen: Address | None) -> Places:
     """Where a node that listens there may dial: its own configuration says whether its consortium is on one machine."""
-    named = map(Address.parse, (*config.peers.advertise, *config.peers.seeds))
+    named = map(Address.parse, config.peers.advertise)
     return Places([*named, *filter(None, [listen])], [listen.port] if listen else [])

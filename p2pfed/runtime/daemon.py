@@ -249,9 +249,9 @@ class Daemon:
         for asking in [d for d in self._discoveries if isinstance(d, SeedDiscovery)]:
             self._discoveries.remove(asking)
             await asking.close()
-        seeds = SeedDiscovery(
-            self._driver.node.me, [Address.parse(s) for s in self._config.peers.seeds], self._driver.transport
-        )
+        addresses = [Address.parse(s) for s in self._config.peers.seeds]
+        self._places.allow(addresses)
+        seeds = SeedDiscovery(self._driver.node.me, addresses, self._driver.transport)
         self._discoveries.append(seeds)
         await seeds.start(self._found)
 

@@ -80,6 +80,8 @@ def test_addresses_of_this_machine_and_its_link_are_not_dialled_unless_they_are_
     assert places.refusal(Address(host, 22)) == ""
     places.follow(manifest)
     assert places.refusal(Address(host, 22)) != ""
+    places.allow([Address("localhost", 7443)])
+    assert places.refusal(Address(host, 22)) == ""
 
 
 def test_this_node_itself_is_never_dialled():
