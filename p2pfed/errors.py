@@ -5,6 +5,7 @@
     │   ├── UsageError          2   the command line makes no sense
     │   ├── StateCorrupt       65   the state directory, or a file, contradicts itself
     │   ├── Unavailable        69   a port, a database or the daemon is not there
+    │   │   └── NoDescriptors  69   too many files and connections are open; the daemon waits for it to be over
     │   ├── StateLocked        73   another daemon holds the state directory, or it cannot be made
     │   ├── DiskFault          74   the disk is full or refuses to write
     │   ├── NotPermitted       77   a key file, or the state directory, is open to others; or no member
@@ -50,6 +51,10 @@ class Unavailable(LocalFault):
     """A port, a database or the daemon is not there."""
 
     exit_code = 69
+
+
+class NoDescriptors(Unavailable):
+    """Too many files and connections are open to open one more; nothing was done, and it may work later."""
 
 
 class StateLocked(LocalFault):

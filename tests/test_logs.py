@@ -12,9 +12,12 @@ from p2pfed import logs
 def restored():
     logger = logging.getLogger(logs.ROOT)
     before = (logger.handlers[:], logger.level, logger.propagate)
+    libraries = {name: logging.getLogger(name).handlers[:] for name in logs.LIBRARIES}
     yield
     logger.handlers[:], logger.propagate = before[0], before[2]
     logger.setLevel(before[1])
+    for name, handlers in libraries.items():
+        logging.getLogger(name).handlers[:] = handlers
 
 
 def test_a_line_for_people(capsys):
@@ -58,3 +61,34 @@ def test_a_traceback_is_kept(capsys, form):
     except ValueError:
         logs.for_node("bank-a").exception("failed")
     assert "ValueError: what went wrong" in capsys.readouterr().err
+
+
+def complain(logger, text, clock, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: clock)
+    try:
+        raise ValueError(text)
+    except ValueError:
+        logger.exception("Error handling request from %s\nand more", "127.0.0.1")
+
+
+def test_what_a_library_complains_of_is_one_line_a_minute_and_cause(capsys, monkeypatch):
+    logs.setup("info", "text")
+    library = logging.getLogger("aiohttp.server")
+    for i in range(300):
+        complain(library, f"bad line {i}\nTraceback", 1000.0, monkeypatch)
+    (line,) = capsys.readouterr().err.splitlines()
+    said = "error aiohttp.server: Error handling request from 127.0.0.1: ValueError bad line 0 Traceback: test_logs.py:"
+    assert line.split(" ", 1)[1].startswith(said)
+    complain(library, "bad line", 1061.0, monkeypatch)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("not_told=299")
+
+
+def test_a_fault_of_ours_keeps_its_traceback_and_does_not_flood(capsys, monkeypatch):
+    logs.setup("info", "text")
+    for _ in range(300):
+        complain(logging.getLogger("p2pfed"), "a bug", 1000.0, monkeypatch)
+        logs.for_node("bank-a").info("a line")
+    told = capsys.readouterr().err
+    assert told.count("Traceback") == 1
+    assert told.count("a line") == 300

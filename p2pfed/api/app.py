@@ -9,14 +9,14 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
-from p2pfed.api.guard import Guard, Handler, add_headers
+from p2pfed.api.guard import Guard, Handler, add_headers, over_unix_socket
 from p2pfed.api.metrics import NodeMetrics
 from p2pfed.api.openapi import Parameter, Route, document
+from p2pfed.api.reading import Reads, sse, wants_stream
 from p2pfed.api.schemas import (
     Accepted,
     EventRow,
@@ -33,7 +33,8 @@ from p2pfed.api.view import NodeView
 from p2pfed.core.events import OperatorActed
 from p2pfed.core.types import Address
 from p2pfed.errors import StateLocked, Unavailable, UsageError
-from p2pfed.store.history import StoredEvent
+from p2pfed.net import limits
+from p2pfed.net.door import Door, Refused
 
 WRITE_SECONDS = 30.0
 """A reader of a stream that takes nothing for so long is let go."""
@@ -86,8 +87,6 @@ ROUTES = (
 _MEMBERS = TypeAdapter(list[MemberRow])
 _UPDATES = TypeAdapter(list[UpdateRow])
 _EVIDENCE = TypeAdapter(list[EvidenceRow])
-_ROUNDS = TypeAdapter(list[RoundRow])
-_EVENTS = TypeAdapter(list[EventRow])
 
 
 class AdminServer:
@@ -104,8 +103,9 @@ class AdminServer:
         hosts: Sequence[str],
         token: str,
         version: str,
+        refused: Refused,
     ) -> None:
-        """`hosts` and `token` as in Guard; `version` of the software."""
+        """`hosts` and `token` as in Guard; `version` of the software; `refused` hears of whom was turned away."""
         self._view = view
         self._log = log
         self._metrics = metrics
@@ -113,13 +113,17 @@ class AdminServer:
         self._listen = listen
         self._guard = Guard(hosts, token)
         self._document = json.dumps(document(ROUTES, version))
+        self._refused = refused
+        self._doors: list[Door] = []
         self._runner: web.AppRunner | None = None
         self.address: Address | None = None
         """Where the TCP listener is bound, once started."""
 
     def application(self) -> web.Application:
         """The aiohttp application of ROUTES."""
-        app = web.Application(middlewares=[self._guard.errors, self._guard.hosts], client_max_size=4096)
+        app = web.Application(
+            middlewares=[self._busy, self._guard.errors, self._guard.hosts, self._reads.bounded], client_max_size=4096
+        )
         app.on_response_prepare.append(add_headers)
         for route in ROUTES:
             handler: Handler = getattr(self, f"_{route.handler}")
@@ -128,29 +132,48 @@ class AdminServer:
 
     async def start(self) -> None:
         """Bind; raises Unavailable if the address is taken and StateLocked if the socket cannot be made."""
+        self._reads = Reads(self._guard)
         runner = web.AppRunner(self.application(), access_log=None, keepalive_timeout=75, shutdown_timeout=5)
         await runner.setup()
         self._runner = runner
-        await web.SockSite(runner, self._bind_socket()).start()
+        self._serve(runner, self._bind_socket())
         if self._listen is not None:
-            site = web.TCPSite(runner, self._listen.host, self._listen.port)
+            family = socket.AF_INET6 if ":" in self._listen.host else socket.AF_INET
             try:
-                await site.start()
+                listening = socket.create_server((self._listen.host, self._listen.port), family=family)
             except OSError as error:
                 await self.stop()
                 raise Unavailable(
                     f"cannot serve the admin API on {self._listen}: {error.strerror}; "
                     "set admin.listen to a free port, to port 0 for any, or to null"
                 ) from None
-            host, port = runner.addresses[-1][:2]
-            self.address = Address(host, port)
+            self._serve(runner, listening)
+            self.address = Address(*listening.getsockname()[:2])
+
+    def _serve(self, runner: web.AppRunner, listening: socket.socket) -> None:
+        assert runner.server is not None
+        most, per_host = limits.ADMIN_CONNECTIONS, limits.ADMIN_CONNECTIONS_PER_HOST
+        self._doors.append(Door(listening, runner.server, self._refused, most, per_host))
+
+    @web.middleware
+    async def _busy(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Push out no connection on which a request is being answered."""
+        with contextlib.ExitStack() as answering:
+            if request.transport is not None:
+                for door in self._doors:
+                    answering.enter_context(door.busy(request.transport))
+            return await handler(request)
 
     async def stop(self) -> None:
         """End event streams, finish other requests, unbind."""
         self._log.end_subscriptions()
+        for door in self._doors:
+            await door.close()
+        self._doors.clear()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+            self._reads.close()
             self._socket_path.unlink(missing_ok=True)
 
     def _bind_socket(self) -> socket.socket:
@@ -209,13 +232,13 @@ class AdminServer:
 
     async def _rounds(self, request: web.Request) -> web.Response:
         since, limit = _number(request, _SINCE_ROUND), _number(request, _ROWS)
-        return _json(_ROUNDS.dump_json(round_rows(await self._log.rounds(since, limit))))
+        return _json(await self._reads.rounds(await self._log.rounds(since, limit)))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        if "text/event-stream" in request.headers.get("Accept", ""):
+        if wants_stream(request):
             return await self._stream(request)
         since, limit = _number(request, _SINCE_EVENT), _number(request, _ROWS)
-        return _json(_EVENTS.dump_json([event_row(e) for e in await self._log.since(since, limit)]))
+        return _json(await self._reads.events(await self._log.since(since, limit)))
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         seen = request.headers.get("Last-Event-ID")
@@ -223,7 +246,7 @@ class AdminServer:
             raise web.HTTPBadRequest(text="Last-Event-ID must be the id of an event")
         if seen is None and "since" in request.query:
             seen = str(_number(request, _SINCE_EVENT))
-        with self._log.subscribe() as subscription:
+        with self._log.subscribe("socket" if over_unix_socket(request) else "tcp") as subscription:
             if subscription is None:
                 raise web.HTTPServiceUnavailable(text="too many event streams are open", headers={"Retry-After": "10"})
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -248,15 +271,16 @@ class AdminServer:
         while page := await self._log.since(last, PAGE):
             if page[0].id > last + 1:
                 await write(b'event: gap\ndata: {"next":%d}\n\n' % page[0].id)
-            for event in page:
-                await write(_sse(event))
+            frames = await self._reads.frames(page)
+            await write(frames)
+            await self._reads.pace(request, len(frames))
             last = page[-1].id
         while not subscription.closed:
             news = await subscription.next(HEARTBEAT_SECONDS)
             if news is None:
                 await write(b":\n\n")
             elif news.id > last:
-                await write(_sse(news))
+                await write(sse(news))
                 last = news.id
 
     async def _refresh(self, request: web.Request) -> web.Response:
@@ -288,29 +312,6 @@ class AdminServer:
         return web.Response(status=200 if ready else 503, text="ready\n" if ready else "not ready\n")
 
 
-def event_row(stored: StoredEvent) -> EventRow:
-    """A stored event as the API shows it."""
-    fields = json.loads(stored.json)
-    return EventRow(id=stored.id, time=stored.time, kind=stored.kind, text=fields.pop("text", ""), fields=fields)
-
-
-def round_rows(events: Sequence[StoredEvent]) -> list[RoundRow]:
-    """Completed rounds out of `Store.rounds`, each with its evaluation if there is one."""
-    completed: dict[int, dict[str, Any]] = {}
-    evaluated: dict[int, dict[str, Any]] = {}
-    for event in events:
-        fields = json.loads(event.json)
-        fields.pop("text", None)
-        if event.kind == "round_completed":
-            sources = fields.setdefault("sources", [])  # the first format told only whose models were merged
-            fields.setdefault("merged", [source["member"] for source in sources])
-            completed[fields["round"]] = {**fields, "time": event.time}
-        else:
-            evaluated[fields["round"]] = {"metrics": fields["metrics"], "threshold": fields["threshold"]}
-    unknown = {"metrics": None, "threshold": None}
-    return [RoundRow(**fields, **evaluated.get(number, unknown)) for number, fields in completed.items()]
-
-
 @contextlib.contextmanager
 def _named() -> Iterator[None]:
     """Within, a member that is none is not found."""
@@ -322,10 +323,6 @@ def _named() -> Iterator[None]:
 
 def _accepted(detail: str) -> web.Response:
     return _json(Accepted(detail=detail).model_dump_json())
-
-
-def _sse(event: StoredEvent) -> bytes:
-    return f"id: {event.id}\nevent: {event.kind}\ndata: {event_row(event).model_dump_json()}\n\n".encode()
 
 
 def _number(request: web.Request, parameter: Parameter) -> int:

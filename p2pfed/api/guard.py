@@ -57,25 +57,34 @@ class Guard:
 
     @web.middleware
     async def hosts(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuse a browser that was led here under another name (DNS rebinding)."""
-        if not over_unix_socket(request) and _host(request.headers.get("Host", "")) not in self._hosts:
-            raise web.HTTPForbidden(text="the Host header is none of localhost and admin.hosts")
+        """Refuse a browser that was led here under another name (DNS rebinding), or by another web site."""
+        if not over_unix_socket(request):
+            if _host(request.headers.get("Host", "")) not in self._hosts:
+                raise web.HTTPForbidden(text="the Host header is none of localhost and admin.hosts")
+            if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+                raise web.HTTPForbidden(text="another web site may neither read from this node nor command it")
         return await handler(request)
 
     async def check_write(self, request: web.Request) -> str:
-        """Who asks; raises unless it came over the Unix socket, or bears the token and no other site sent it."""
+        """Who asks; raises unless it came over the Unix socket or bears the token."""
         if over_unix_socket(request):
             return f"uid {_user(request)}"
-        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-            raise web.HTTPForbidden(text="another web site may not command this node")
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self._token):
+        if not self.trusts(request):
             await asyncio.sleep(0.1 + secrets.randbelow(100) / 1000)  # guessing stays slow and tells no timing
             raise web.HTTPUnauthorized(
                 text="send `Authorization: Bearer TOKEN` with the text of admin.token in the state directory",
                 headers={"WWW-Authenticate": "Bearer"},
             )
         return "token"
+
+    def trusts(self, request: web.Request) -> bool:
+        """Whether the operator asks: over the Unix socket, or with the token."""
+        if over_unix_socket(request):
+            return True
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        # bytes that are no UTF-8 come out of the HTTP parser as surrogates
+        given = token.strip().encode("utf-8", "surrogateescape")
+        return scheme.lower() == "bearer" and hmac.compare_digest(given, self._token)
 
 
 def over_unix_socket(request: web.Request) -> bool:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 from p2pfed.api.allowance import Allowances
 from p2pfed.api.sentences import sentence
@@ -28,6 +28,7 @@ RING = 256
 QUEUE = 256
 """Events a subscriber may fall behind before it is let go; it comes back with its last id."""
 SUBSCRIBERS = 32
+"""Of each listener: whoever takes all of one leaves those of the other to the operator."""
 MAX_PENDING = 10_000
 """Events that wait for the disk; beyond, events are only observed, not recorded, and counted in `dropped`."""
 FLUSH_SECONDS = 1.0
@@ -75,7 +76,8 @@ def _plain(value: Any) -> Any:
 class Subscription:
     """The events since `EventLog.subscribe`, in order, until the reader falls too far behind."""
 
-    def __init__(self) -> None:
+    def __init__(self, via: str) -> None:
+        self.via = via
         self._events: deque[StoredEvent] = deque()
         self._news = asyncio.Event()
         self.closed = False
@@ -202,12 +204,12 @@ class EventLog:
         return last if last <= self._newest else self._before
 
     @contextmanager
-    def subscribe(self) -> Iterator[Subscription | None]:
-        """A Subscription while the block runs; None if there are too many already."""
-        if len(self._subscriptions) >= SUBSCRIBERS:
+    def subscribe(self, via: Literal["socket", "tcp"] = "tcp") -> Iterator[Subscription | None]:
+        """A Subscription while the block runs; None if there are too many `via` this listener already."""
+        if sum(subscription.via == via for subscription in self._subscriptions) >= SUBSCRIBERS:
             yield None
             return
-        subscription = Subscription()
+        subscription = Subscription(via)
         self._subscriptions.append(subscription)
         try:
             yield subscription

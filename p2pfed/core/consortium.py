@@ -23,6 +23,8 @@ from p2pfed.errors import ConfigError
 
 MAX_MANIFEST = 2 * 1024 * 1024
 """A signed manifest file, in bytes."""
+MANIFEST_GROWTH = 256 * 1024
+"""Bytes by which a version may be longer than twice the one before: some three hundred new members."""
 MAX_MEMBERS = 20_000
 MAX_PARAMETERS = 20_000_000
 
@@ -148,6 +150,11 @@ class Manifest:
         return {node: Declared(m.legitimate_per_fraud, m.training_rows) for node, m in self.by_id.items()}
 
     @cached_property
+    def longest_successor(self) -> int:
+        """Bytes of the next version that are taken from a member: more than any that admins make in one step."""
+        return min(MAX_MANIFEST, 2 * len(record.readable(self)) + MANIFEST_GROWTH)
+
+    @cached_property
     def graph(self) -> Graph | None:
         """Who may pull from whom; None where all may pull from all. Raises ConfigError on an impossible topology."""
         named = {m.name: node for node, m in self.by_id.items()}
@@ -221,9 +228,14 @@ class SignedManifest:
         except ValueError:  # not hex: no signature at all
             return False
 
-    def to_bytes(self) -> bytes:
+    @cached_property
+    def file(self) -> bytes:
         """The file: JSON, indented, because people read what they sign."""
         return record.readable({"body": self.manifest, "signatures": self.signatures})
+
+    def to_bytes(self) -> bytes:
+        """See `file`."""
+        return self.file
 
 
 @dataclass(frozen=True)

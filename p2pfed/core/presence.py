@@ -23,6 +23,7 @@ from p2pfed.core.messages import (
     Hello,
     SignedHeartbeat,
 )
+from p2pfed.core.patience import Patience
 from p2pfed.core.problems import Problems
 from p2pfed.core.sampling import draw
 from p2pfed.core.settings import NodeSettings
@@ -35,7 +36,8 @@ FIRST_PARTNERS = 3
 HELLO_MEMBERS = 5
 """Members asked at the start what they have of us: a restored backup learns what it forgot."""
 MANIFEST_PERIODS = 6
-"""A member whose newer manifest did not come, or did not follow from ours, is asked for it again after so many."""
+"""A member whose newer manifest did not come, or did not follow from ours, is asked for it again after so many; then
+after twice as many each time."""
 ABSENT_PERIODS = 15
 """A node whose own heartbeat is late by so many periods was away."""
 
@@ -77,7 +79,7 @@ class Presence:
     def follow(self, manifest: Manifest) -> None:
         """Take members and their endpoints from `manifest`."""
         self.manifest = manifest
-        self._ask_again: dict[NodeId, float] = {}
+        self._patience = Patience(MANIFEST_PERIODS * manifest.gossip.heartbeat_seconds)
         self._peers.follow(manifest.roster)
 
     def _seal(self, seq: int, published: tuple[int, int], leaving: bool) -> SignedHeartbeat:
@@ -254,9 +256,8 @@ class Presence:
         heartbeat = self._peers.heartbeat(via)
         if heartbeat is None or heartbeat.manifest_version <= self.manifest.version:
             return []
-        if not self._peers.dialable(via, now) or now < self._ask_again.get(via, now):
+        if not self._peers.dialable(via, now) or not self._patience.allows(via, now):
             return []
-        self._ask_again[via] = now + MANIFEST_PERIODS * self.manifest.gossip.heartbeat_seconds
         return [FetchManifest(via, self._peers.endpoints(via), self.manifest.version + 1)]
 
 

@@ -10,13 +10,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from p2pfed.core.consortium import Manifest, ManifestError, SignedManifest
+from p2pfed.core import record
+from p2pfed.core.consortium import Manifest, ManifestError, Signature, SignedManifest, parse_signed
 from p2pfed.core.contradictions import check_manifest
 from p2pfed.core.identity import same_fingerprint
 from p2pfed.core.types import DAY, NodeId
 
 DEPARTED_SECONDS = 30 * DAY
 """How long a bank that was removed may ask for the version that removed it."""
+
+
+@dataclass(frozen=True)
+class _Seals:
+    signatures: tuple[Signature, ...]
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,24 @@ def verify_succession(current: Manifest, successor: SignedManifest) -> Manifest:
     if problems := change_problems(current, new):
         raise ManifestError(*problems)
     return new
+
+
+def open_successor(current: Manifest, data: bytes) -> SignedManifest:
+    """What a member offers as the next version, once an admin of `current` is seen to have signed it.
+
+    Little is made of `data` before. Raises ManifestError; whether the version follows, `verify_succession` says.
+    """
+    if len(data) > current.longest_successor:
+        raise ManifestError(f"a manifest of {len(data)} bytes: at most {current.longest_successor} are taken here")
+    try:
+        told = record.load(data)
+        seals = record.build(_Seals, {"signatures": told["signatures"]})
+        body = record.canonical(told["body"])
+    except (record.RecordError, TypeError, KeyError, RecursionError) as error:
+        raise ManifestError(f"this is not a manifest: {error}") from None
+    if not SignedManifest(current, body, seals.signatures).signed_by(current.admins):
+        raise ManifestError("no admin of the present version has signed this manifest")
+    return parse_signed(data)
 
 
 def departed(versions: Iterable[Manifest], now: float) -> tuple[Departed, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import random
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.helpers import is_ip_address
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
@@ -23,7 +25,10 @@ from p2pfed.core.messages import HeartbeatTable, Hello, ModelUpdate, Statement
 from p2pfed.core.types import Address, NodeId, Reason, short
 from p2pfed.errors import RemoteFault
 from p2pfed.net import limits
+from p2pfed.net.bucket import Bucket
 from p2pfed.net.frames import check_announced, read_body, read_frame
+from p2pfed.net.places import Places
+from p2pfed.net.resolving import Resolver
 from p2pfed.net.tls import Pins, client_context, pins_of, receive_into
 from p2pfed.net.transport import Cause, Traffic, Unreachable
 
@@ -81,9 +86,18 @@ class HttpTransport:
     """The daemon's Transport; made inside a running event loop. `pem` is this node's TLS key and certificate."""
 
     def __init__(
-        self, pem: Path, trust: wire.Trust, traffic: Traffic, blocked: frozenset[NodeId] = frozenset()
+        self,
+        pem: Path,
+        trust: wire.Trust,
+        traffic: Traffic,
+        blocked: frozenset[NodeId] = frozenset(),
+        places: Places | None = None,
     ) -> None:
+        """`places` says where to dial besides what the manifest allows."""
         self._pem = pem
+        self._places = places or Places()
+        self._resolver = Resolver(self._places)
+        self._dials: dict[NodeId, Bucket] = {}
         self._traffic = traffic
         self._contexts: dict[NodeId, ssl.SSLContext] = {}
         self._answered: dict[NodeId, Address] = {}
@@ -94,7 +108,8 @@ class HttpTransport:
                 limit=0,
                 limit_per_host=limits.CLIENT_CONNECTIONS_PER_PEER,
                 keepalive_timeout=limits.CLIENT_KEEPALIVE_SECONDS,
-                ttl_dns_cache=10,
+                use_dns_cache=False,
+                resolver=self._resolver,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.CONNECT_SECONDS),
@@ -110,6 +125,8 @@ class HttpTransport:
         """Follow a new manifest or blocklist; see Transport."""
         before, self._pins = self._pins.by_member, pins_of(trust.manifest, blocked)
         self._trust = trust
+        self._places.follow(trust.manifest)
+        self._dials = {peer: dials for peer, dials in self._dials.items() if peer in self._pins.by_member}
         for peer in list(self._contexts):
             if self._pins.by_member.get(peer) != before[peer]:
                 del self._contexts[peer]
@@ -163,18 +180,19 @@ class HttpTransport:
     async def manifest(self, peer: NodeId, addresses: Sequence[Address], version: int) -> bytes | None:
         """See Transport."""
         request = _Request("GET", "manifest", MAX_MANIFEST, {"version": str(version)})
-        body = await self._ask(peer, addresses, request, _read_small(MAX_MANIFEST))
+        body = await self._ask(peer, addresses, request, _read_manifest(self._trust.manifest.longest_successor))
         self._traffic.received[peer] += len(body)
         return body or None
 
     async def identify(self, address: Address) -> NodeId:
         """See Transport. Only a TLS handshake: whoever completes it holds that member's key."""
-        context = client_context(self._pem, self._pins.certificates)
         loop = asyncio.get_running_loop()
         try:
+            context = client_context(self._pem, self._pins.certificates)
             async with asyncio.timeout(limits.CONNECT_SECONDS):
+                host = address.host if is_ip_address(address.host) else await self._look_up(address)
                 transport, _ = await loop.create_connection(
-                    asyncio.Protocol, address.host, address.port, ssl=context, server_hostname=address.host
+                    asyncio.Protocol, host, address.port, ssl=context, server_hostname=address.host
                 )
         except (OSError, EOFError, ValueError) as error:
             raise Unreachable(*_unreachable(address, error)) from None
@@ -202,8 +220,9 @@ class HttpTransport:
         read: Callable[[aiohttp.ClientResponse], Awaitable[T]],
     ) -> T:
         """Send `request` to the first address that answers, the one that did last time before the others."""
+        waits = (limits.CONNECT_SECONDS + limits.DIAL_JITTER) * max(0, len(addresses) - 1)
         try:
-            async with asyncio.timeout(limits.deadline(request.limit + len(request.body))):
+            async with asyncio.timeout(limits.deadline(request.limit + len(request.body)) + waits):
                 return await self._ask_each(peer, addresses, request, read)
         except TimeoutError:
             raise Unreachable("timeout", f"{short(peer)} did not answer in time") from None
@@ -215,11 +234,21 @@ class HttpTransport:
         request: _Request,
         read: Callable[[aiohttp.ClientResponse], Awaitable[T]],
     ) -> T:
-        context = self._context(peer)
+        try:
+            context = self._context(peer)
+        except OSError as error:  # no descriptor is left to read the key with
+            raise Unreachable("connect", f"cannot read {self._pem}: {error.strerror}") from None
         tried: list[str] = []
         cause: Cause = "no_address"
-        last = self._answered.get(peer)
+        last, loop = self._answered.get(peer), asyncio.get_running_loop()
+        next_at = loop.time()
         for address in sorted(addresses, key=lambda a: a != last):
+            await asyncio.sleep(next_at - loop.time())
+            next_at = loop.time() + limits.CONNECT_SECONDS + random.uniform(0, limits.DIAL_JITTER)
+            if address != last and (refusal := self._refusal(peer, address)):
+                cause = "connect"
+                tried.append(f"{address}: {refusal}")
+                continue
             try:
                 answer = await self._ask_at(address, context, request, read)
             except aiohttp.ClientResponseError:
@@ -232,6 +261,19 @@ class HttpTransport:
             self._answered[peer] = address
             return answer
         raise Unreachable(cause, "; ".join(tried) or f"no address of {short(peer)} is known")
+
+    def _refusal(self, peer: NodeId, address: Address) -> str:
+        """Why not to dial `address` for `peer` now; counts it otherwise."""
+        now = asyncio.get_running_loop().time()
+        dials = self._dials.setdefault(peer, Bucket(limits.DIALS_PER_SECOND, limits.DIALS_AT_ONCE, now))
+        looked_up = is_ip_address(address.host) or self._resolver.knows(address.host)
+        if refusal := self._places.refusal(address):
+            return refusal
+        return "" if dials.take(now, 1.0 if looked_up else limits.LOOKUP_DIALS) else "dialled too often lately"
+
+    async def _look_up(self, address: Address) -> str:
+        """The first IP address of a host name."""
+        return (await self._resolver.resolve(address.host, address.port))[0]["host"]
 
     async def _ask_at(
         self,
@@ -280,6 +322,17 @@ def _read_small(limit: int) -> Callable[[aiohttp.ClientResponse], Awaitable[byte
         if response.status == 204:
             return b""
         return await read_body(response.content, check_announced(response.headers, limit))
+
+    return read
+
+
+def _read_manifest(longest: int) -> Callable[[aiohttp.ClientResponse], Awaitable[bytes]]:
+    """The same of a manifest; one that is longer than `longest` may be the admins' all the same, and is not read."""
+
+    async def read(response: aiohttp.ClientResponse) -> bytes:
+        if response.status != 204 and (length := check_announced(response.headers, MAX_MANIFEST)) > longest:
+            raise Unreachable("refused", f"its manifest has {length} bytes, too many to fetch it: use `p2pfed join`")
+        return await _read_small(longest)(response)
 
     return read
 

@@ -26,6 +26,11 @@ MAX_HANDSHAKES_PER_HOST = 32
 """A local cluster is one host: nine daemons that start together open some thirty connections to the tenth."""
 MAX_CONNECTIONS_PER_MEMBER = 4
 """One more pushes the member's oldest out, which is probably dead."""
+MAX_CONNECTIONS = 512
+"""Of members in all: one more pushes the oldest out. With everything else that fits the usual 1,024 descriptors."""
+ADMIN_CONNECTIONS = 64
+"""To each listener of the admin API; one more pushes the oldest idle one out."""
+ADMIN_CONNECTIONS_PER_HOST = 48
 CLIENT_CONNECTIONS_PER_PEER = 2
 TLS_BUFFER = 64 * 1024
 """Of each handshake, and of all open connections of members together: asyncio's own are 256 KiB for each."""
@@ -41,6 +46,22 @@ WRITTEN = 256 * 1024
 OFF_LOOP = 4 * 1024 * 1024
 """Frames above this are hashed and decoded in a thread, so that heartbeats go on."""
 
+# dialling
+DIALS_PER_SECOND, DIALS_AT_ONCE = 1 / 3, 24.0
+"""Attempts at addresses of one member, other than the one that answered last."""
+LOOKUP_DIALS = 4.0
+"""A host name that must be looked up counts as so many."""
+DIAL_JITTER = 0.5
+"""The next address of a member is tried `CONNECT_SECONDS` after the one before, and up to so many seconds: the member
+must not learn from our haste whether a third party's port is closed, silent or open."""
+LOOKUPS = 8
+"""Host names looked up at once, each in a thread."""
+LOOKUP_SECONDS = 3.0
+NAME_SECONDS, NAME_MISSING_SECONDS = 60.0, 60.0
+"""How long a name's addresses, and that there are none, are kept."""
+NAMES_KEPT = 4096
+ADDRESSES_OF_NAME = 4
+
 # requests
 MAX_LINE = 4096
 MAX_FIELD = 4096
@@ -51,7 +72,10 @@ PUSH_MEMORY = 64 * 1024 * 1024
 REQUESTS_PER_SECOND = 50.0
 REQUEST_BURST = 200.0
 TABLE_BYTES_PER_REQUEST = 4096
-"""A heartbeat table costs its sender a request more for every so many bytes: reading 200 rows takes milliseconds."""
+"""A heartbeat table costs its sender a request more for every so many bytes, and what is answered as much: reading or
+writing 200 rows takes milliseconds. A manifest costs who asks for it the same."""
+PUSH_BYTES_PER_REQUEST = 256 * 1024
+"""The same of a push."""
 PUSH_COST = 10.0
 """Requests that a push costs besides: each one taken is a commit to the disk."""
 MAX_ANSWERS = 8

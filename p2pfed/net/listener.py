@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import socket
 import ssl
 import time
@@ -22,6 +23,7 @@ from p2pfed.core.wire import Trust
 from p2pfed.errors import RemoteFault, Unavailable
 from p2pfed.net import limits
 from p2pfed.net.binding import bound
+from p2pfed.net.door import OUT_OF_DESCRIPTORS, PAUSE_SECONDS, accept
 from p2pfed.net.server import PeerServer
 from p2pfed.net.tls import Pins, pins_of, readable, receive_into, server_context
 from p2pfed.net.transport import PeerHandler, Traffic
@@ -44,13 +46,20 @@ class Listener:
 
     def use(self, trust: Trust, blocked: frozenset[NodeId] = frozenset()) -> None:
         """Follow a new manifest or blocklist; connections of members no longer allowed are cut at once."""
-        pins = pins_of(trust.manifest, blocked)
+        handler, pins = self._handler, pins_of(trust.manifest, blocked)
         left = [one for one in trust.departed if one.member not in blocked]
         certificates = {der: one for one in left for der in readable(one.certificates)}
         self._departed = {der: one for der, one in certificates.items() if der not in pins.by_certificate}
         self._answers.departed = {one.member: one.version for one in self._departed.values()}
-        self._context = server_context(self._pem, [*pins.certificates, *self._departed])
         self._pins: Pins = pins
+        self._blocked = blocked
+        try:
+            self._context = server_context(self._pem, [*pins.certificates, *self._departed])
+        except OSError as error:
+            if error.errno not in OUT_OF_DESCRIPTORS or self._accepting is None:
+                raise
+            # who is new waits a moment; who is none any more completes a handshake, and is cut by `admit`
+            asyncio.get_running_loop().call_later(PAUSE_SECONDS, lambda: self.use(handler.trust(), self._blocked))
         for connections in list(self._open.values()):
             for connection in list(connections):
                 if self._pins.by_certificate.get(connection.certificate) != connection.member:
@@ -98,20 +107,17 @@ class Listener:
         self._accepting.add_done_callback(self._accept_again)
 
     async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                accepted, peer = await loop.sock_accept(self._socket)
-            except OSError as error:  # out of descriptors, or the peer is gone already: neither may end the loop
-                full = error.errno in (errno.EMFILE, errno.ENFILE)
-                self._handler.refused("no_descriptors" if full else "accept_failed", "")
-                await asyncio.sleep(0.2)
-                continue
-            self._make_room(peer[0])
-            task = asyncio.create_task(self._handshake(accepted, peer[0]))
-            self._handshakes[task] = peer[0]
+        async for accepted, host in accept(self._socket, self._stumbled):
+            self._make_room(host)
+            task = asyncio.create_task(self._handshake(accepted, host))
+            self._handshakes[task] = host
             task.add_done_callback(lambda done: self._handshakes.pop(done, None))
-            await asyncio.sleep(0)  # a flood must not keep the handshakes, or anything else, from running
+
+    def _stumbled(self, cause: str) -> None:
+        self._handler.refused(cause, "")
+        if cause == "no_descriptors":
+            self._push_out(next(iter(self._handshakes), None), cause)
+            self._cut_oldest()
 
     def _make_room(self, host: str) -> None:
         """Push out the oldest unfinished handshake where there are too many: a member's takes milliseconds."""
@@ -121,9 +127,19 @@ class Listener:
             oldest = same_host[0]
         elif len(self._handshakes) >= limits.MAX_HANDSHAKES:
             oldest = next(iter(self._handshakes))
+        self._push_out(oldest, "too_many_handshakes")
+
+    def _push_out(self, handshake: asyncio.Task[None] | None, cause: str) -> None:
+        if handshake is not None:
+            self._handler.refused(cause, self._handshakes.pop(handshake))
+            handshake.cancel()
+
+    def _cut_oldest(self) -> None:
+        """Cut the connection of a member that is open longest."""
+        every = itertools.chain.from_iterable(self._open.values())
+        oldest = min(every, key=lambda connection: connection.since, default=None)
         if oldest is not None:
-            self._handler.refused("too_many_handshakes", self._handshakes.pop(oldest))
-            oldest.cancel()
+            oldest.abort()
 
     async def _handshake(self, accepted: socket.socket, host: str) -> None:
         loop = asyncio.get_running_loop()
@@ -155,6 +171,9 @@ class Listener:
         if len(connections) > limits.MAX_CONNECTIONS_PER_MEMBER:
             self._handler.refused("too_many_connections", connection.host)
             connections[0].abort()
+        elif self.connections > limits.MAX_CONNECTIONS:
+            self._handler.refused("too_many_connections", connection.host)
+            self._cut_oldest()
         return member
 
     def forget(self, connection: _Connection) -> None:
@@ -196,7 +215,7 @@ class _Connection(RequestHandler):
             read_bufsize=limits.CHUNK,
             auto_decompress=False,
         )
-        self.host = host
+        self.host, self.since = host, loop.time()
         self._listener = listener
         self._deadline: asyncio.TimerHandle | None = None
         self._tls: asyncio.Transport | None = None

@@ -15,6 +15,7 @@ from p2pfed.core.fields import MAX_NUMBER
 from p2pfed.core.types import NodeId, Reason, Verdict
 from p2pfed.errors import LocalFault, RemoteFault
 from p2pfed.net import limits
+from p2pfed.net.bucket import Bucket
 from p2pfed.net.frames import check_announced, read_body, read_frame
 from p2pfed.net.transport import PeerHandler, Traffic
 
@@ -28,23 +29,6 @@ class Refusal(Exception):
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
         self.status = status
-
-
-@dataclass
-class Bucket:
-    """Lets `REQUESTS_PER_SECOND` through, and `REQUEST_BURST` at once."""
-
-    tokens: float = limits.REQUEST_BURST
-    at: float = 0.0
-
-    def take(self, now: float, cost: float = 1.0) -> bool:
-        """Whether what costs as much as `cost` small requests is within the rate at `now` (seconds)."""
-        refilled = self.tokens + (now - self.at) * limits.REQUESTS_PER_SECOND
-        self.tokens, self.at = min(limits.REQUEST_BURST, refilled), now
-        if self.tokens < cost:
-            return False
-        self.tokens -= cost
-        return True
 
 
 @dataclass
@@ -106,15 +90,26 @@ class PeerServer:
             raise RemoteFault(Reason.MALFORMED, "a GET request with a body")
         removed_by = self.departed.get(asking)
         if removed_by is None or (route == self._manifest and _number(_query(request, "version")) <= removed_by):
-            return await route(asking, request)
+            body = await route(asking, request)
+            if route != self._update:  # frames lie ready, and have a rate of their own
+                self._owe(asking, len(body or b"") / limits.TABLE_BYTES_PER_REQUEST)
+            return body
         raise Refusal(410, f"the admins removed this bank in version {removed_by}")
 
     def _charge(self, asking: NodeId, request: web.BaseRequest, cost: float) -> None:
         """Take `cost` from the member's allowance; raises Refusal when it is used up."""
         now = asyncio.get_running_loop().time()
-        if not self._buckets.setdefault(asking, Bucket(at=now)).take(now, cost):
+        if not self._bucket(asking, now).take(now, cost):
             self.handler.refused("rate", request.remote or "")
             raise Refusal(429, f"more than {limits.REQUESTS_PER_SECOND:.0f} requests a second, or large ones too often")
+
+    def _owe(self, asking: NodeId, cost: float) -> None:
+        """Count what was done for the member already; it may ask again once that is within its rate."""
+        now = asyncio.get_running_loop().time()
+        self._bucket(asking, now).owe(now, cost)
+
+    def _bucket(self, asking: NodeId, now: float) -> Bucket:
+        return self._buckets.setdefault(asking, Bucket(limits.REQUESTS_PER_SECOND, limits.REQUEST_BURST, now))
 
     async def _hello(self, asking: NodeId, request: web.BaseRequest) -> bytes:
         return wire.encode_hello(self.handler.hello(asking))
@@ -146,6 +141,7 @@ class PeerServer:
             # a longer one may be of another generation of the model: its head says so, and no more of it is read
             length = _begin_body(request, wire.longest_frame())
             frame, _ = await _read(read_frame(request.content, length, trust))
+            self._owe(asking, length / limits.PUSH_BYTES_PER_REQUEST)
             await self.handler.pushed(asking, frame)
         finally:
             self._pushing.discard(asking)

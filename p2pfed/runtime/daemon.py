@@ -10,7 +10,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 
 from p2pfed import __version__, logs
 from p2pfed.api.app import AdminServer
@@ -19,7 +19,7 @@ from p2pfed.api.stream import EventLog
 from p2pfed.api.summary import Summary
 from p2pfed.config import NodeConfig
 from p2pfed.core import wire
-from p2pfed.core.consortium import ManifestError, Member, parse_signed
+from p2pfed.core.consortium import ManifestError, parse_signed
 from p2pfed.core.effects import KeepModel
 from p2pfed.core.events import ModelKept, SoftwareStarted
 from p2pfed.core.identity import Signer
@@ -30,14 +30,14 @@ from p2pfed.core.settings import NodeSettings
 from p2pfed.core.succession import in_force, last_trained
 from p2pfed.core.types import Address, NodeId
 from p2pfed.data import report
-from p2pfed.errors import ConfigError, NotPermitted, Unavailable
+from p2pfed.errors import ConfigError, NotPermitted
 from p2pfed.net import tls
-from p2pfed.net.binding import bound
 from p2pfed.net.client import HttpTransport
 from p2pfed.net.discovery import Discovery, SeedDiscovery
 from p2pfed.net.listener import Listener
 from p2pfed.net.transport import Traffic
 from p2pfed.runtime import diskwatch, learning, systemd
+from p2pfed.runtime.addresses import bindable, own_endpoints, places_of
 from p2pfed.runtime.alone import Alone
 from p2pfed.runtime.blocklist import Blocklist
 from p2pfed.runtime.books import Books
@@ -53,6 +53,7 @@ from p2pfed.runtime.trainers import Trainers
 from p2pfed.runtime.versions import LEAST_DAYS, Versions
 from p2pfed.runtime.view import DaemonView
 from p2pfed.store.credentials import admin_token, load_member_key
+from p2pfed.store.descriptors import patiently
 from p2pfed.store.history import Retention
 from p2pfed.store.lock import StateLock
 from p2pfed.store.sqlite import SqliteStore
@@ -108,7 +109,7 @@ class Daemon:
         check_member(manifest, self._signer, config, state)
         check_rounds(manifest, config)
         self._token = admin_token(state)
-        self._listen = _bindable(config.peers.listen)
+        self._listen = bindable(config.peers.listen)
         own = manifest.by_id[self._signer.node_id]
         self._blocklist = Blocklist(state, blocked_ids(config.peers.blocklist, manifest))
         settings = NodeSettings(
@@ -154,18 +155,12 @@ class Daemon:
         self._events.emit(SoftwareStarted(__version__, hashlib.sha256(config.model_dump_json().encode()).hexdigest()))
         self._view.instance = self._store.restore().instance
         self._listener = Listener(driver, self._state.tls, traffic, self._blocklist.members) if self._listen else None
-        transport = driver.transport = HttpTransport(self._state.tls, driver.trust(), traffic, self._blocklist.members)
-        driver.on_trust = self._follow
-        admin = AdminServer(
-            self._view,
-            self._events,
-            metrics,
-            socket_path=self._state.admin_socket,
-            listen=Address.parse(config.admin.listen) if config.admin.listen else None,
-            hosts=config.admin.hosts,
-            token=self._token,
-            version=__version__,
+        self._places = places_of(config, self._listen)
+        transport = driver.transport = HttpTransport(
+            self._state.tls, driver.trust(), traffic, self._blocklist.members, self._places
         )
+        driver.on_trust = self._follow
+        admin = self._make_admin(metrics)
         try:
             await self._open(admin)
             await self._discover()
@@ -185,6 +180,20 @@ class Daemon:
                 await self._recording.close(node)
             await self._events.flush()
 
+    def _make_admin(self, metrics: NodeMetrics) -> AdminServer:
+        config, driver = self._config, self._driver
+        return AdminServer(
+            self._view,
+            self._events,
+            metrics,
+            socket_path=self._state.admin_socket,
+            listen=Address.parse(config.admin.listen) if config.admin.listen else None,
+            hosts=config.admin.hosts,
+            token=self._token,
+            version=__version__,
+            refused=driver.refused,
+        )
+
     def _make_trainers(self, alone: Alone) -> Trainers:
         manifest, books = self._node.manifest, self._books
         trainers = Trainers(
@@ -198,6 +207,7 @@ class Daemon:
     async def _open(self, admin: AdminServer) -> None:
         await admin.start()
         self._view.admin_address = str(admin.address) if admin.address else None
+        self._places.ports |= {admin.address.port} if admin.address else set()
         if self._listener and self._listen:
             self._view.peer_address = str(await self._listener.start(self._listen))
             self._view.listener = self._listener
@@ -233,11 +243,8 @@ class Daemon:
             # imported only here: most banks' servers never multicast, and it costs memory
             from p2pfed.net.lan import ZeroconfDiscovery
 
-            def failed(code: str, message: str, hint: str) -> None:
-                self._driver.put(TroubleSeen(code, message, hint))
-
             node = self._driver.node
-            lan = ZeroconfDiscovery(node.me, self._listen, node.peers.members, failed)
+            lan = ZeroconfDiscovery(node.me, self._listen, node.peers.members, self._driver.put)
             self._discoveries.append(lan)
             await lan.start(self._found)
 
@@ -246,9 +253,9 @@ class Daemon:
         for asking in [d for d in self._discoveries if isinstance(d, SeedDiscovery)]:
             self._discoveries.remove(asking)
             await asking.close()
-        seeds = SeedDiscovery(
-            self._driver.node.me, [Address.parse(s) for s in self._config.peers.seeds], self._driver.transport
-        )
+        addresses = [Address.parse(s) for s in self._config.peers.seeds]
+        self._places.allow(addresses)
+        seeds = SeedDiscovery(self._driver.node.me, addresses, self._driver.transport)
         self._discoveries.append(seeds)
         await seeds.start(self._found)
 
@@ -285,9 +292,10 @@ class Daemon:
             return
         bundle = bundle_of(model, scaler, node.manifest, node.me)
         if node.manifest.calendar.free:
-            await asyncio.to_thread(write_atomically, self._state.model, bundle.to_bytes())
+            write = partial(write_atomically, self._state.model, bundle.to_bytes())
         else:
-            await asyncio.to_thread(self._versions.keep, bundle, keep)
+            write = partial(self._versions.keep, bundle, keep)
+        await patiently(lambda: asyncio.to_thread(write))
         self._events.emit(ModelKept(model.round, model.cycle, bundle.weights_sha256, model.threshold))
 
     # --- stopping and reloading ---------------------------------------------------------------------------------------
@@ -369,26 +377,3 @@ class Daemon:
 
 def _live_peers(new: NodeConfig) -> dict[str, tuple[str, ...]]:
     return {"blocklist": new.peers.blocklist, "seeds": new.peers.seeds}
-
-
-def _bindable(listen: str | None) -> Address | None:
-    """The address to listen on; port 0 is replaced by a free one, because heartbeats must name it from the start."""
-    if listen is None:
-        return None
-    address = Address.parse(listen)
-    if address.port:
-        return address
-    try:
-        with bound(address) as found:
-            return replace(address, port=found.getsockname()[1])
-    except OSError as error:
-        raise Unavailable(f"cannot listen on {address}: {error.strerror}; see peers.listen") from None
-
-
-def own_endpoints(config: NodeConfig, listen: Address | None, own: Member) -> tuple[str, ...]:
-    """Where the others should dial this node: as configured, else where it listens, else what the manifest says."""
-    if listen is None:
-        return ()
-    if config.peers.advertise:
-        return config.peers.advertise
-    return own.endpoints if listen.wildcard else (str(listen),)

@@ -1,4 +1,4 @@
-"""Looking after the disk under a running node: a problem while it may soon be full, or is none to rely on."""
+"""Looking after what a running node uses up: a problem while the disk, or descriptors, may soon be no more."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from p2pfed.core.events import Event, ProblemCleared, ProblemRaised
 from p2pfed.core.inputs import Input, TroubleOver, TroubleSeen
-from p2pfed.store import disk
+from p2pfed.store import descriptors, disk
 from p2pfed.store.sqlite import LOCKED_SECONDS
 
 PERIOD = 30.0
@@ -32,17 +32,19 @@ async def watch(
     put: Callable[[Input], None],
     free: Callable[[Path], int] = disk.free_bytes,
 ) -> None:
-    """Tell the node, through `put`, what is wrong with the disk of its state directory, and when that is over."""
+    """Tell the node, through `put`, what is wrong with the disk of its state directory, or that too many files and
+    connections are open, and when that is over.
+    """
     # in threads: a network file system may answer late, or never
     if doubt := await asyncio.to_thread(disk.not_local, root):
         put(TroubleSeen(doubt.code, doubt.message, doubt.hint))
-    low = ""
+    low: set[str] = set()
     while True:
-        doubt = await asyncio.to_thread(disk.nearly_full, root, checkpoint_bytes(), free)
-        if doubt is not None:
-            low = doubt.code
+        looks = await asyncio.to_thread(disk.nearly_full, root, checkpoint_bytes(), free), descriptors.nearly_out()
+        doubts = {doubt.code: doubt for doubt in looks if doubt is not None}
+        for doubt in doubts.values():
             put(TroubleSeen(doubt.code, doubt.message, doubt.hint))
-        elif low:
-            put(TroubleOver(low))
-            low = ""
+        for code in low - doubts.keys():
+            put(TroubleOver(code))
+        low = set(doubts)
         await asyncio.sleep(PERIOD)

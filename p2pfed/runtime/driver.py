@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from p2pfed.core import wire
-from p2pfed.core.consortium import Manifest, ManifestError, SignedManifest, parse_signed
+from p2pfed.core.consortium import Manifest, SignedManifest
 from p2pfed.core.effects import (
     CloseTrainer,
     Effect,
@@ -47,16 +47,16 @@ from p2pfed.core.inputs import (
     Started,
     StopRequested,
     TimerFired,
-    TroubleSeen,
     UpdateReceived,
 )
 from p2pfed.core.messages import Hello
 from p2pfed.core.node import GossipNode
 from p2pfed.core.succession import InForce, departed, verify_succession
 from p2pfed.core.trust import trust_in
-from p2pfed.core.types import NodeId, Reason
+from p2pfed.core.types import NodeId
 from p2pfed.errors import RemoteFault, Unavailable
 from p2pfed.net.transport import Transport, Unreachable
+from p2pfed.runtime.fetching import ManifestFetcher
 from p2pfed.runtime.trainers import Trains
 from p2pfed.store.base import Store
 
@@ -111,6 +111,7 @@ class Driver:
         self._queue: asyncio.Queue[tuple[Input, asyncio.Future[None] | None]] = asyncio.Queue()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._requests: set[asyncio.Task[None]] = set()
+        self._fetcher = ManifestFetcher(self, self._asked)
         self._halted = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_trust: Callable[[wire.Trust], None] = lambda trust: None
@@ -145,6 +146,7 @@ class Driver:
             for timer in self._timers.values():
                 timer.cancel()
             results = await asyncio.gather(*tasks, *self._requests, return_exceptions=True)
+            self._fetcher.close()
         for result in results:
             if isinstance(result, Exception):
                 raise result
@@ -283,36 +285,11 @@ class Driver:
         await self._asked(ask.peer, answer())
 
     async def _fetch_manifest(self, ask: FetchManifest) -> None:
-        offered: list[SignedManifest] = []
-
-        async def answer() -> Input | None:
-            data = await self.transport.manifest(ask.peer, ask.addresses, ask.version)
-            if not data:
-                return None
-            offered.append(parse_signed(data))
-            return await self.follow(offered[0])
-
-        try:
-            await self._asked(ask.peer, answer())
-        except ManifestError as error:
-            self.put(Offended(ask.peer, Reason.MALFORMED, f"the manifest it offers: {error}"[: wire.MAX_DETAIL]))
-            # only an admin can cause what an operator must look at; else any member could trouble every operator
-            if offered and offered[0].signed_by(self._trust.manifest.admins):
-                self.put(
-                    TroubleSeen(
-                        "MANIFEST_REFUSED",
-                        f"manifest {ask.version} of {self.node.name_of(ask.peer)} does not follow ours: {error}",
-                        "compare fingerprints with the admins; the present manifest stays in force",
-                        ask.peer,
-                    )
-                )
+        await self._fetcher.fetch(ask)
 
     def _ask_why(self, peer: NodeId, error: Unreachable) -> None:
-        """Fetch the version by which this node is said to be no member any more: the admins' signatures must say so."""
-        name = FetchManifest.__name__
-        if error.cause == "removed" and all(task.get_name() != name for task in self._requests):
-            ask = FetchManifest(peer, self.node.peers.endpoints(peer), self._trust.manifest.version + 1)
-            self._request(self._fetch_manifest(ask), name)
+        if ask := self._fetcher.why(peer, error):
+            self._request(self._fetch_manifest(ask), FetchManifest.__name__)
 
     _REQUESTS: dict[type, Callable[[Driver, Any], Coroutine[Any, Any, None]]] = {
         Pull: _pull,
@@ -377,7 +354,7 @@ class Driver:
     def manifest(self, version: int) -> bytes | None:
         """The signed manifest of that version, if we have it."""
         signed = self._signed.get(version)
-        return signed.to_bytes() if signed else None
+        return signed.file if signed else None
 
     def offended(self, peer: NodeId, fault: RemoteFault) -> None:
         """A member sent something that broke a rule."""

@@ -19,10 +19,11 @@ from pydantic import BaseModel, StringConstraints
 
 from p2pfed.core.effects import KeepModel, KeptModel
 from p2pfed.core.types import DAY
-from p2pfed.errors import StateCorrupt
+from p2pfed.errors import NoDescriptors, StateCorrupt
 from p2pfed.learning.bundle import ModelBundle
 from p2pfed.logs import NodeLogger
 from p2pfed.runtime import lineage
+from p2pfed.store import descriptors
 from p2pfed.store.state_dir import StateDir, disk_faults, write_atomically
 
 LEAST_DAYS = 90.0
@@ -104,6 +105,8 @@ class Versions:
         except FileNotFoundError:
             return _Index()
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and descriptors.out(error):
+                raise NoDescriptors(f"cannot open {path}: {error.strerror}; raise the limit (`ulimit -n`)") from error
             self._log.warning("%s cannot be read and is made anew: %s", path, error)
             return _Index()
 

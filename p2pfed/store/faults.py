@@ -7,7 +7,8 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from p2pfed.errors import DiskFault, LocalFault, StateCorrupt, StateLocked
+from p2pfed.errors import DiskFault, LocalFault, NoDescriptors, StateCorrupt, StateLocked
+from p2pfed.store import descriptors
 
 WAY_OUT = (
     "Restore the whole state directory from one backup, or move it away, run `p2pfed init` and have the new key "
@@ -45,6 +46,8 @@ def _fault(error: sqlite3.Error, path: Path) -> LocalFault | None:
         return StateLocked(f"{path} is being written by another process; end it, then start again")
     if code == sqlite3.SQLITE_FULL:
         return DiskFault(f"the disk is full: {path} keeps what was saved before; free some space")
+    if code == sqlite3.SQLITE_CANTOPEN and descriptors.exhausted():
+        return NoDescriptors(f"cannot open {path}: too many open files; raise the limit (`ulimit -n`)")
     if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return DiskFault(f"cannot write {path} ({error}); check free space, permissions and the disk's health")
     return None

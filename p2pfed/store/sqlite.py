@@ -24,10 +24,12 @@ from p2pfed.errors import StateLocked
 from p2pfed.store import contents
 from p2pfed.store.base import Restored, check_succession
 from p2pfed.store.contents import content_hash
+from p2pfed.store.descriptors import patiently
 from p2pfed.store.faults import corrupt, faults, opening_faults
 from p2pfed.store.history import FIRST_LINK, USUAL, Retention, StoredEvent
 from p2pfed.store.schema import CALENDAR_SINCE, HISTORY_SINCE, MIGRATIONS, REPUTATION_SINCE
 from p2pfed.store.sqlite_events import EventTable, change_format, verify
+from p2pfed.store.sqlite_reading import HistoryReader
 from p2pfed.store.state_dir import StateDir, disk_faults
 
 P = ParamSpec("P")
@@ -61,6 +63,7 @@ class SqliteStore:
         contents.require_database(state)
         with opening_faults(state.database):
             self._restored = self._open()
+            self._reader = HistoryReader(state.database)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
 
     def restore(self) -> Restored:
@@ -81,11 +84,11 @@ class SqliteStore:
 
     async def events(self, since: int, limit: int) -> list[StoredEvent]:
         """See Store."""
-        return await self._run(self._events.events, since, limit)
+        return await self._reader.events(since, limit)
 
     async def rounds(self, since: int, limit: int) -> list[StoredEvent]:
         """See Store."""
-        return await self._run(self._events.rounds, since, limit)
+        return await self._reader.rounds(since, limit)
 
     async def verify_chain(self) -> int:
         """See Store."""
@@ -93,6 +96,7 @@ class SqliteStore:
 
     def close(self) -> None:
         """See Store."""
+        self._reader.close()
         self._thread.shutdown(wait=True)
         self._db.close()
 
@@ -107,7 +111,7 @@ class SqliteStore:
         deadline, waits = loop.time() + LOCKED_SECONDS, 0
         while True:
             try:
-                done = await loop.run_in_executor(self._thread, guarded)
+                done = await patiently(lambda: loop.run_in_executor(self._thread, guarded))
             except StateLocked:
                 if loop.time() > deadline:
                     raise
@@ -143,6 +147,7 @@ class SqliteStore:
         db = self._db
         db.execute("PRAGMA page_size = 16384")  # of a new file: a model of megabytes commits in half the time
         db.execute("PRAGMA cache_size = -512")  # KiB: rows are written once and rarely read again
+        db.execute("PRAGMA temp_store = MEMORY")  # nothing is opened later on, when descriptors may be short
         db.execute("PRAGMA synchronous = FULL")  # a commit that returned survives a power cut
         version = contents.checked_version(db, self._state.database)
         db.execute("PRAGMA journal_mode = WAL")

@@ -1,4 +1,4 @@
-"""The table of events of a node's database: appended to, read, verified, and thinned out with time."""
+"""The table of events of a node's database: appended to, verified, and thinned out with time."""
 
 from __future__ import annotations
 
@@ -20,17 +20,11 @@ from p2pfed.store.history import (
     check_chain,
     format_changed,
 )
-from p2pfed.store.schema import HISTORY_SINCE, KINDS
+from p2pfed.store.schema import HISTORY_SINCE
 
 BLOCK = 1_000
 """Events whose content goes at once where there is no room."""
 
-_ROUNDS = f"""
-    SELECT id, time, kind, json, salt FROM events WHERE kind IN ({KINDS}) AND json_extract(json, '$.round') IN
-        (SELECT DISTINCT json_extract(json, '$.round') FROM events
-         WHERE kind IN ({KINDS}) AND json_extract(json, '$.round') > ? ORDER BY 1 LIMIT ?)
-    ORDER BY json_extract(json, '$.round'), id
-"""
 _KEPT = "json IS NOT NULL AND digest != x''"
 """What has content that may go and leave its digest."""
 _TRAFFIC = "kind IN ({})".format(", ".join(f"'{kind}'" for kind in TRAFFIC_KINDS))
@@ -70,15 +64,6 @@ class EventTable:
         self._looked = now
         self._forget_old(now)
         return self._make_room()
-
-    def events(self, since: int, limit: int) -> list[StoredEvent]:
-        """See Store."""
-        query = "SELECT id, time, kind, json, salt FROM events WHERE id > ? AND json IS NOT NULL ORDER BY id LIMIT ?"
-        return [StoredEvent(*row) for row in self._db.execute(query, (since, limit))]
-
-    def rounds(self, since: int, limit: int) -> list[StoredEvent]:
-        """See Store."""
-        return [StoredEvent(*row) for row in self._db.execute(_ROUNDS, (since, limit))]
 
     def _forget_old(self, now: float) -> None:
         """Let go of the content that is older than is kept; of the first format, which has no digests, whole events."""

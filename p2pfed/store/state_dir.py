@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pfed import newfile
-from p2pfed.errors import ConfigError, DiskFault, NotPermitted, StateLocked
+from p2pfed.errors import ConfigError, DiskFault, NoDescriptors, NotPermitted, StateLocked
+from p2pfed.store import descriptors
 
 SOCKET_PATH_BYTES = 107
 """What a Unix socket address has room for."""
@@ -152,7 +153,9 @@ class StateDir:
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace `path` by `data`, durably: readers and crashes see the old file or the new one. Raises DiskFault."""
+    """Replace `path` by `data`, durably: readers and crashes see the old file or the new one. Raises DiskFault or
+    NoDescriptors.
+    """
     with disk_faults(path):
         with newfile.replacing(path, mode) as file:
             os.fchmod(file.fileno(), mode)
@@ -173,8 +176,10 @@ def sync_directory(folder: Path) -> None:
 
 @contextlib.contextmanager
 def disk_faults(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block into a DiskFault that names `path`."""
+    """Turn an OSError of the block into a DiskFault that names `path`, or into NoDescriptors."""
     try:
         yield
     except OSError as error:
+        if descriptors.out(error):
+            raise NoDescriptors(f"cannot open {path}: {error.strerror}; raise the limit (`ulimit -n`)") from error
         raise DiskFault(f"cannot write {path}: {error.strerror}; free some space or make it writable") from error

@@ -207,6 +207,7 @@ class Admin:
         self.metrics = NodeMetrics("1.2.3", name_of)
         self.log = EventLog(self.store, time.time, name_of, [self.summary.observe, self.metrics.observe])
         self.node = FakeNode(self.summary)
+        self.refusals: list[str] = []
         self.socket_path = folder / "admin.sock"
         self.server = AdminServer(
             self.node,
@@ -217,6 +218,7 @@ class Admin:
             hosts=["node.bank.example"],
             token=TOKEN,
             version="1.2.3",
+            refused=lambda cause, host: self.refusals.append(cause),
         )
 
     async def start(self) -> None:

@@ -14,8 +14,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from p2pfed.api import app
-from p2pfed.api.app import ROUTES, AdminServer, event_row
+from p2pfed.api.app import ROUTES, AdminServer
 from p2pfed.api.guard import HEADERS
+from p2pfed.api.reading import event_row
 from p2pfed.core.events import (
     ModelEvaluated,
     NodeStarted,
@@ -158,6 +159,14 @@ async def test_writes_over_tcp_need_the_token(admin, path):
         assert answer.status == 200
 
 
+@pytest.mark.parametrize("token", [b"caf\xc3\xa9", b"\xff\xfe", b"\xed\xa0\x80"])
+async def test_a_token_that_is_not_ascii_is_a_wrong_one(admin, token):
+    reader, writer = await asyncio.open_connection(admin.server.address.host, admin.server.address.port)
+    writer.write(b"POST /api/v1/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + token + b"\r\n\r\n")
+    assert b" 401 " in await asyncio.wait_for(reader.readline(), 5)
+    writer.close()
+
+
 async def test_a_member_that_is_none_is_not_found(admin):
     for method, path in (("GET", "reputation"), ("POST", "block"), ("POST", "unblock"), ("POST", "pardon")):
         async with admin.unix.request(method, f"/api/v1/members/nobody/{path}") as answer:
@@ -246,6 +255,7 @@ async def test_the_openapi_document_has_exactly_the_routes_of_the_table(admin):
 async def test_starting_says_what_is_in_the_way(admin, tmp_path):
     def server(**changes):
         options = {"socket_path": tmp_path / "other.sock", "listen": None, "hosts": [], "token": "t", "version": "1"}
+        options["refused"] = print
         return AdminServer(admin.node, admin.log, admin.metrics, **(options | changes))
 
     with pytest.raises(Unavailable, match="admin.listen"):
@@ -259,8 +269,9 @@ async def test_a_socket_left_by_a_killed_daemon_is_replaced(admin, tmp_path):
     stale = tmp_path / "stale.sock"
     stale.touch()
     server = AdminServer(
-        admin.node, admin.log, admin.metrics, socket_path=stale, listen=None, hosts=[], token="t", version="1"
-    )
+        admin.node, admin.log, admin.metrics, socket_path=stale, listen=None, hosts=[], token="t", version="1",
+        refused=print,
+    )  # fmt: skip
     await server.start()
     async with (
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(stale))) as client,

@@ -11,6 +11,7 @@ from p2pfed.core import wire
 from p2pfed.core.messages import HeartbeatTable
 from p2pfed.core.types import Address, Reason
 from p2pfed.errors import RemoteFault
+from p2pfed.net import limits
 from p2pfed.net.memory import MemoryNetwork, MemoryTransport
 from p2pfed.net.transport import Transport, Unreachable
 from tests.net.nodes import Bank, make_bank, make_consortium, make_manifest, serve, transport_of
@@ -130,7 +131,8 @@ async def test_identify_tells_who_answers(pair):
     assert await pair.transport.identify(pair.address) == pair.b.id
 
 
-async def test_the_next_address_is_tried(pair):
+async def test_the_next_address_is_tried(pair, monkeypatch):
+    monkeypatch.setattr(limits, "CONNECT_SECONDS", 0.5)
     hello = await pair.transport.hello(pair.b.id, [NOWHERE, pair.address])
     assert hello.member == pair.b.id
 

@@ -188,7 +188,9 @@ def test_a_manifest_that_never_comes_is_not_asked_for_at_every_word_of_it() -> N
         table = row(network, counter=i + 1, manifest_version=MAX_NUMBER)
         effects = node.handle(HeartbeatsReceived(table, network.ids[LIAR], answered=False), network.now + i * 0.01)
         asked += [x for x in effects if isinstance(x, FetchManifest)]
-    assert len(asked) == 1 + int(10 / (MANIFEST_PERIODS * period))
+    spans = MANIFEST_PERIODS * period * 2.0 ** np.arange(20)
+    assert len(asked) == 1 + np.searchsorted(spans.cumsum(), 10)
+    assert all(x.version == network.manifest.version + 1 for x in asked), "whatever number is claimed"
 
 
 def test_one_that_offends_again_and_again_does_not_make_a_node_doubt_itself() -> None:

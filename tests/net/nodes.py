@@ -21,6 +21,7 @@ from p2pfed.core.types import Address, NodeId
 from p2pfed.errors import LocalFault, RemoteFault
 from p2pfed.net.client import HttpTransport
 from p2pfed.net.listener import Listener
+from p2pfed.net.places import Places
 from p2pfed.net.tls import certificate_of, make_certificate, write_pem
 from p2pfed.net.transport import Traffic
 
@@ -161,7 +162,7 @@ async def serve(bank: Bank) -> tuple[Listener, Address]:
 
 
 def transport_of(bank: Bank) -> HttpTransport:
-    return HttpTransport(bank.pem, bank.handler.trusted, bank.traffic)
+    return HttpTransport(bank.pem, bank.handler.trusted, bank.traffic, places=Places([LOOPBACK]))
 
 
 async def until(condition, seconds: float = 5.0) -> None:

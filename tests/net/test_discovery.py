@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
+from zeroconf import DNSOutgoing, DNSPointer, DNSText
+from zeroconf.const import _CLASS_IN, _FLAGS_AA, _FLAGS_QR_RESPONSE, _TYPE_PTR, _TYPE_TXT
 
 from p2pfed.core.identity import Identity
+from p2pfed.core.inputs import TroubleOver, TroubleSeen
 from p2pfed.core.messages import Endpoint
 from p2pfed.core.types import Address
 from p2pfed.net import discovery, lan
@@ -30,8 +34,11 @@ class Finder:
     async def start(self):
         await self.discovery.start(lambda member, endpoint: self.found.append((member, endpoint)))
 
-    def failed(self, *problem):
+    def failed(self, problem):
         self.problems.append(problem)
+
+    def codes(self):
+        return [(type(problem), problem.code) for problem in self.problems]
 
 
 @pytest.fixture(params=["memory", "zeroconf"])
@@ -86,7 +93,7 @@ async def test_a_second_node_of_one_name_stays_unannounced_and_goes_on_looking()
     await until(lambda: other.found, 10)
     await clone.start()
     await until(lambda: clone.problems, 10)
-    assert clone.problems[0][0] == "ZEROCONF_CONFLICT"
+    assert clone.problems[0].code == "ZEROCONF_CONFLICT"
     await until(lambda: clone.found, 10)
     assert {endpoint.address.port for _, endpoint in other.found} == {7001}
     for node in nodes:
@@ -98,7 +105,7 @@ async def test_no_interface_is_a_problem_and_not_a_crash():
     finder = Finder(node, lambda f: ZeroconfDiscovery(f.id, Address("192.0.2.1", 7001), [node], f.failed))
     await finder.start()
     await until(lambda: finder.problems)
-    assert finder.problems[0][0] == "ZEROCONF_OFF"
+    assert finder.problems[0].code == "ZEROCONF_OFF"
     await finder.discovery.close()
 
 
@@ -106,13 +113,55 @@ async def test_a_node_follows_its_interface(monkeypatch):
     node = Identity.generate().node_id
     finder = Finder(node, lambda f: ZeroconfDiscovery(f.id, None, [node], f.failed))
     interface = [None]
-    monkeypatch.setattr(lan, "RESCAN_SECONDS", 0.01)
+    monkeypatch.setattr(lan, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(finder.discovery, "_interface", lambda: interface[0])
     await finder.start()
     await until(lambda: finder.problems)
     interface[0] = "127.0.0.1"
     await until(lambda: finder.discovery._zeroconf is not None)
     await finder.discovery.close()
+
+
+def flood(first, count):
+    """Announce services of strangers on the loopback interface, by real packets of others' making."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+        for start in range(first, first + count, 20):
+            out = DNSOutgoing(_FLAGS_QR_RESPONSE | _FLAGS_AA)
+            for i in range(start, start + 20):
+                out.add_answer_at_time(DNSPointer(lan.SERVICE, _TYPE_PTR, _CLASS_IN, 4500, f"x{i}.{lan.SERVICE}"), 0)
+                out.add_answer_at_time(DNSText(f"x{i}.local.", _TYPE_TXT, _CLASS_IN, 4500, b"x" * 20), 0)
+            for packet in out.packets():
+                sender.sendto(packet, ("224.0.0.251", 5353))
+
+
+async def test_what_strangers_announce_fills_no_memory(monkeypatch):
+    monkeypatch.setattr(lan, "STRANGE_AT_ONCE", 300.0)
+    monkeypatch.setattr(lan, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(lan, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(lan, "FIRST_PAUSE_SECONDS", 0.1)
+    ids = [Identity.generate().node_id for _ in range(2)]
+    one, other = (
+        Finder(node, lambda f, port=port: ZeroconfDiscovery(f.id, Address("127.0.0.1", port), ids, f.failed))
+        for node, port in zip(ids, (7001, 7002), strict=True)
+    )
+    await one.start()
+    await until(lambda: one.discovery._zeroconf is not None, 10)
+    await asyncio.sleep(1.5)  # until it is announced
+    flood(0, 40)
+    cache = one.discovery._zeroconf.zeroconf.cache
+    await asyncio.sleep(0.3)
+    assert not [name for name in cache.names() if name.startswith("x")], "forgotten, and no noise yet"
+    assert one.problems == []
+    for start in range(100, 1000, 100):
+        flood(start, 100)
+        await asyncio.sleep(0.02)
+    await until(lambda: (TroubleSeen, "LAN_NOISY") in one.codes(), 10)
+    await other.start()
+    await until(lambda: one.found and other.found, 20)
+    await until(lambda: (TroubleOver, "LAN_NOISY") in one.codes(), 10)
+    for node in (one, other):
+        await node.discovery.close()
 
 
 async def test_a_seed_tells_who_it_is(tmp_path):

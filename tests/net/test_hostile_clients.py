@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import re
+import resource
 from dataclasses import replace
 
 import numpy as np
@@ -295,4 +296,40 @@ async def test_mangled_requests_never_look_like_our_own_error(node, monkeypatch,
             mangled[place : place + generator.integers(0, 4)] = generator.bytes(generator.integers(0, 4))
         await node.say(bytes(mangled))
     assert caplog.records == []
+    await node.served()
+
+
+async def test_long_answers_are_counted_by_their_bytes(node):
+    node.handler.manifests[1] = b"x" * 200_000
+    for _ in range(100):
+        try:
+            await node.transport.manifest(node.b.id, [node.address], 1)
+        except Unreachable as error:
+            assert error.cause == "busy"
+            break
+    served = node.b.traffic.sent[node.a.id] / 200_000
+    assert served <= 1 + limits.REQUEST_BURST * limits.TABLE_BYTES_PER_REQUEST / 200_000 + 1
+    assert node.handler.refusals["rate"] == 1
+
+
+async def test_members_have_so_many_connections_together(node, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_CONNECTIONS", 2)
+    first, *later = [await node.as_member() for _ in range(3)]
+    assert await asyncio.wait_for(first[0].read(), 5) == b""
+    assert node.handler.refusals["too_many_connections"] == 1
+    await node.served()
+    for _, writer in (first, *later):
+        writer.close()
+
+
+async def test_without_descriptors_a_peer_is_out_of_reach_and_no_more(node):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+    try:
+        with pytest.raises(Unreachable):
+            await node.transport.hello(node.b.id, [node.address])
+        with pytest.raises(Unreachable):
+            await node.transport.identify(node.address)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     await node.served()

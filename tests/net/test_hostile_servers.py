@@ -105,6 +105,18 @@ async def test_a_frame_longer_than_signed_is_left_unread(asking):
     assert caught.value.reason is Reason.WRONG_LENGTH
 
 
+async def test_a_manifest_much_longer_than_ours_is_not_read_and_nobody_is_to_blame(tmp_path):
+    a, b, _ = make_consortium(tmp_path)
+    listener, address = await serve(b)
+    transport = transport_of(a)
+    b.handler.manifests[2] = b"{" * (b.handler.trusted.manifest.longest_successor + 1)
+    with pytest.raises(Unreachable, match="p2pfed join"):
+        await transport.manifest(b.id, [address], 2)
+    assert transport._traffic.received[b.id] == 0
+    await transport.close()
+    await listener.close()
+
+
 async def test_other_answers_have_their_limits_too(asking):
     a, b, transport = asking
     async with answering(b, [certificate_of(a.pem)], announced(3 * 2**20)) as address:
@@ -226,6 +238,7 @@ async def test_an_advertised_host_that_is_no_name_is_only_unreachable(asking, ho
 
 
 async def test_the_address_that_answered_is_asked_first_next_time(asking, monkeypatch):
+    monkeypatch.setattr(limits, "CONNECT_SECONDS", 0.5)
     a, b, transport = asking
     listener, address = await serve(b)
     nowhere = Address("127.0.0.1", 1)

@@ -112,6 +112,22 @@ async def test_an_idle_stranger_is_dropped(node, monkeypatch):
     await until(lambda: node.handler.refusals["handshake_deadline"] == 1)
 
 
+async def test_a_new_manifest_is_followed_once_there_are_descriptors(node):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    without = wire.trust_of(make_manifest([node.b, node.c]))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+        node.listener.use(without)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    reader, writer = await node.as_member()
+    await ended(reader)
+    writer.close()
+    assert node.handler.refusals["unknown_certificate"] == 1, "one that is no member any more"
+    context = node.listener._context
+    await until(lambda: node.listener._context is not context)
+
+
 async def test_the_door_stays_open_without_descriptors(node):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     waiting = socket.create_connection((node.address.host, node.address.port))  # in the kernel's queue until accepted

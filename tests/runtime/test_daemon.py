@@ -26,6 +26,7 @@ from p2pfed.core.types import DAY
 from p2pfed.learning.bundle import ModelBundle
 from p2pfed.net import tls
 from p2pfed.runtime import daemon as module
+from p2pfed.runtime.addresses import bindable
 from p2pfed.runtime.daemon import Daemon
 from p2pfed.runtime.enrolment import make_keys
 from p2pfed.runtime.lineage import place
@@ -93,7 +94,7 @@ def banks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Bank]:
         admin_token(state)
         certificate = base64.b64encode(tls.certificate_of(state.tls)).decode()
         members.append(Member(name, identity.public_key.hex(), (certificate,), ()))
-        port = module._bindable("127.0.0.1:0")
+        port = bindable("127.0.0.1:0")
         settings = config(folder).model_dump(mode="json") | {
             "node": {"name": name, "state_dir": str(state.root)},
             "peers": {"listen": str(port)},

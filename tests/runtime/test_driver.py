@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from p2pfed.core import wire
-from p2pfed.core.consortium import SignedManifest
+from p2pfed.core import succession, wire
+from p2pfed.core.consortium import ManifestError, SignedManifest
 from p2pfed.core.effects import Effect, FetchManifest, KeepModel, Save, StartEvaluation, StartTraining
 from p2pfed.core.events import CycleBegun, Event, PeerBenched, ProblemRaised, RoundCompleted, RunFinished, UpdateRefused
 from p2pfed.core.gossip.calendar import Calendar
@@ -31,6 +31,7 @@ from p2pfed.core.messages import HeartbeatTable
 from p2pfed.core.node import GossipNode
 from p2pfed.core.phase import Phase
 from p2pfed.core.settings import Memory, NodeSettings
+from p2pfed.core.succession import open_successor
 from p2pfed.core.types import DAY, Address, NodeId, Reason
 from p2pfed.errors import DiskFault, RemoteFault, Unavailable
 from p2pfed.net.memory import MemoryNetwork, MemoryTransport
@@ -341,6 +342,29 @@ async def test_a_manifest_that_no_admin_signed_costs_only_who_offers_it(
     await bank.driver.stop()
     await running
     assert not any(isinstance(x, ProblemRaised) and x.code == "MANIFEST_REFUSED" for x in bank.told)
+
+
+async def test_what_no_admin_signed_is_not_even_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = quick(2)
+    forged = sign(next_version(members.manifest), members.members[1]).to_bytes()
+    monkeypatch.setattr(succession, "parse_signed", lambda data: pytest.fail("parsed"))
+    with pytest.raises(ManifestError, match="no admin"):
+        open_successor(members.manifest, forged)
+    with pytest.raises(ManifestError, match="at most"):
+        open_successor(members.manifest, forged + b" " * members.manifest.longest_successor)
+
+
+async def test_who_says_that_we_were_removed_is_asked_why_less_often_each_time() -> None:
+    members = quick(2)
+    bank = Bank(members, 0, MemoryNetwork(), MemoryStore(), 0)
+    liar, now = members.members[1].node_id, 0.0
+    bank.driver.clock = lambda: now
+    asked = []
+    for _ in range(2000):
+        if bank.driver._fetcher.why(liar, Unreachable("removed", "410")):
+            asked.append(now)
+        now += 1.0
+    assert asked == [0.0, 60.0, 180.0, 420.0, 900.0, 1860.0]
 
 
 async def test_a_removed_bank_hears_why_nobody_talks_to_it_any_more() -> None:
