@@ -106,6 +106,7 @@ class Daemon:
                 "`p2pfed join --manifest FILE --fingerprint F` as its admins tell you"
             )
         manifest = self._chain[-1].manifest
+        store.following(manifest.version)
         check_member(manifest, self._signer, config, state)
         check_rounds(manifest, config)
         self._token = admin_token(state)

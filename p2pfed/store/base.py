@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,12 +15,13 @@ from p2pfed.core.types import NodeId
 from p2pfed.errors import StateCorrupt
 from p2pfed.store.history import (
     FIRST_LINK,
-    LOOK_SECONDS,
     ROUND_KINDS,
     USUAL,
     Linked,
+    Looks,
     Retention,
     StoredEvent,
+    aged,
     chained,
     check_chain,
 )
@@ -127,16 +129,22 @@ class MemoryDisk:
     proofs: dict[str, KeptProof] = field(default_factory=dict)
     manifests: dict[int, bytes] = field(default_factory=dict)
     events: list[Linked] = field(default_factory=list)
+    aged: float | None = None
+    """See `history.aged`."""
 
 
 class MemoryStore:
     """A Store without a disk: many nodes in one process, and tests."""
 
-    def __init__(self, disk: MemoryDisk | None = None, retention: Retention = USUAL) -> None:
-        """The size of what it keeps is not bounded."""
+    def __init__(
+        self,
+        disk: MemoryDisk | None = None,
+        retention: Retention = USUAL,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """The size of what it keeps is not bounded; `clock` as of `Looks`."""
         self._disk = disk or MemoryDisk()
-        self._retention = retention
-        self._looked = float("-inf")
+        self._retention, self._looks = retention, Looks(clock)
         self._disk.epoch += 1
         events = self._disk.events
         self._restored = Restored(
@@ -178,9 +186,9 @@ class MemoryStore:
         kept = self._disk.events
         last, previous = (kept[-1].id, kept[-1].hash) if kept else (0, FIRST_LINK)
         kept += chained(previous, last, events)
-        if events and abs(events[-1].time - self._looked) >= LOOK_SECONDS:
-            self._looked = events[-1].time
-            kept[:] = [self._retention.thinned(row, self._looked) for row in kept]
+        if events and self._looks.due():
+            now = self._disk.aged = aged(self._disk.aged, events[-1].time)
+            kept[:] = [self._retention.thinned(row, now) for row in kept]
         return False
 
     async def events(self, since: int, limit: int) -> list[StoredEvent]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -63,22 +63,52 @@ class Retention:
     traffic_days: float = 35.0
     """Of `TRAFFIC_KINDS`."""
     max_bytes: int = 2_000_000_000
-    """Of content: beyond, the oldest traffic goes first, then the record."""
+    """Of content, each character counted once: beyond, the oldest traffic goes first, then the record."""
 
-    def oldest(self, kind: str, now: float) -> float:
-        """Unix seconds before which an event's content goes."""
-        if kind == FORMAT_CHANGED:  # what is in it holds the two parts of the chain together
-            return -math.inf
-        return now - DAY * (self.traffic_days if kind in TRAFFIC_KINDS else self.record_days)
+    def record_since(self, now: float) -> float:
+        """Unix seconds before which the content of the record goes."""
+        return now - DAY * self.record_days
+
+    def traffic_since(self, now: float) -> float:
+        """The same of traffic."""
+        return now - DAY * self.traffic_days
 
     def thinned(self, row: Linked, now: float) -> Linked:
-        """`row` without its content if that is older than is kept."""
+        """`row` without its content if that is older than is kept; what holds the two formats together stays."""
         event = row.event
-        return row._replace(event=None) if event and event.time < self.oldest(event.kind, now) else row
+        if event is None or event.kind == FORMAT_CHANGED:
+            return row
+        since = self.traffic_since(now) if event.kind in TRAFFIC_KINDS else self.record_since(now)
+        return row._replace(event=None) if event.time < since else row
 
 
 USUAL = Retention()
 """What is kept unless the operator asks for something else."""
+
+
+class Looks:
+    """When to look for content that need not be kept any longer: once an hour by a clock that never falls."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._next = clock, -math.inf
+
+    def due(self) -> bool:
+        """Whether it is time; then the next time is in an hour."""
+        if (now := self._clock()) < self._next:
+            return False
+        self._next = now + LOOK_SECONDS
+        return True
+
+    def soon(self) -> None:
+        """Look again at the next chance: there was more than is done at once."""
+        self._next = -math.inf
+
+
+def aged(before: float | None, wall: float) -> float:
+    """What time it is for what is kept, `before` at the last look: a clock that is set years ahead makes nothing old at
+    once, but by a day with each look, and nothing once it is set back.
+    """
+    return wall if before is None else min(wall, before + DAY)
 
 
 def digest(event: StoredEvent) -> bytes:

@@ -63,11 +63,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO events SELECT id, time, kind, json, x'', x'', hash FROM events_before",
         "DROP TABLE events_before",
         f"CREATE INDEX rounds ON events (json_extract(json, '$.round'), id) WHERE kind IN ({KINDS})",
-        "CREATE INDEX content ON events (time) WHERE json IS NOT NULL",
+        # content that may go and leave its digest: by age, and the oldest first where there is no room
+        "CREATE INDEX ages ON events (time) WHERE json IS NOT NULL AND digest != x''",
+        "CREATE INDEX kept ON events (id) WHERE json IS NOT NULL AND digest != x''",
+        "CREATE INDEX first_format ON events (id) WHERE digest = x''",
         # high-water marks: who deletes the newest events, or a manifest, is found out
         "ALTER TABLE node ADD COLUMN last_event INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE node ADD COLUMN last_hash BLOB NOT NULL DEFAULT x''",
         "ALTER TABLE node ADD COLUMN manifest INTEGER NOT NULL DEFAULT 0",
+        # characters of such content, and how late it is for what is kept; see `history.aged`
+        "ALTER TABLE node ADD COLUMN characters INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE node ADD COLUMN aged REAL",
     ),
 )
 """Statements that take the file from schema version i to i + 1 (`PRAGMA user_version`); only ever appended to.

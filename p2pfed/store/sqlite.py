@@ -19,7 +19,7 @@ import numpy as np
 from p2pfed.core.effects import Checkpoint, Save
 from p2pfed.core.record import canonical
 from p2pfed.core.reputation.peer_record import PeerRecord
-from p2pfed.core.types import NodeId
+from p2pfed.core.types import DAY, NodeId
 from p2pfed.errors import StateLocked
 from p2pfed.store import contents
 from p2pfed.store.base import Restored, check_succession
@@ -49,13 +49,17 @@ TRY_SECONDS = 1.0
 class SqliteStore:
     """A Store in `node.sqlite` of a state directory whose lock the caller holds."""
 
-    def __init__(self, state: StateDir, retention: Retention = USUAL) -> None:
+    def __init__(
+        self, state: StateDir, retention: Retention = USUAL, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Open, check, migrate and count the start; blocks, so call it before the event loop serves anybody.
+
+        `clock` is one that never falls.
 
         Raises StateCorrupt, DiskFault, or StateLocked if another process writes to the file.
         """
         self._state = state
-        self._retention = retention
+        self._retention, self._clock = retention, clock
         self._pardoned: tuple[NodeId, ...] = ()
         self.on_locked: Callable[[bool], None] = lambda locked: None
         """Told when another process keeps the file locked, and when that is over; what was asked for waits."""
@@ -65,6 +69,11 @@ class SqliteStore:
             self._restored = self._open()
             self._reader = HistoryReader(state.database)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+
+    def following(self, version: int) -> None:
+        """This version of the manifest was found here and verified: no older one is followed from now on. Blocks."""
+        with opening_faults(self._state.database):
+            self._follow(version)
 
     def restore(self) -> Restored:
         """See Store."""
@@ -135,7 +144,7 @@ class SqliteStore:
         self._db = sqlite3.connect(self._state.database, isolation_level=None, check_same_thread=False, timeout=5)
         try:
             self._prepare()
-            self._events = EventTable(self._db, self._retention)
+            self._events = EventTable(self._db, self._retention, self._clock)
             restored = self._open_epoch()
             self._db.execute(f"PRAGMA busy_timeout = {round(1000 * TRY_SECONDS)}")
             return restored
@@ -148,6 +157,7 @@ class SqliteStore:
         db.execute("PRAGMA page_size = 16384")  # of a new file: a model of megabytes commits in half the time
         db.execute("PRAGMA cache_size = -512")  # KiB: rows are written once and rarely read again
         db.execute("PRAGMA temp_store = MEMORY")  # nothing is opened later on, when descriptors may be short
+        db.execute("PRAGMA secure_delete = ON")  # content that goes leaves nothing in the file
         db.execute("PRAGMA synchronous = FULL")  # a commit that returned survives a power cut
         version = contents.checked_version(db, self._state.database)
         db.execute("PRAGMA journal_mode = WAL")
@@ -158,6 +168,9 @@ class SqliteStore:
             db.execute("VACUUM INTO ?", (str(backup),))
         if version < len(MIGRATIONS):
             self._migrate(version)
+        for old in self._state.root.glob("node.v*.sqlite"):  # it would keep for ever what goes from the history
+            if time.time() - old.stat().st_mtime > DAY * self._retention.record_days:
+                old.unlink()
 
     def _migrate(self, version: int) -> None:
         """Make a file of schema `version` one of ours, all or nothing."""
@@ -181,7 +194,6 @@ class SqliteStore:
             )
             db.execute("UPDATE node SET epoch = epoch + 1")
             manifests = contents.manifests(db, self._state)
-            db.execute("UPDATE node SET manifest = ?", (max(manifests, default=0),))
             instance, epoch = db.execute("SELECT instance, epoch FROM node").fetchone()
             marks = {NodeId(m): (seq, digest) for m, seq, digest in db.execute("SELECT member, seq, digest FROM marks")}
             frames = {NodeId(member): frame for member, frame in db.execute("SELECT member, frame FROM frames")}
@@ -268,7 +280,10 @@ class SqliteStore:
 
     def _save_manifest(self, version: int, signed: bytes) -> None:
         self._state.save_manifest(version, signed)
-        with self._transaction():  # once the file is there, for a start between the two would miss it
+        self._follow(version)  # once the file is there, for a start between the two would miss it
+
+    def _follow(self, version: int) -> None:
+        with self._transaction():
             self._db.execute("UPDATE node SET manifest = max(manifest, ?)", (version,))
 
 

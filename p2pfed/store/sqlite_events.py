@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from p2pfed.store.history import (
     FIRST_LINK,
     FORMAT_CHANGED,
-    LOOK_SECONDS,
     OLD_FIRST_LINK,
     TRAFFIC_KINDS,
     Linked,
+    Looks,
     Retention,
     StoredEvent,
+    aged,
     chained,
     check_chain,
     format_changed,
 )
 from p2pfed.store.schema import HISTORY_SINCE
 
-BLOCK = 1_000
-"""Events whose content goes at once where there is no room."""
+BLOCK, BLOCKS = 1_000, 20
+"""Events whose content goes at once where there is no room, and so many times in one look."""
 
 _KEPT = "json IS NOT NULL AND digest != x''"
 """What has content that may go and leave its digest."""
@@ -32,13 +32,11 @@ _RECORD = f"NOT {_TRAFFIC} AND kind != '{FORMAT_CHANGED}'"
 
 
 class EventTable:
-    """Belongs to the thread of its connection; the caller begins and ends transactions."""
+    """Belongs to the thread of its connection; the caller begins and ends transactions, and all it knows is in them."""
 
-    def __init__(self, db: sqlite3.Connection, retention: Retention) -> None:
-        self._db, self._retention = db, retention
-        self._looked = float("-inf")
-        self._size = 0
-        """Characters of content, once it was looked at."""
+    def __init__(self, db: sqlite3.Connection, retention: Retention, clock: Callable[[], float]) -> None:
+        """`clock` as of `Looks`."""
+        self._db, self._retention, self._looks = db, retention, Looks(clock)
 
     def end(self) -> tuple[int, bytes]:
         """Id and hash of the newest event that was ever stored, whatever is left of it."""
@@ -56,36 +54,48 @@ class EventTable:
         if not rows:
             return False
         self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", map(_row, rows))
-        self._db.execute("UPDATE node SET last_event = ?, last_hash = ?", (rows[-1].id, rows[-1].hash))
-        now, first = events[-1].time, math.isinf(self._looked)
-        self._size = self._measured() if first else self._size + sum(len(event.json) for event in events)
-        if abs(now - self._looked) < LOOK_SECONDS:
+        more = sum(len(event.json) for event in events)
+        values = (rows[-1].id, rows[-1].hash, more)
+        self._db.execute("UPDATE node SET last_event = ?, last_hash = ?, characters = characters + ?", values)
+        if not self._looks.due():
             return False
-        self._looked = now
+        (before,) = self._db.execute("SELECT aged FROM node").fetchone()
+        now = aged(before, events[-1].time)
+        self._db.execute("UPDATE node SET aged = ?", (now,))
         self._forget_old(now)
-        return self._make_room()
+        return self._make_room(last)
 
     def _forget_old(self, now: float) -> None:
         """Let go of the content that is older than is kept; of the first format, which has no digests, whole events."""
-        oldest = self._retention.oldest
-        self._forget(f"{_TRAFFIC} AND time < ?", oldest(TRAFFIC_KINDS[0], now))
-        self._forget(f"{_RECORD} AND time < ?", oldest("", now))
-        query = "SELECT max(id) FROM events WHERE digest = x'' AND time < ?"
-        (old,) = self._db.execute(query, (oldest("", now),)).fetchone()
+        since = self._retention.record_since(now)
+        self._forget(f"{_TRAFFIC} AND time < ?", self._retention.traffic_since(now))
+        self._forget(f"{_RECORD} AND time < ?", since)
+        first_format = "SELECT {}(id) FROM events WHERE digest = x''"
+        (young,) = self._db.execute(f"{first_format.format('min')} AND time >= ?", (since,)).fetchone()
+        (newest,) = self._db.execute(first_format.format("max")).fetchone()
+        old = newest if young is None else young - 1
         if old is not None:
-            self._db.execute("UPDATE node SET anchor = (SELECT hash FROM events WHERE id = ?)", (old,))
+            query = "UPDATE node SET anchor = (SELECT hash FROM events WHERE id = ?) WHERE EXISTS"
+            self._db.execute(f"{query} (SELECT 1 FROM events WHERE id = ?)", (old, old))
             self._db.execute("DELETE FROM events WHERE id <= ?", (old,))
-            self._size = self._measured()
 
-    def _make_room(self) -> bool:
-        """Keep no more than there may be: the oldest traffic goes first; returns whether other events went."""
-        shortened = False
-        while self._size > self._retention.max_bytes:
-            if self._forget(_oldest(_TRAFFIC)):
-                continue
-            if not self._forget(_oldest(_RECORD)):
-                break  # what is left is of the first format
-            shortened = True
+    def _make_room(self, last: int) -> bool:
+        """Keep no more than there may be of the events up to `last`: the oldest traffic goes first.
+
+        Returns whether others went. What is too much for one look is done at the next append.
+        """
+        shortened, kinds = False, _TRAFFIC
+        for _ in range(BLOCKS):
+            (characters,) = self._db.execute("SELECT characters FROM node").fetchone()
+            if characters <= self._retention.max_bytes:
+                return shortened
+            if self._forget(_oldest(kinds), last):
+                shortened = shortened or kinds is _RECORD
+            elif kinds is _RECORD:
+                return shortened  # what is left was appended just now
+            else:
+                kinds = _RECORD
+        self._looks.soon()
         return shortened
 
     def _forget(self, which: str, *values: float) -> int:
@@ -94,26 +104,24 @@ class EventTable:
         count, size = self._db.execute(f"SELECT count(*), total(length(json)) FROM events {where}", values).fetchone()
         if count:
             self._db.execute(f"UPDATE events SET json = NULL, salt = NULL {where}", values)
-            self._size -= int(size)
+            self._db.execute("UPDATE node SET characters = characters - ?", (int(size),))
         return int(count)
-
-    def _measured(self) -> int:
-        return int(self._db.execute("SELECT total(length(json)) FROM events").fetchone()[0])
 
 
 def _oldest(kinds: str) -> str:
-    return f"id IN (SELECT id FROM events WHERE {_KEPT} AND {kinds} ORDER BY id LIMIT {BLOCK})"
+    return f"id IN (SELECT id FROM events WHERE {_KEPT} AND {kinds} AND id <= ? ORDER BY id LIMIT {BLOCK})"
 
 
 def change_format(db: sqlite3.Connection, time: float) -> None:
     """Go on from a history of the first format, if there is one, in the second; see `format_changed`."""
-    last = db.execute("SELECT id, hash FROM events ORDER BY id DESC LIMIT 1").fetchone()
+    last = db.execute("SELECT id, hash, time FROM events ORDER BY id DESC LIMIT 1").fetchone()
     if last is None:
         db.execute("UPDATE node SET anchor = ?, last_hash = ?", (FIRST_LINK, FIRST_LINK))
         return
     row = format_changed(last[0], last[1], time, secrets.token_bytes(16))
     db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", _row(row))
-    db.execute("UPDATE node SET last_event = ?, last_hash = ?", (row.id, row.hash))
+    values = (row.id, row.hash, len(row.event.json) if row.event else 0, min(time, last[2]))
+    db.execute("UPDATE node SET last_event = ?, last_hash = ?, characters = ?, aged = ?", values)
 
 
 def verify(db: sqlite3.Connection, version: int) -> int:

@@ -327,7 +327,7 @@ async def test_a_reader_that_comes_back_misses_nothing(admin):
 async def test_a_reader_is_told_what_is_no_longer_kept(tmp_path):
     disk, oldest = MemoryDisk(), 9
     for i in range(1, oldest + 2):
-        await MemoryStore(disk, Retention(record_days=1)).append(
+        await MemoryStore(disk, Retention(record_days=1), lambda: 0.0).append(
             [StoredEvent(i, i * DAY, "training_alone", '{"round":1,"text":"t"}')]
         )
     admin = Admin(tmp_path, MemoryStore(disk))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ Open = Callable[..., Store]
 def open_store(request, tmp_path) -> Open:
     disk, state, opened = MemoryDisk(), StateDir(tmp_path), []
 
-    def open_again(**options: Retention) -> Store:
+    def open_again(**options: Any) -> Store:
         for store in opened:
             store.close()
         store = MemoryStore(disk, **options) if request.param == "memory" else SqliteStore(state, **options)
@@ -188,9 +190,15 @@ async def test_rounds_are_found_by_number_whatever_the_order_of_their_events(ope
     assert [e.id for e in await store.rounds(2, 100)] == [5, 6]
 
 
+def hourly() -> Callable[[], float]:
+    """A clock that shows an hour more each time it is looked at."""
+    hours = itertools.count()
+    return lambda: 3600.0 * next(hours)
+
+
 async def test_content_goes_when_it_is_old_and_the_chain_holds(open_store):
     """Ten events of each kind, a day apart: traffic is kept for three days, the record for six."""
-    store = open_store(retention=Retention(record_days=6, traffic_days=3))
+    store = open_store(retention=Retention(record_days=6, traffic_days=3), clock=hourly())
     kinds = ("round_completed", "update_refused")
     story = [StoredEvent(i, DAY * ((i + 1) // 2), kinds[i % 2], '{"round":1}', b"s" * 16) for i in range(1, 21)]
     for one in story:
@@ -207,12 +215,31 @@ async def test_content_goes_when_it_is_old_and_the_chain_holds(open_store):
 
 
 async def test_what_is_old_is_looked_for_once_an_hour(open_store):
-    store = open_store(retention=Retention(record_days=0.001, traffic_days=0.001))
+    now = [0.0]
+    store = open_store(retention=Retention(record_days=0.001, traffic_days=0.001), clock=lambda: now[0])
     await store.append([event(1)])
+    now[0] = 3599.0
     await store.append([StoredEvent(2, event(1).time + 3599, "node_started", "{}")])
     assert [e.id for e in await store.events(0, 10)] == [1, 2]
+    now[0] = 3600.0
     await store.append([StoredEvent(3, event(1).time + 3600, "node_started", "{}")])
     assert [e.id for e in await store.events(0, 10)] == [2, 3]
+
+
+async def test_a_clock_that_is_set_years_ahead_makes_nothing_old_at_once(open_store):
+    store = open_store(retention=Retention(record_days=6, traffic_days=3), clock=hourly())
+    await store.append([event(1), event(2, "update_refused")])
+    ahead = event(1).time + 3 * 365 * DAY
+    for number in range(3, 6):
+        await store.append([StoredEvent(number, ahead, "node_started", "{}")])
+    assert [e.id for e in await store.events(0, 9)] == [1, 2, 3, 4, 5]
+    await store.append([StoredEvent(6, event(1).time + 3600, "node_started", "{}")])  # it is set right again
+    for number in range(7, 9):
+        await store.append([StoredEvent(number, ahead, "node_started", "{}")])
+    assert [e.id for e in await store.events(0, 9)][:3] == [1, 2, 3]
+    for number in range(9, 16):  # where it stays ahead, it is that late
+        await store.append([StoredEvent(number, ahead, "node_started", "{}")])
+    assert [e.id for e in await store.events(0, 9)][:2] == [3, 4]
 
 
 async def test_an_empty_history_verifies(open_store):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import sqlite3
 import time
 
@@ -189,12 +190,38 @@ async def test_what_is_changed_in_the_older_part_is_found_afterwards(state, chan
 
 async def test_events_of_the_first_format_go_whole_when_they_are_old(state):
     old_history(state, 5)
-    store = SqliteStore(state, Retention(record_days=1))
+    hours = itertools.count()
+    store = SqliteStore(state, Retention(record_days=1), lambda: 3600.0 * next(hours))
     changed = (await store.events(5, 9))[0]
-    await store.append([StoredEvent(7, changed.time + 2 * DAY, "node_started", "{}")])
-    assert [e.id for e in await store.events(0, 9)] == [6, 7], "what holds the two parts together stays"
-    assert await store.verify_chain() == 2
+    for number in range(7, 10):
+        await store.append([StoredEvent(number, changed.time + 2 * DAY, "node_started", "{}")])
+    assert [e.id for e in await store.events(0, 9)] == [6, 7, 8, 9], "what holds the two parts together stays"
+    assert await store.verify_chain() == 4
     store.close()
+
+
+async def test_an_event_of_1970_takes_none_of_those_before_it_with_it(state):
+    old_history(state, 5)
+    with sqlite3.connect(state.database) as db:
+        link = db.execute("SELECT hash FROM events WHERE id = 5").fetchone()[0]
+        link = hashlib.sha256(link + b"6\n0.0\nnode_started\n{}").digest()
+        db.execute("INSERT INTO events VALUES (6, 0.0, 'node_started', '{}', ?)", (link,))
+    db.close()
+    store = SqliteStore(state)
+    await store.append([StoredEvent(8, time.time(), "node_started", "{}")])
+    assert await store.verify_chain() == 8
+    store.close()
+
+
+async def test_a_backup_goes_with_what_it_keeps(state):
+    old_history(state, 5)
+    SqliteStore(state).close()
+    backup = state.root / "node.v6.sqlite"
+    SqliteStore(state).close()
+    assert backup.exists()
+    os.utime(backup, (0, 0))
+    SqliteStore(state).close()
+    assert not backup.exists()
 
 
 def test_a_state_without_events_begins_in_the_second_format(state):
