@@ -192,7 +192,7 @@ async def test_a_peer_is_explained_in_plain_words(admin, p2pfed):
         "disagreement  2 times what a round of own training changes on own held-out payments; up to 5 is fine: fine",
         "frauds        own ones, with imagined ones where they are few, are given 0.125 on average, "
         "less than usual: its models weigh 0.25 for that; fine",
-        "all together  2.50 doublings beyond what is usual; up to 3 is fine: fine",
+        "all together  2.50 doublings beyond what is fine for anybody; up to 3 is fine: fine",
         "seen          14 models judged, quarantined 1 time",
         "what next     3 of 10 clean models in a row release it; `p2pfed peer pardon bank-b` does so now",
     ]

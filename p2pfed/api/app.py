@@ -268,8 +268,9 @@ class AdminServer:
                     request.transport.abort()
                 raise ConnectionResetError from None
 
+        begun = last
         while page := await self._log.since(last, PAGE):
-            if page[0].id > last + 1:
+            if last == begun and page[0].id > last + 1:
                 await write(b'event: gap\ndata: {"next":%d}\n\n' % page[0].id)
             frames = await self._reads.frames(page)
             await write(frames)

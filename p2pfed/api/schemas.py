@@ -176,7 +176,7 @@ class ReputationReply(Reply):
     recognition_fine: float
     """Down to here that is no evidence."""
     excess: float
-    """Length of what distance, disagreement and recognition are beyond what is usual, in doublings."""
+    """Length of what distance, disagreement and recognition are beyond what is fine for anybody, in doublings."""
     excess_fine: float
     """Up to here that is no evidence: who has few rows or another base rate may differ in one way."""
     agreement: float

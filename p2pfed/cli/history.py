@@ -44,7 +44,7 @@ def events(
     try:
         for row in _chosen(client, first, wanted, tail, follow):
             if "id" not in row:  # the API's word for a gap
-                print(f"what happened before event {row['next']} is no longer kept", file=sys.stderr)
+                print(f"some of what happened before event {row['next']} is no longer kept", file=sys.stderr)
             else:
                 print(json.dumps(row) if as_json else _text(row), flush=follow)
     except KeyboardInterrupt:

@@ -103,7 +103,7 @@ def _recognition(reply: dict[str, Any]) -> str:
 
 def _together(reply: dict[str, Any]) -> str:
     excess, fine = reply["excess"], reply["excess_fine"]
-    said = f"{excess:.2f} doublings beyond what is usual; up to {fine:g} is fine"
+    said = f"{excess:.2f} doublings beyond what is fine for anybody; up to {fine:g} is fine"
     return f"{said}: {'fine' if excess <= fine else 'too much'}"
 
 

@@ -72,9 +72,9 @@ def assess(
 ) -> tuple[list[Assessment], Scales]:
     """What each of `looks` comes to, and the scales with what was usual among them.
 
-    Evidence is the worst of three, in doublings beyond what is fine: distance, disagreement, recognition. Who is
-    allowed more of them may use it once: the Euclidean length of all three, in doublings beyond what is usual, is held
-    against `allowed` as well.
+    Evidence is the worst of four, in doublings: distance, disagreement and recognition beyond what is fine for that
+    member, and beyond `allowed` the Euclidean length of what all three are beyond what is fine for anybody: who is
+    allowed more may use it once.
     """
     recognised, seen = _see(own, looks, scales, probe, params)
     counting = [one for one, look in zip(seen, looks, strict=True) if look.counts]

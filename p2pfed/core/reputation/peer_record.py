@@ -27,7 +27,7 @@ class Assessment:
     recognition_fine: float = 0.0
     """Down to here that is no evidence."""
     excess: float = 0.0
-    """Length of what all three are beyond what is usual, in doublings."""
+    """Length of what all three are beyond what is fine for anybody, in doublings."""
     excess_fine: float = 0.0
     """Up to here that is no evidence."""
     agreement: float = 1.0

@@ -87,9 +87,8 @@ class Yardstick:
         before, record.drawn = np.frombuffer(bytes.fromhex(record.drawn), "<f4").tolist(), drawn.tobytes().hex()
         told: list[float] = drawn.tolist()  # for so few numbers numpy takes several times as long
         scale = (self.training.moved or 0.0) * math.sqrt(DRAWN / len(vector))  # of so many weights
-        if len(before) == DRAWN and math.dist(told, before) < self._params.novelty * scale:
-            return True
-        return any(math.dist(told, own) <= self._params.novelty * scale for own in self._trained)
+        known = [before] * (len(before) == DRAWN)
+        return any(math.dist(told, one) <= self._params.novelty * scale for one in (*known, *self._trained))
 
     def measure(
         self,
