@@ -237,7 +237,7 @@ class Bank:
         seen = {"flipped": bool(fraud.get(self.flipped, False)), "labels": int((fraud & mature).sum())}
         self.readings.append(seen)
 
-    async def start_child(self) -> TrainerProcess:
+    async def start_child(self, _: Path) -> TrainerProcess:
         """As `trainer_process.start_own`, for a child that takes it to be the bank's time."""
         ours, theirs = socket.socketpair()
         with theirs:

@@ -60,8 +60,8 @@ def mixing(topology: str, n: int, degree: int, rounds: int) -> list[float]:
     typer.echo(f"{n} nodes mix: {topology}", err=True)
     rows = {"data": {"rows": 1000 + 100 * n}, "partition": "iid"}
     scenario, models = plain.scenario(topology, nodes=n, rounds=rounds, **rows), Scattered()
-    population = populate(scenario, load(scenario))
     with plain.merging(plain.PLAIN):
+        population = populate(scenario, load(scenario))
         Engine(population, scenario, models).run()
     edges = population.manifest.graph
     graph = edges and np.array([[other in near for other in edges] for near in edges.values()])

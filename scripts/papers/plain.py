@@ -5,8 +5,8 @@ What the scripts beside share, with how they print their figures.
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any
 from unittest import mock
 
@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from p2pfed.core.aggregation import Candidate, Mean, Merged
+from p2pfed.core.aggregation import Candidate, Mean, Merged, code_allowed
 from p2pfed.core.momentum import Momentum
 from p2pfed.core.weights import Vector
 from p2pfed.errors import P2PFedError
@@ -38,12 +38,15 @@ def scenario(topology: str, rule: str = PLAIN, **sections: Any) -> Scenario:
     gossip = {"rule": rule, "topology": topology, "adoption_seconds": 0, "publish_min_frauds": 0}
     gossip["reputation"] = rule != PLAIN
     usual = {"version": 1, "gossip": gossip, "compute": {"load_seconds": 0, "jitter": 0}, "min_rows": 20}
-    return scenario_from(usual | sections)
+    with code_allowed():
+        return scenario_from(usual | sections)
 
 
-def merging(rule: str) -> AbstractContextManager[Any]:
+@contextmanager
+def merging(rule: str) -> Iterator[None]:
     """While in it, simulated nodes have the momentum that belongs to `rule`: none with plain means."""
-    return mock.patch.multiple(Momentum, PUSH=0.0, MOST=0.0) if rule == PLAIN else nullcontext()
+    with code_allowed(), mock.patch.multiple(Momentum, PUSH=0.0, MOST=0.0) if rule == PLAIN else nullcontext():
+        yield
 
 
 def start(main: Callable[..., None]) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from p2pfed.core.aggregation import Candidate, Clip, Merged
 from p2pfed.core.consortium import Manifest
 from p2pfed.core.effects import Effect
+from p2pfed.core.inbox import Slot
 from p2pfed.core.merging import Merging
 from p2pfed.core.model import ModelSpec
 from p2pfed.core.probe import Probe
@@ -30,6 +31,7 @@ from p2pfed.core.types import NodeId, Reason
 from p2pfed.core.updates import Updates
 from p2pfed.core.weights import Vector
 from tests.core.heap import make_manifest
+from tests.core.test_inbox import update
 
 MERGES = int(os.environ.get("FUZZ_MERGES", "4000"))
 LARGEST = np.finfo(np.float32).max
@@ -81,6 +83,9 @@ class Slots:
         return self
 
     def merged(self, members: list[NodeId], number: int) -> None: ...
+
+    def slot(self, member: NodeId) -> Slot:
+        return Slot(update(member, 1), 0)
 
 
 @dataclass

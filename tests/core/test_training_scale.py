@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from p2pfed.core.aggregation import AggregationRule, Candidate, Clip, KnowsTraining, Merged
+from p2pfed.core.aggregation import AggregationRule, Candidate, Clip, KnowsTraining, Merged, code_allowed
 from p2pfed.core.aggregation.geometry import moves_to
 from p2pfed.core.merging import Merging
 from p2pfed.core.problems import Problems
@@ -188,7 +188,8 @@ def test_a_scale_that_the_rule_once_kept_itself_counts_where_there_is_no_other(
 
 
 def test_a_rule_that_knows_of_no_scale_is_told_of_training_as_ever() -> None:
-    merging, reputation = node(rule="tests.core.test_training_scale:Watching")
+    with code_allowed():
+        merging, reputation = node(rule="tests.core.test_training_scale:Watching")
     assert isinstance(merging.rule, AggregationRule) and not isinstance(merging.rule, KnowsTraining)
     merging.note_training(ZERO, at(2.0))
     merging.rest()
