@@ -119,7 +119,7 @@ def level_codes(series: pd.Series, levels: Sequence[str], hashed: bool = False) 
     texts = [level_text(v) for v in values]
     position = {level: i for i, level in enumerate(levels)}
     if hashed:
-        position = {text: zlib.crc32(text.encode()) % len(levels) for text in texts}
+        position = {text: zlib.crc32(text.encode(errors="surrogatepass")) % len(levels) for text in texts}
     lookup = np.array([position.get(text, UNKNOWN) if text else MISSING for text in texts] + [MISSING], np.int32)
     result: NDArray[np.int32] = lookup[codes]
     return result
