@@ -257,7 +257,8 @@ def _survey(
     named = [label, *drop, *([event_time] if event_time else [])]
     sources.require(source, [*named, *hashed])
     survey = _Survey([_Seen(name) for name in names], hashed)
-    for frame in sources.read_chunks(source, text=sources.texts(source)):
+    text = sources.texts(source) | ({label} if meaning else set())  # as `read_table` does
+    for frame in sources.read_chunks(source, text=text):
         survey.rows += len(frame)
         labels = parsing.labels(frame[label], meaning)
         survey.frauds += int((labels == 1).sum())

@@ -151,9 +151,10 @@ def read_table(
     source = data.source if source is None else source
     own = bank_columns(data, columns)
     wanted = list(dict.fromkeys([*own, data.label, *([data.event_time] if data.event_time else [])]))
+    text = text_columns(data, columns) | ({data.label} if data.labels else set())  # or a word such as None is a gap
     chunks, tally = [], _Tally(now)
     # closed at once when a row is refused: the connection to a database does not wait for the garbage collector
-    with closing(sources.read_chunks(source, wanted, text=text_columns(data, columns))) as frames:
+    with closing(sources.read_chunks(source, wanted, text=text)) as frames:
         for frame in frames:
             chunks.append(_read_chunk(frame, data, columns, tally))
     oldest, newest = (float(time) if np.isfinite(time) else None for time in (tally.oldest, tally.newest))

@@ -151,6 +151,53 @@ def test_labels_by_a_map(tmp_path: Path) -> None:
         load_bank(section(tmp_path, frame, labels={"settled": 0}), LOCAL, NOW)
 
 
+@pytest.mark.parametrize("word", ["None", "NA", "null", "NaN"])
+def test_words_that_are_gaps_elsewhere_may_be_labels(tmp_path: Path, word: str) -> None:
+    frame = payments()
+    frame["fraud"] = frame.fraud.map({0: word, 1: "chargeback"}).where(frame.index != 5, "")
+    data = section(tmp_path, frame, labels={word: 0, "chargeback": 1})
+    told = describe(data.source, "fraud", (), "when", data.labels)
+    assert (told["frauds"], told["unlabelled"]) == (20, 1)
+    assert load_bank(data, LOCAL, NOW).report["dropped"] == {"no label": 1}
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (("0", "1"), {1.0: 1, 0.0: 0}),
+        (("0.0", "1.00"), {1: 1, 0: 0}),
+        (("00", "01"), {"01": 1, 0: 0}),
+        (("False", "TRUE"), {"true": 1, "false": 0}),
+        (("Settled", "CHARGEBACK "), {"Chargeback": 1, "settled": 0}),
+    ],
+)
+def test_labels_are_compared_without_case_and_decimals(
+    tmp_path: Path, cells: tuple[str, str], words: dict[str | float, int]
+) -> None:
+    frame = payments()
+    frame["fraud"] = frame.fraud.map(dict(enumerate(cells)))
+    assert load_bank(section(tmp_path, frame, labels=words), LOCAL, NOW).reading.frauds == 20
+    parquet = ParquetSource(kind="parquet", path=tmp_path / "payments.parquet")
+    files.write(payments().assign(fraud=lambda f: f.fraud == 1), parquet.path)
+    if "true" in words:
+        assert describe(parquet, "fraud", (), "when", section(tmp_path, frame, labels=words).labels)["frauds"] == 20
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ({True: 0, False: 1}, "in quotes"),
+        ({None: 0, "fraud": 1}, "in quotes"),
+        ({"Fraud": 0, "fraud": 1}, "'fraud' is there twice"),
+    ],
+)
+def test_label_words_that_yaml_or_case_would_change_are_refused(
+    tmp_path: Path, words: dict[str, int], why: str
+) -> None:
+    with pytest.raises(ValueError, match=why):
+        section(tmp_path, payments(), labels=words)
+
+
 @pytest.mark.parametrize("name", ["rows.csv.gz", "rows.csv"])
 def test_packed_files_are_known_by_their_content(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
