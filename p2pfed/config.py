@@ -117,9 +117,16 @@ class CsvSource(Section):
     """A file, a folder (all `*.csv` and `*.csv.gz` in it, by name) or a pattern such as `exports/2026-*.csv`; all files
     have the columns. Files packed by gzip are unpacked. Relative paths start at the configuration file."""
     delimiter: str = Field(default=",", min_length=1, max_length=1)
-    """The character between columns."""
+    """The ASCII character between columns; no quote or line end."""
     decimal: Literal[".", ","] = "."
     """The character before the decimals of numbers."""
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_byte(cls, text: str) -> str:
+        if not text.isascii() or text in "\"'\r\n\0":
+            raise ValueError("a delimiter is one ASCII character, and no quote or line end")
+        return text
 
     @model_validator(mode="after")
     def _two_characters(self) -> CsvSource:

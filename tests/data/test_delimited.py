@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from p2pfed.cli.terminal import written
 from p2pfed.config import CsvSource, ParquetSource, Source
 from p2pfed.data import files, sources
 from p2pfed.data.describe import describe, propose_contract
@@ -137,6 +138,21 @@ def test_a_decimal_comma_that_nobody_named_is_said(tmp_path: Path) -> None:
 def test_delimiter_and_decimal_differ(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a number would be two columns"):
         CsvSource(kind="csv", path=tmp_path, decimal=",")
+
+
+@pytest.mark.parametrize("delimiter", ["\xa7", "\u3001", '"', "'", "\n", "\r", "\0"])
+def test_a_delimiter_is_one_byte_and_no_quote_or_line_end(tmp_path: Path, delimiter: str) -> None:
+    with pytest.raises(ValueError, match="a delimiter is one ASCII character, and no quote or line end"):
+        CsvSource(kind="csv", path=tmp_path, delimiter=delimiter)
+    with pytest.raises(UsageError, match="--delimiter and --decimal: a delimiter is one ASCII character"):
+        written(delimiter, None)
+
+
+@pytest.mark.parametrize("delimiter", ["\t", "|", ";", " ", "\x01", "\\", "^"])
+def test_any_other_ascii_character_may_be_a_delimiter(tmp_path: Path, delimiter: str) -> None:
+    path = _csv(tmp_path, "a,b\n1,2.5\n3,4.5\n".replace(",", delimiter))
+    source = CsvSource(kind="csv", path=path, delimiter=delimiter)
+    assert files.read(path, source)["b"].tolist() == [2.5, 4.5]
 
 
 def test_labels_by_a_map(tmp_path: Path) -> None:
