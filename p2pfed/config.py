@@ -5,6 +5,7 @@ What all members must agree on (model, contract, training, gossip policy) is the
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -19,8 +20,25 @@ def _address(text: str) -> str:
     return text
 
 
-def _text_keys(value: Any) -> Any:
-    return {str(key): said for key, said in value.items()} if isinstance(value, dict) else value
+def label_word(text: str) -> str:
+    """A fraud label, and a key of `data.labels`, as they are compared: without case, and 1.0 as 1."""
+    return _WHOLE_NUMBER.sub(r"\1\2", text.strip().casefold())
+
+
+_WHOLE_NUMBER = re.compile(r"\A\+?(-?)0*(\d+)(?:[.,]0*)?\Z")
+
+
+def _label_words(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    words: dict[str, Any] = {}
+    for key, said in value.items():
+        if key is None or isinstance(key, bool):
+            raise ValueError("put words such as yes, no, true, false and null in quotes, or YAML takes them for others")
+        word = label_word(str(key))
+        if words.setdefault(word, said) != said:
+            raise ValueError(f"{word!r} is there twice, for case and .0 make no difference; say one thing of it")
+    return words
 
 
 def _zone(text: str) -> str:
@@ -99,9 +117,16 @@ class CsvSource(Section):
     """A file, a folder (all `*.csv` and `*.csv.gz` in it, by name) or a pattern such as `exports/2026-*.csv`; all files
     have the columns. Files packed by gzip are unpacked. Relative paths start at the configuration file."""
     delimiter: str = Field(default=",", min_length=1, max_length=1)
-    """The character between columns."""
+    """The ASCII character between columns; no quote or line end."""
     decimal: Literal[".", ","] = "."
     """The character before the decimals of numbers."""
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_byte(cls, text: str) -> str:
+        if not text.isascii() or text in "\"'\r\n\0":
+            raise ValueError("a delimiter is one ASCII character, and no quote or line end")
+        return text
 
     @model_validator(mode="after")
     def _two_characters(self) -> CsvSource:
@@ -155,8 +180,9 @@ class DataSection(Section):
     """Contract column -> this bank's column, for those named differently."""
     label: str
     """This bank's fraud column; 0/1, true/false, yes/no or y/n."""
-    labels: Annotated[dict[str, Literal[0, 1]], BeforeValidator(_text_keys)] = {}
-    """What other words in the fraud column mean, such as `{chargeback: 1, settled: 0}`; then only these count."""
+    labels: Annotated[dict[str, Literal[0, 1]], BeforeValidator(_label_words)] = {}
+    """What other words in the fraud column mean, such as `{chargeback: 1, settled: 0}`; then only these count. Case
+    makes no difference; yes, no, true, false and null stand in quotes."""
     event_time: str | None = None
     """The payment-time column: ISO 8601 with zone, or seconds since 1970. Orders a time split; never a feature.
     Where all times lie before 1990 that is said, and refused with label_maturity_days."""

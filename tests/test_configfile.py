@@ -43,6 +43,13 @@ def test_relative_paths_start_at_the_file(tmp_path, monkeypatch):
     assert config.data.source.path == tmp_path / "payments.csv"
 
 
+def test_label_words_that_yaml_takes_for_others_go_in_quotes(tmp_path):
+    (said,) = problems(tmp_path, GOOD + "  labels: {yes: 0, no: 1}\n")
+    assert said.startswith("9:") and "data.labels: put words such as yes, no, true, false and null in quotes" in said
+    labels = configfile.load(write(tmp_path, GOOD + "  labels: {'yes': 0, 'No': 1, 2.0: 1}\n"))
+    assert labels.data.labels == {"yes": 0, "no": 1, "2": 1}
+
+
 def test_missing_file_says_what_makes_one(tmp_path):
     with pytest.raises(ConfigError, match=r"absent\.yaml: no such file; `p2pfed init` writes one"):
         configfile.load(tmp_path / "absent.yaml")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -151,7 +153,21 @@ def _text(reply: dict[str, Any]) -> str:
         for c in reply["columns"]
         if "gaps" in c
     ]
+    notes += list(_kept_and_left_out(reply["columns"]))
     return "\n".join((f"{head}\n\n{table(('COLUMN', 'KIND', 'VALUES', 'MISSING'), rows)}", *notes))
+
+
+def _kept_and_left_out(columns: list[dict[str, Any]]) -> Iterator[str]:
+    """What to do where a number was taken for a feature or for an identifier, and is the other."""
+    for column in columns:
+        if column.get("ordered"):
+            yield f"column {column['name']!r} never falls from row to row: if it is a time, use --time or --drop"
+    if left := [column["name"] for column in columns if column["kind"] == "identifier"]:
+        entry = json.dumps({"kind": "numeric", "levels": [], "name": left[0], "transform": "none"})
+        yield (
+            "identifiers are left out of the draft contract; one that is a feature is taken with --hash, for codes, or "
+            f"by writing it under columns there: {entry}"
+        )
 
 
 def _range(column: dict[str, Any]) -> str:

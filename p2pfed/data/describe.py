@@ -76,9 +76,9 @@ def describe(
     """What is in the source, as plain JSON values: rows, frauds, span of time and each column with its kind and values.
 
     Columns have `name`, `kind` (label, event_time, dropped, hashed, numeric, categorical, identifier, constant, time or
-    text) and `missing`; numeric ones `minimum`, `maximum`, `mean` and `transform`, categorical ones `levels`,
-    identifiers `why`, features whose gaps tell of fraud `gaps`. `leaks` has a sentence for each feature, or pair of
-    them, that tells frauds by itself. Raises DataError.
+    text) and `missing`; numeric ones `minimum`, `maximum`, `mean`, `transform` and `ordered` (they never fall from row
+    to row, as times), categorical ones `levels`, identifiers `why`, features whose gaps tell of fraud `gaps`. `leaks`
+    has a sentence for each feature, or pair of them, that tells frauds by itself. Raises DataError.
     """
     survey = _survey(source, label, drop, event_time, labels, time_zone, hashed)
     roles = {
@@ -112,7 +112,7 @@ def _row(survey: _Survey, seen: _Seen, kind: str) -> dict[str, Any]:
     row: dict[str, Any] = {"name": seen.name, "kind": kind, "missing": int(seen.missing[0])}
     if kind == "numeric":
         row |= {"minimum": seen.minimum, "maximum": seen.maximum, "mean": seen.total / max(seen.numbers.count, 1)}
-        row["transform"] = "log" if seen.heavy_tailed else "none"
+        row |= {"transform": "log" if seen.heavy_tailed else "none", "ordered": seen.numbers.ordered}
     elif kind == "categorical":
         row["levels"] = sorted(seen.levels)
     elif kind == "identifier":
@@ -257,7 +257,8 @@ def _survey(
     named = [label, *drop, *([event_time] if event_time else [])]
     sources.require(source, [*named, *hashed])
     survey = _Survey([_Seen(name) for name in names], hashed)
-    for frame in sources.read_chunks(source, text=sources.texts(source)):
+    text = sources.texts(source) | ({label} if meaning else set())  # as `read_table` does
+    for frame in sources.read_chunks(source, text=text):
         survey.rows += len(frame)
         labels = parsing.labels(frame[label], meaning)
         survey.frauds += int((labels == 1).sum())

@@ -17,7 +17,7 @@ from p2pfed.core.contract import FeatureColumn, FeatureContract, Moments, Scaler
 from p2pfed.core.joining import declaration
 from p2pfed.core.rows import BankRows, Rows
 from p2pfed.core.types import DAY
-from p2pfed.data import epoch, gaps, parsing
+from p2pfed.data import gaps, parsing
 from p2pfed.data.leaks import check_leaks, pairs
 from p2pfed.data.reading import UNSEEN_SHARE, Reading
 from p2pfed.data.split import Index, Parts, by_time, gate_rows, row_keys, stratified
@@ -339,8 +339,7 @@ def _doubts_of_labels(table: Table) -> list[str]:
 
 def _table_notes(table: Table) -> list[str]:
     """What looks wrong in the labels, in the times, and in which rows were left out for their gaps."""
-    doubt = epoch.doubt(table.oldest, table.newest, table.rows_read)
-    notes = [*_doubts_of_labels(table), *([f"data.event_time: {doubt}"] if doubt else [])]
+    notes = [*_doubts_of_labels(table), *([f"data.event_time: {table.doubt}"] if table.doubt else [])]
     counts = (*table.gaps, len(table), int(table.labels.sum()))
     if not gaps.telling(*counts):
         return notes

@@ -53,11 +53,11 @@ def pairs(table: Table, columns: Sequence[FeatureColumn]) -> Iterator[str]:
     """
     from sklearn.tree import DecisionTreeClassifier
 
-    alone = {column.name for column in columns if any(leaks(*_only(table, columns, column)))}
     rng = np.random.default_rng(0)
     classes = [rng.permutation(np.flatnonzero(table.labels == label)) for label in (1, 0)]
-    if len(classes[0]) < 2 * MIN_FRAUDS or len(columns) > MOST_COLUMNS:
+    if min(map(len, classes)) < 2 * MIN_FRAUDS or len(columns) > MOST_COLUMNS:  # a half without a class tells nothing
         return
+    alone = {column.name for column in columns if any(leaks(*_only(table, columns, column)))}
     rows = np.concatenate([classes[0][:MOST_FRAUDS], classes[1][:MOST_LEGITIMATE]])
     fraud, learn = table.labels[rows] == 1, rng.random(len(rows)) < 0.5
     for one, other in combinations([c for c in columns if c.name not in alone], 2):

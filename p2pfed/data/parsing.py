@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types as kinds
 
+from p2pfed.config import label_word
 from p2pfed.data.delimited import MISSING_TEXT
 from p2pfed.data.sources import FILE, ROWS_BEFORE
 from p2pfed.errors import DataError
@@ -62,11 +63,11 @@ def missing(series: pd.Series) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 def labels(series: pd.Series, meaning: Mapping[str, int] | None = None) -> NDArray[np.float32]:
     """float32 [n]: 1 fraud, 0 legitimate, NaN where missing; by `meaning`, or 0/1, true/false, yes/no and y/n.
 
-    Raises DataError on anything else.
+    The words of `meaning` are as `config.label_word` writes them. Raises DataError on anything else.
     """
     codes, values = pd.factorize(series)
     if meaning:
-        said = [meaning.get(level_text(v), np.nan) for v in values]
+        said = [meaning.get(label_word(level_text(v)), np.nan) for v in values]
     else:
         said = [_LABELS.get(str(v).strip().lower(), np.nan) for v in values]
     known = np.array([*said, np.nan], np.float32)
@@ -119,7 +120,7 @@ def level_codes(series: pd.Series, levels: Sequence[str], hashed: bool = False) 
     texts = [level_text(v) for v in values]
     position = {level: i for i, level in enumerate(levels)}
     if hashed:
-        position = {text: zlib.crc32(text.encode()) % len(levels) for text in texts}
+        position = {text: zlib.crc32(text.encode(errors="surrogatepass")) % len(levels) for text in texts}
     lookup = np.array([position.get(text, UNKNOWN) if text else MISSING for text in texts] + [MISSING], np.int32)
     result: NDArray[np.int32] = lookup[codes]
     return result

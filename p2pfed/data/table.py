@@ -55,6 +55,8 @@ class Table:
     """Seconds of the first payment in the window, immature or not; None without event_time."""
     newest: float | None
     """Of the last one."""
+    doubt: str = ""
+    """Why the times of all rows read, in the window or not, are hardly seconds since 1970."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -132,6 +134,9 @@ class _Tally:
     immature: int = 0
     oldest: float = np.inf
     newest: float = -np.inf
+    first: float = np.inf
+    """Of all rows; oldest and newest are of those in the window."""
+    last: float = -np.inf
     gap_frauds: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
@@ -151,14 +156,15 @@ def read_table(
     source = data.source if source is None else source
     own = bank_columns(data, columns)
     wanted = list(dict.fromkeys([*own, data.label, *([data.event_time] if data.event_time else [])]))
+    text = text_columns(data, columns) | ({data.label} if data.labels else set())  # or a word such as None is a gap
     chunks, tally = [], _Tally(now)
     # closed at once when a row is refused: the connection to a database does not wait for the garbage collector
-    with closing(sources.read_chunks(source, wanted, text=text_columns(data, columns))) as frames:
+    with closing(sources.read_chunks(source, wanted, text=text)) as frames:
         for frame in frames:
             chunks.append(_read_chunk(frame, data, columns, tally))
-    oldest, newest = (float(time) if np.isfinite(time) else None for time in (tally.oldest, tally.newest))
-    doubt = epoch.doubt(oldest, newest, tally.rows_read)
-    if doubt and newest is not None and newest < epoch.YEAR_1990 and data.label_maturity_days:
+    first, last, oldest, newest = map(_known, (tally.first, tally.last, tally.oldest, tally.newest))
+    doubt = epoch.doubt(first, last, tally.rows_read)
+    if doubt and last is not None and last < epoch.YEAR_1990 and data.label_maturity_days:
         raise DataError(f"data.event_time: {doubt}. No label would be too young for data.label_maturity_days")
     labels = np.concatenate([c[2] for c in chunks])
     if not len(labels):
@@ -178,7 +184,12 @@ def read_table(
         tally.immature,
         oldest,
         newest,
+        doubt,
     )
+
+
+def _known(time: float) -> float | None:
+    return float(time) if np.isfinite(time) else None
 
 
 def mature_until(data: DataSection, now: float) -> float:
@@ -231,6 +242,8 @@ def _aged(times: NDArray[np.float64], data: DataSection, tally: _Tally) -> tuple
     tally.in_window += int(inside.sum())
     tally.immature += int((inside & immature).sum())
     if data.event_time:
+        tally.first = float(np.fmin.reduce(times, initial=tally.first))
+        tally.last = float(np.fmax.reduce(times, initial=tally.last))
         tally.oldest = float(np.fmin.reduce(times[inside], initial=tally.oldest))
         tally.newest = float(np.fmax.reduce(times[inside], initial=tally.newest))
     return outside, immature

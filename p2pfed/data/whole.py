@@ -23,6 +23,9 @@ UNNAMED = re.compile(r"Unnamed: \d+")
 """How a column without a name is called: mostly the row numbers of whatever wrote the file."""
 UNIQUE_SHARE, UNIQUE_ROWS = 0.95, 1000
 """Whole numbers of which so many differ, among at least so many rows, are an identifier, but for amounts."""
+GROWING = 0.2
+"""Different numbers a row, from which on numbers that never fall are row numbers or times: their count grows with the
+rows. That of ages or scores does not, by which a file may be sorted as well."""
 LONG = 1e11
 """Numbers of twelve digits or more are those of cards, accounts and phones, or times."""
 CONSECUTIVE = 0.9
@@ -79,6 +82,12 @@ class WholeNumbers:
         tenth, half, ninth, last = np.percentile(self.sample, (10, 50, 90, 99))
         return bool(last - ninth > HEAVY * (half - tenth))
 
+    @property
+    def ordered(self) -> bool:
+        """Whether many numbers that are no amounts never fall from row to row: a coarse time, or the file is sorted."""
+        many = self.whole and self.count >= UNIQUE_ROWS and self.distinct > FEW
+        return many and not self.falls and not self.amounts
+
     def identifier(self, name: str) -> str:
         """Why the numbers of the column `name` are an identifier and no feature; empty if they are not."""
         if not self.whole or self.distinct < 2:
@@ -99,7 +108,7 @@ class WholeNumbers:
             return ""
         if self.distinct >= UNIQUE_SHARE * self.count:
             return f"{several}: an identifier, or a time that should be named as such"
-        if not self.falls:
+        if not self.falls and self.distinct >= GROWING * self.count:
             return f"{several} that never fall: they number the rows, or are a time that should be named as such"
         return ""
 

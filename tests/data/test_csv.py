@@ -142,6 +142,25 @@ def test_an_empty_last_column_is_no_cut(tmp_path: Path) -> None:
     assert frame["note"].isna().tolist() == [True, False, True]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_an_empty_last_field_without_a_newline_is_no_cut_where_others_are_empty(
+    tmp_path: Path, end: str, quote: str
+) -> None:
+    rows = ("a,b,c,note", f"1,{quote}2{quote},0,", "2,3,0,x", "3,4,1,")
+    frame = read(_source(tmp_path, end.join(rows).encode()))
+    assert frame["note"].isna().tolist() == [True, False, True]
+    assert frame["c"].tolist() == [0, 0, 1]
+
+
+def test_a_row_that_only_seems_cut_may_be_ended(tmp_path: Path) -> None:
+    text = "a,b,c,note\n2,3,0,x\n3,4,1,"
+    assert "was cut: its last row stops before column 'note'. Export it again, or end that row" in _refusal(
+        _source(tmp_path, text)
+    )
+    assert read(_source(tmp_path, text + "\n"))["note"].isna().tolist() == [False, True]
+
+
 def test_no_newline_at_the_end_is_no_cut(tmp_path: Path) -> None:
     assert len(read(_source(tmp_path, WHOLE.rstrip("\n")))) == 3
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from p2pfed.cli.terminal import written
 from p2pfed.config import CsvSource, ParquetSource, Source
 from p2pfed.data import files, sources
 from p2pfed.data.describe import describe, propose_contract
@@ -139,6 +140,21 @@ def test_delimiter_and_decimal_differ(tmp_path: Path) -> None:
         CsvSource(kind="csv", path=tmp_path, decimal=",")
 
 
+@pytest.mark.parametrize("delimiter", ["\xa7", "\u3001", '"', "'", "\n", "\r", "\0"])
+def test_a_delimiter_is_one_byte_and_no_quote_or_line_end(tmp_path: Path, delimiter: str) -> None:
+    with pytest.raises(ValueError, match="a delimiter is one ASCII character, and no quote or line end"):
+        CsvSource(kind="csv", path=tmp_path, delimiter=delimiter)
+    with pytest.raises(UsageError, match="--delimiter and --decimal: a delimiter is one ASCII character"):
+        written(delimiter, None)
+
+
+@pytest.mark.parametrize("delimiter", ["\t", "|", ";", " ", "\x01", "\\", "^"])
+def test_any_other_ascii_character_may_be_a_delimiter(tmp_path: Path, delimiter: str) -> None:
+    path = _csv(tmp_path, "a,b\n1,2.5\n3,4.5\n".replace(",", delimiter))
+    source = CsvSource(kind="csv", path=path, delimiter=delimiter)
+    assert files.read(path, source)["b"].tolist() == [2.5, 4.5]
+
+
 def test_labels_by_a_map(tmp_path: Path) -> None:
     frame = payments()
     frame["fraud"] = frame.fraud.map({0: "settled", 1: 2}).where(frame.index != 5)
@@ -149,6 +165,53 @@ def test_labels_by_a_map(tmp_path: Path) -> None:
         load_bank(section(tmp_path, frame), LOCAL, NOW)
     with pytest.raises(DataError, match=r"row 1, column 'fraud' .* data.labels does not say what it means"):
         load_bank(section(tmp_path, frame, labels={"settled": 0}), LOCAL, NOW)
+
+
+@pytest.mark.parametrize("word", ["None", "NA", "null", "NaN"])
+def test_words_that_are_gaps_elsewhere_may_be_labels(tmp_path: Path, word: str) -> None:
+    frame = payments()
+    frame["fraud"] = frame.fraud.map({0: word, 1: "chargeback"}).where(frame.index != 5, "")
+    data = section(tmp_path, frame, labels={word: 0, "chargeback": 1})
+    told = describe(data.source, "fraud", (), "when", data.labels)
+    assert (told["frauds"], told["unlabelled"]) == (20, 1)
+    assert load_bank(data, LOCAL, NOW).report["dropped"] == {"no label": 1}
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (("0", "1"), {1.0: 1, 0.0: 0}),
+        (("0.0", "1.00"), {1: 1, 0: 0}),
+        (("00", "01"), {"01": 1, 0: 0}),
+        (("False", "TRUE"), {"true": 1, "false": 0}),
+        (("Settled", "CHARGEBACK "), {"Chargeback": 1, "settled": 0}),
+    ],
+)
+def test_labels_are_compared_without_case_and_decimals(
+    tmp_path: Path, cells: tuple[str, str], words: dict[str | float, int]
+) -> None:
+    frame = payments()
+    frame["fraud"] = frame.fraud.map(dict(enumerate(cells)))
+    assert load_bank(section(tmp_path, frame, labels=words), LOCAL, NOW).reading.frauds == 20
+    parquet = ParquetSource(kind="parquet", path=tmp_path / "payments.parquet")
+    files.write(payments().assign(fraud=lambda f: f.fraud == 1), parquet.path)
+    if "true" in words:
+        assert describe(parquet, "fraud", (), "when", section(tmp_path, frame, labels=words).labels)["frauds"] == 20
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ({True: 0, False: 1}, "in quotes"),
+        ({None: 0, "fraud": 1}, "in quotes"),
+        ({"Fraud": 0, "fraud": 1}, "'fraud' is there twice"),
+    ],
+)
+def test_label_words_that_yaml_or_case_would_change_are_refused(
+    tmp_path: Path, words: dict[str, int], why: str
+) -> None:
+    with pytest.raises(ValueError, match=why):
+        section(tmp_path, payments(), labels=words)
 
 
 @pytest.mark.parametrize("name", ["rows.csv.gz", "rows.csv"])

@@ -33,6 +33,17 @@ def test_times_in_another_unit_are_said_and_refused_where_age_matters(tmp_path: 
     assert unit in note and "before 1990" in note
     with pytest.raises(DataError, match=rf"data.event_time: .*{unit}.* too young for data.label_maturity_days"):
         load_bank(section(tmp_path, frame, label_maturity_days=45), CONTRACT, NOW)
+    with pytest.raises(DataError, match=rf"data.event_time: .*{unit}.* too young for data.label_maturity_days"):
+        load_bank(section(tmp_path, frame, label_maturity_days=45, window_days=400), CONTRACT, NOW)
+
+
+def test_a_short_window_is_no_doubt_of_the_unit(tmp_path: Path) -> None:
+    frame = payments(1200, 300)
+    data = section(tmp_path, frame, split="stratified", window_days=0.9)
+    assert not [note for note in load_bank(data, CONTRACT, NOW).report["notes"] if "in seconds?" in note]
+    squeezed = section(tmp_path, frame.assign(when=lambda f: NOW - f.index), split="stratified", window_days=0.9)
+    (note,) = [note for note in load_bank(squeezed, CONTRACT, NOW).report["notes"] if "in seconds?" in note]
+    assert note.startswith("data.event_time: all 1,200 payments lie within 0.3 hours")
 
 
 def test_seconds_since_1970_are_not_doubted(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from p2pfed.core import record
@@ -41,6 +42,12 @@ def test_every_bank_has_the_same_level_for_a_code() -> None:
     codes = parsing.level_codes(FRAME["shop"], tuple(map(str, range(7))), hashed=True)
     assert codes[:5].tolist() == [0, 4, 4, 6, 5]
     assert parsing.level_codes(FRAME["shop"].where(FRAME.index > 0), ("0",), hashed=True)[0] == parsing.MISSING
+
+
+def test_half_a_character_is_a_level_like_any_other() -> None:
+    shops = pd.Series(["shop \ud83d", *FRAME["shop"][1:]], dtype=object)
+    codes = parsing.level_codes(shops, tuple(map(str, range(7))), hashed=True)
+    assert 0 <= codes[0] < 7 and codes[1:5].tolist() == [4, 4, 6, 5]
 
 
 def test_a_contract_says_so_and_only_of_categories() -> None:

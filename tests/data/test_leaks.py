@@ -17,7 +17,7 @@ from p2pfed.data.features import declared
 from p2pfed.data.leaks import MIN_FRAUDS, auroc, check_leaks
 from p2pfed.data.table import Table
 from p2pfed.errors import DataError
-from tests.data.banks import NOW, payments, section
+from tests.data.banks import COLUMNS, NOW, payments, section
 
 NUMBER = (FeatureColumn("refund", "numeric", (), "none"),)
 LEVEL = (FeatureColumn("status", "categorical", ("open", "closed", "disputed"), "none"),)
@@ -123,6 +123,13 @@ def test_two_columns_that_tell_frauds_together_are_said_and_no_error(tmp_path: P
     columns = propose_contract(data.source, "fraud", ["payment"], "when")
     assert declared(data, columns, NOW).notes == (said,)
     assert declared(data.model_copy(update={"leak_alarm": False}), columns, NOW).notes == ()
+
+
+@pytest.mark.parametrize("legitimate", [0, 1, 3])
+def test_hardly_a_legitimate_payment_is_nothing_to_learn_pairs_from(tmp_path: Path, legitimate: int) -> None:
+    data = section(tmp_path, payments(300, 300).assign(fraud=lambda f: (f.index >= legitimate).astype(int)))
+    assert describe(data.source, "fraud", ["payment"], "when")["leaks"] == []
+    assert not any("together" in note for note in declared(data, COLUMNS, NOW).notes)
 
 
 def test_a_leak_is_said_by_describe_and_refused_by_init(tmp_path: Path) -> None:

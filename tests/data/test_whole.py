@@ -28,6 +28,8 @@ def _why(name: str, values: NDArray[np.generic]) -> str:
         ("balance", CENTS - np.median(CENTS)),
         ("payments_of_card", np.rint(RNG.exponential(60, ROWS))),
         ("age", RNG.integers(18, 90, ROWS)),
+        ("sorted_age", np.sort(RNG.integers(18, 95, ROWS))),
+        ("sorted_score", np.sort(RNG.integers(0, 500, ROWS))),
         ("hour", np.arange(ROWS) % 24),
         ("amount", CENTS + 0.5),
         ("phone", RNG.integers(0, 2, ROWS)),
