@@ -42,7 +42,7 @@ from p2pfed.runtime.alone import Alone
 from p2pfed.runtime.blocklist import Blocklist
 from p2pfed.runtime.books import Books
 from p2pfed.runtime.driver import Driver, SteadyClock
-from p2pfed.runtime.enrolment import blocked_ids, check_member, check_rounds, trusted_chain
+from p2pfed.runtime.enrolment import blocked_ids, check_code, check_member, check_rounds, trusted_chain
 from p2pfed.runtime.eventlines import EventLines
 from p2pfed.runtime.lineage import bundle_of
 from p2pfed.runtime.recall import recall
@@ -123,6 +123,7 @@ class Daemon:
         self._versions = Versions(state, self._log, days)
         versions, restored, wall = [s.manifest for s in self._chain], store.restore(), time.time()
         force = in_force(versions, wall, restored.checkpoint.model if restored.checkpoint else "")
+        check_code(force)
         # of free-running nodes the newest model serves, and nothing is compared with it
         kept = (None, ()) if manifest.calendar.free else self._versions.recall()
         memory = recall(restored, self._chain, *kept, force)
