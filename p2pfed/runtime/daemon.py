@@ -30,7 +30,7 @@ from p2pfed.core.settings import NodeSettings
 from p2pfed.core.succession import in_force, last_trained
 from p2pfed.core.types import Address, NodeId
 from p2pfed.data import report
-from p2pfed.errors import ConfigError, NotPermitted
+from p2pfed.errors import ConfigError, LocalFault, NotPermitted
 from p2pfed.net import tls
 from p2pfed.net.client import HttpTransport
 from p2pfed.net.discovery import Discovery, SeedDiscovery
@@ -58,6 +58,9 @@ from p2pfed.store.history import Retention
 from p2pfed.store.lock import StateLock
 from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir, write_atomically
+
+LAST_SECONDS = 5.0
+"""How long the history may take to store its last events, once all else has stopped."""
 
 MakesNode = Callable[[Signer, Birth], GossipNode]
 """Makes a node of what `born` makes one of."""
@@ -179,7 +182,15 @@ class Daemon:
             await transport.close()
             if self._recording:
                 await self._recording.close(node)
-            await self._events.flush()
+            await self._store_the_last()
+
+    async def _store_the_last(self) -> None:
+        """Store what the history lacks, for seconds at most: what ends the daemon, and how it is told, matters more."""
+        try:
+            async with asyncio.timeout(LAST_SECONDS):
+                await self._events.flush()
+        except (LocalFault, TimeoutError) as error:
+            self._log.error("the last events could not be stored: %s", str(error) or "the disk or its lock is too slow")
 
     def _make_admin(self, metrics: NodeMetrics) -> AdminServer:
         config, driver = self._config, self._driver
