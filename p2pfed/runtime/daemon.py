@@ -226,7 +226,8 @@ class Daemon:
         self._view.serving = True
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._begin_stop)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as a script's Ctrl-C is by its background jobs
+                loop.add_signal_handler(number, self._begin_stop)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         faulthandler.register(signal.SIGUSR1)
         self._supervisor.start("history", self._events.run)
