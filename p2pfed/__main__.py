@@ -16,7 +16,6 @@ def main() -> None:
     try:
         if os.getpid() == 1:
             leave_first()
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the parent has Ctrl-C ignored
         if isinstance(sys.stdout, io.TextIOWrapper):  # None as with `>&-`; standard error never fails
             sys.stdout.reconfigure(errors="backslashreplace")
         from p2pfed.cli import run

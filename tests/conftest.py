@@ -1,11 +1,16 @@
 """Settings of the whole suite."""
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 # a busy machine is no failure: time is measured by scripts/bench_*.py only
 settings.register_profile("p2pfed", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("p2pfed")
+
+# tests send it to themselves and to what they start, also where a script runs them in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

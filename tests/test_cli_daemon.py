@@ -246,6 +246,7 @@ async def test_events_since_an_id(admin, p2pfed):
     assert [json.loads(line)["fields"] for line in out.splitlines()] == [{"round": 2}]
     code, out, err = await p2pfed("events", "--kind", "run_finished", "--tail", "1", "--since", "1h", "--json")
     assert [json.loads(line)["fields"] for line in out.splitlines()] == [{"round": 2}] and not err
+    assert (await p2pfed("events", "--kind", "format_changed")) == (0, "", ""), "a kind that a history may hold"
 
 
 @pytest.mark.parametrize(("options", "first"), [((), "node_started"), (("--tail", "1"), "run_finished")])
@@ -256,12 +257,26 @@ async def test_following_events_ends_with_130_on_ctrl_c(admin, tmp_path, options
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "p2pfed", "events", "--follow", *options, "--json", "-c", str(tmp_path / "node.yaml"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as of what a script runs in the background
     )  # fmt: skip
     assert json.loads(await process.stdout.readline())["kind"] == first
     process.send_signal(signal.SIGINT)
     await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 130
+
+
+async def test_what_a_script_runs_in_the_background_does_not_hear_its_ctrl_c(admin, tmp_path):
+    admin.log.emit(NodeStarted(0, 2))
+    await admin.log.flush()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "p2pfed", "events", "--follow", "--tail", "1", "--json", "-c", tmp_path / "node.yaml",
+        stdout=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )  # fmt: skip
+    assert json.loads(await process.stdout.readline())["kind"] == "node_started"
+    process.send_signal(signal.SIGINT)
+    admin.log.emit(RunFinished(1))
+    assert json.loads(await process.stdout.readline())["kind"] == "run_finished"
+    process.terminate()
+    await asyncio.wait_for(process.communicate(), 30)
 
 
 @pytest.mark.parametrize("option", ["--json", "--follow"])

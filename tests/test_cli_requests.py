@@ -125,12 +125,15 @@ def test_a_request_is_for_one_consortium_once_its_bank_has_joined(founded, said,
     assert code == 78 and "was made for a consortium that this bank had joined" in error
 
 
-def test_a_request_of_the_future_is_refused(founded, refused):
+def test_a_request_of_the_future_is_refused_and_init_makes_a_good_one(founded, refused, said):
     state, create = founded
     request = replace(asked(state), made=int(time.time() + 2 * DAY))
     (state.root / "join-request.json").write_bytes(seal_join_request(load_member_key(state), request))
     code, error = refused(*create())
     assert code == 78 and "bank-a made it in the future: set that bank's clock" in error
+    assert "wrote anew, send it again" in said("init", "-c", "bank-a.yaml")
+    said(*create())
+    assert abs(asked(state).made - time.time()) < 60
 
 
 def test_an_admin_is_shown_names_that_look_alike(founded, bank, said, refused):

@@ -44,11 +44,12 @@ class Allowances:
         """Whether `event` is one that is harmless and was recorded not long ago: who counts has heard of it."""
         if not isinstance(event, UpdateRefused) or event.reason.verdict is Verdict.REJECT:
             return False
-        last = self._ignored.get((event.blamed, event.reason), float("-inf"))
-        if now - last >= REPEAT_SECONDS:
+        return now - self._ignored.get((event.blamed, event.reason), float("-inf")) < REPEAT_SECONDS
+
+    def recorded(self, event: Event, now: float) -> None:
+        """`event` went into the history: only then is another one like it a repetition."""
+        if isinstance(event, UpdateRefused):
             self._ignored[event.blamed, event.reason] = now
-            return False
-        return True
 
     def allow(self, event: Event, now: float) -> bool:
         """Whether to record `event`; those that no member caused always are."""

@@ -195,6 +195,8 @@ class AdminServer:
             by = await self._guard.check_write(request)
             answer = await handler(request)
             action = request.path.rsplit("/", 1)[-1]
+            if action == "refresh" and (await _refresh_asked(request)).accept:
+                action += " --accept"  # whoever says so answers for the rows
             self._log.emit(OperatorActed(action, request.match_info.get("member", ""), by))
             return answer
 
@@ -285,11 +287,7 @@ class AdminServer:
                 last = news.id
 
     async def _refresh(self, request: web.Request) -> web.Response:
-        try:
-            asked = RefreshRequest.model_validate_json(await request.read() or b"{}")
-        except ValidationError:
-            raise web.HTTPBadRequest(text='the body must be {"accept": true} or {"accept": false}, or empty') from None
-        return _accepted(await self._view.refresh(asked.accept))
+        return _accepted(await self._view.refresh((await _refresh_asked(request)).accept))
 
     async def _stop(self, _: web.Request) -> web.Response:
         self._view.stop()
@@ -320,6 +318,13 @@ def _named() -> Iterator[None]:
         yield
     except UsageError as error:
         raise web.HTTPNotFound(text=str(error)) from None
+
+
+async def _refresh_asked(request: web.Request) -> RefreshRequest:
+    try:
+        return RefreshRequest.model_validate_json(await request.read() or b"{}")
+    except ValidationError:
+        raise web.HTTPBadRequest(text='the body must be {"accept": true} or {"accept": false}, or empty') from None
 
 
 def _accepted(detail: str) -> web.Response:

@@ -253,7 +253,7 @@ class SourceRow(Reply):
     score: float
     """Of its reputation, with this model."""
     evidence: float
-    """Of this model; above 0 is bad."""
+    """Of the member's newest model that was judged; above 0 is bad."""
     bytes: int
 
 
@@ -269,7 +269,7 @@ class RoundRow(Reply):
     seconds: float
     training_seconds: float
     merged: list[str]
-    """Ids of the members whose models were averaged in."""
+    """Ids of the members whose models were at hand for the merge; the rule may have kept nothing of some."""
     sources: list[SourceRow]
     """These models; empty for rounds of the history's first format."""
     displacement: float | None

@@ -38,6 +38,9 @@ SHORTENED = (
 )
 """What is wrong and what to do, once content of the record had to go for its size."""
 
+SHORTENED_SECONDS = 2 * 3600.0
+"""The store looks once an hour: so long after the record was shortened last, it has looked and found room."""
+
 Observer = Callable[[float, Event], None]
 """Hears each event, and when it was on a clock that never falls."""
 
@@ -127,7 +130,8 @@ class EventLog:
         self._subscriptions: list[Subscription] = []
         self._writing: asyncio.Task[None] | None = None
         self._allowances = Allowances()
-        self._shortened = False
+        self._shortened: float | None = None
+        """When the record was shortened last, on `clock`."""
         self.dropped = 0
         """Events that observers heard of and the history did not take: a full disk, or one member's flood."""
 
@@ -141,6 +145,7 @@ class EventLog:
         if len(self._pending) >= MAX_PENDING or not self._allowances.allow(event, now):
             self.dropped += 1
             return
+        self._allowances.recorded(event, now)
         self._newest += 1
         entry = {**to_json(event), "text": sentence(event, self._name_of)}
         text, salt = json.dumps(entry, ensure_ascii=False), secrets.token_bytes(16)
@@ -178,9 +183,18 @@ class EventLog:
             batch = list(self._pending)
             shortened = await self._store.append(batch)
             del self._pending[: len(batch)]
-            if shortened and not self._shortened:
-                self._shortened = True
+            self._tell_shortened(shortened)
+
+    def _tell_shortened(self, now_too: bool) -> None:
+        """Raise the problem when the record is first shortened, clear it once it no longer is."""
+        last, now = self._shortened, self._clock()
+        if now_too:
+            self._shortened = now
+            if last is None:
                 self.emit(ProblemRaised("HISTORY_SHORTENED", "warning", *SHORTENED))
+        elif last is not None and now - last > SHORTENED_SECONDS:
+            self._shortened = None
+            self.emit(ProblemCleared("HISTORY_SHORTENED"))
 
     async def since(self, last: int, limit: int) -> list[StoredEvent]:
         """Up to `limit` events with id > `last`, oldest first."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2pfed.cli.terminal import DEFAULT_CONFIG, AllowCode, AsJson, ConfigPath, Settings, read_config, read_file, show
+from p2pfed.core.types import DAY
 from p2pfed.errors import ConfigError, Unavailable, UsageError
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ def _request(
         moments, told, doubts = _declared(node, contract)
         seconds = (_timed_round(node, contract) if timed else None) or seconds
     last = before.made if before is not None else None
+    if last is not None and last > time.time() + DAY:  # of a clock that was ahead: no admin has taken it
+        last = None
     now = max(time.time(), (last or 0) + 1)  # a new request is newer than the last one, whatever the clock shows
     sealed = enrolment.join_request(node, state, identity, moments, told, seconds, made=now)
     request = open_join_request(sealed)

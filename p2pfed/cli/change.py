@@ -106,7 +106,7 @@ def change(
     later = changes_training(old, new)
     if later:
         new = dataclasses.replace(new, from_cycle=cycle)
-    check_manifest(new)
+    check_manifest(new, foreign=rule is None)
     if problems := change_problems(old, new):
         raise UsageError("; ".join(problems))
     write(SignedManifest.unsigned(new), keys, out, report, force=force)

@@ -151,6 +151,7 @@ def _keys(state: StateDir) -> tuple[str, bool]:
 
 
 def _manifest(state: StateDir, node: NodeConfig) -> tuple[str, Manifest]:
+    from p2pfed.core.aggregation import is_foreign
     from p2pfed.runtime.enrolment import blocked_ids, check_member, check_rounds, trusted_chain
     from p2pfed.store.credentials import load_member_key
 
@@ -164,6 +165,8 @@ def _manifest(state: StateDir, node: NodeConfig) -> tuple[str, Manifest]:
     text = f"version {manifest.version} of {manifest.name}, {len(manifest.members)} members"
     left = (manifest.expires - time.time()) / DAY
     text += f", expires in {left:.0f} days" if left > 0 else ", expired: ask the admins for a new version"
+    if is_foreign(manifest.gossip.rule):
+        text += f"; its merge rule {manifest.gossip.rule} is code, which `start` runs with --allow-code only"
     return text, manifest
 
 

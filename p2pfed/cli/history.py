@@ -71,8 +71,9 @@ def _kinds() -> list[str]:
 
     from p2pfed.api.stream import kind_name
     from p2pfed.core.events import Event
+    from p2pfed.store.history import FORMAT_CHANGED
 
-    return sorted(kind_name(event) for event in get_args(Event))
+    return sorted([FORMAT_CHANGED, *(kind_name(event) for event in get_args(Event))])
 
 
 def _chosen(client: AdminClient, since: int, wanted: Callable[[Row], bool], tail: int, follow: bool) -> Iterator[Row]:

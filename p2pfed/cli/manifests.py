@@ -107,7 +107,8 @@ def write(
     from p2pfed.core.contradictions import check_manifest
     from p2pfed.core.names import deceptive, look_alike
 
-    check_manifest(signed.manifest)
+    # a rule that names code is refused where it is chosen, for there it is rather a misspelt name
+    check_manifest(signed.manifest, foreign=signed.manifest.version > 1)
     if signed.manifest.version == 1 and (problem := deceptive(signed.manifest.name)):
         raise ConfigError(f"the consortium's name {signed.manifest.name!a} {problem}: choose another")
     known = {admin.key for admin in signed.manifest.admins}

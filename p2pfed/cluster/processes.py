@@ -104,10 +104,12 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Within, `handler` hears of Ctrl-C, SIGTERM and a closed terminal, of which `nohup` wants nothing heard."""
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
+    """Within, `handler` hears of Ctrl-C, SIGTERM and a closed terminal.
+
+    Not of what was ignored: of a closed terminal `nohup` wants nothing heard, of a script's Ctrl-C its background jobs.
+    """
+    asked = (signal.SIGINT, signal.SIGHUP)
+    numbers = [signal.SIGTERM, *(number for number in asked if signal.getsignal(number) is not signal.SIG_IGN)]
     previous = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

@@ -6,7 +6,7 @@ import base64
 import re
 from collections import Counter
 
-from p2pfed.core.aggregation import rule_problem
+from p2pfed.core.aggregation import is_foreign, rule_problem
 from p2pfed.core.consortium import MAX_MEMBERS, MAX_PARAMETERS, POWERS, ROW_POWERS, Manifest, ManifestError, Member
 from p2pfed.core.contract import moments_problem
 from p2pfed.core.fields import endpoints_problem, is_hex
@@ -23,12 +23,15 @@ LATEST = 2**37
 _NAME = re.compile(NAME)
 
 
-def check_manifest(manifest: Manifest) -> None:
-    """Raise ManifestError with every contradiction in `manifest`, one problem each."""
+def check_manifest(manifest: Manifest, *, foreign: bool = False) -> None:
+    """Raise ManifestError with every contradiction in `manifest`, one problem each.
+
+    With `foreign` its merge rule may be `module:Class` anywhere: for who only reads or stores it. Nothing is imported.
+    """
     problems = [
         *_version_problems(manifest),
         *_people_problems(manifest),
-        *_policy_problems(manifest),
+        *_policy_problems(manifest, foreign),
         *_cycle_problems(manifest),
         *_model_problems(manifest),
     ]
@@ -122,10 +125,10 @@ def _twice(what: str, values: list[str]) -> list[str]:
     return [f"{what} {value[:63]!r} is listed twice" for value, times in Counter(values).items() if times > 1]
 
 
-def _policy_problems(manifest: Manifest) -> list[str]:
+def _policy_problems(manifest: Manifest, foreign: bool) -> list[str]:
     gossip, names = manifest.gossip, [m.name for m in manifest.members]
     wrong = topology_problem(gossip.topology, names, gossip.edges)
-    unknown = rule_problem(gossip.rule)
+    unknown = "" if foreign and is_foreign(gossip.rule) else rule_problem(gossip.rule)
     rules = [
         (not unknown, unknown),
         (gossip.fanout >= 1, "fanout is below 1"),

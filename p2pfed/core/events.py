@@ -262,7 +262,7 @@ class Source:
     score: float
     """Of the reputation, in points, with this model."""
     evidence: float
-    """Of this model; above 0 is bad."""
+    """Of the member's newest model that was judged; above 0 is bad."""
     bytes: int
     """Of the update."""
 
@@ -284,7 +284,7 @@ class RoundCompleted:
 
     @property
     def merged(self) -> tuple[NodeId, ...]:
-        """Whose models were averaged in."""
+        """Whose models were at hand for the merge; the rule may have kept nothing of some."""
         return tuple(source.member for source in self.sources)
 
 

@@ -50,7 +50,7 @@ class Merge:
 
     @property
     def members(self) -> tuple[NodeId, ...]:
-        """Whose models are in it."""
+        """Whose models were at hand for the merge; the rule may have kept nothing of some."""
         return tuple(source.member for source in self.sources)
 
 

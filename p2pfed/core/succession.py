@@ -41,7 +41,7 @@ class Departed:
 def verify_root(signed: SignedManifest, expected: str) -> Manifest:
     """First trust: the fingerprint `expected`, told by somebody trusted, and the manifest's own threshold.
 
-    Raises ManifestError.
+    Raises ManifestError. Whether this process may run a merge rule that names code, is asked where it would.
     """
     try:
         same = same_fingerprint(signed.fingerprint, expected)
@@ -51,7 +51,7 @@ def verify_root(signed: SignedManifest, expected: str) -> Manifest:
         raise ManifestError(
             f"this manifest has the fingerprint {signed.fingerprint}, not the one given: ask an admin for both again"
         )
-    check_manifest(signed.manifest)
+    check_manifest(signed.manifest, foreign=True)
     _check_threshold(signed, signed.manifest)
     return signed.manifest
 
@@ -59,7 +59,8 @@ def verify_root(signed: SignedManifest, expected: str) -> Manifest:
 def verify_succession(current: Manifest, successor: SignedManifest) -> Manifest:
     """Trust handed on: the next version, signed in threshold number by the admins of both.
 
-    The root rule of The Update Framework, section 5.3. Raises ManifestError that says what is missing.
+    The root rule of The Update Framework, section 5.3. Raises ManifestError that says what is missing. Of a merge rule
+    that names code see `verify_root`.
     """
     new = successor.manifest
     if new.consortium != current.consortium:
@@ -71,7 +72,7 @@ def verify_succession(current: Manifest, successor: SignedManifest) -> Manifest:
     if new.previous != SignedManifest.unsigned(current).sha256:
         raise ManifestError(f"version {new.version} was made from another version {current.version} than ours")
     _check_threshold(successor, current)  # first: checking a model costs time that no stranger to the admins may take
-    check_manifest(new)
+    check_manifest(new, foreign=True)
     _check_threshold(successor, new)
     if problems := change_problems(current, new):
         raise ManifestError(*problems)

@@ -30,7 +30,7 @@ from p2pfed.core.settings import NodeSettings
 from p2pfed.core.succession import in_force, last_trained
 from p2pfed.core.types import Address, NodeId
 from p2pfed.data import report
-from p2pfed.errors import ConfigError, NotPermitted
+from p2pfed.errors import ConfigError, LocalFault, NotPermitted
 from p2pfed.net import tls
 from p2pfed.net.client import HttpTransport
 from p2pfed.net.discovery import Discovery, SeedDiscovery
@@ -42,7 +42,7 @@ from p2pfed.runtime.alone import Alone
 from p2pfed.runtime.blocklist import Blocklist
 from p2pfed.runtime.books import Books
 from p2pfed.runtime.driver import Driver, SteadyClock
-from p2pfed.runtime.enrolment import blocked_ids, check_member, check_rounds, trusted_chain
+from p2pfed.runtime.enrolment import blocked_ids, check_code, check_member, check_rounds, trusted_chain
 from p2pfed.runtime.eventlines import EventLines
 from p2pfed.runtime.lineage import bundle_of
 from p2pfed.runtime.recall import recall
@@ -58,6 +58,9 @@ from p2pfed.store.history import Retention
 from p2pfed.store.lock import StateLock
 from p2pfed.store.sqlite import SqliteStore
 from p2pfed.store.state_dir import StateDir, write_atomically
+
+LAST_SECONDS = 5.0
+"""How long the history may take to store its last events, once all else has stopped."""
 
 MakesNode = Callable[[Signer, Birth], GossipNode]
 """Makes a node of what `born` makes one of."""
@@ -124,6 +127,7 @@ class Daemon:
         self._versions = Versions(state, self._log, days)
         versions, restored, wall = [s.manifest for s in self._chain], store.restore(), time.time()
         force = in_force(versions, wall, restored.checkpoint.model if restored.checkpoint else "")
+        check_code(force)
         # of free-running nodes the newest model serves, and nothing is compared with it
         kept = (None, ()) if manifest.calendar.free else self._versions.recall()
         memory = recall(restored, self._chain, *kept, force)
@@ -179,7 +183,15 @@ class Daemon:
             await transport.close()
             if self._recording:
                 await self._recording.close(node)
-            await self._events.flush()
+            await self._store_the_last()
+
+    async def _store_the_last(self) -> None:
+        """Store what the history lacks, for seconds at most: what ends the daemon, and how it is told, matters more."""
+        try:
+            async with asyncio.timeout(LAST_SECONDS):
+                await self._events.flush()
+        except (LocalFault, TimeoutError) as error:
+            self._log.error("the last events could not be stored: %s", str(error) or "the disk or its lock is too slow")
 
     def _make_admin(self, metrics: NodeMetrics) -> AdminServer:
         config, driver = self._config, self._driver
@@ -215,7 +227,8 @@ class Daemon:
         self._view.serving = True
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._begin_stop)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as a script's Ctrl-C is by its background jobs
+                loop.add_signal_handler(number, self._begin_stop)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         faulthandler.register(signal.SIGUSR1)
         self._supervisor.start("history", self._events.run)

@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from p2pfed.core import wire
-from p2pfed.core.consortium import Manifest, SignedManifest
+from p2pfed.core.aggregation import rule_problem
+from p2pfed.core.consortium import Manifest, ManifestError, SignedManifest
 from p2pfed.core.effects import (
     CloseTrainer,
     Effect,
@@ -302,7 +303,8 @@ class Driver:
     # --- the manifest -------------------------------------------------------------------------------------------------
 
     async def follow(self, successor: SignedManifest) -> ManifestChanged | None:
-        """Verify and store a successor of the manifest in force, and trust by it; raises ManifestError.
+        """Verify and store a successor of the manifest in force, and trust by it; raises ManifestError, as of a merge
+        rule whose code this process may not run.
 
         Nothing for one that is not newer.
         """
@@ -310,6 +312,8 @@ class Driver:
         if successor.manifest.version <= current.version:
             return None
         manifest: Manifest = verify_succession(current, successor)
+        if problem := rule_problem(manifest.gossip.rule):
+            raise ManifestError(f"gossip: {problem}")
         await self._store.save_manifest(manifest.version, successor.to_bytes())
         self._signed[manifest.version] = successor
         signers = tuple(admin.name for admin in successor.signed_by(current.admins))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from p2pfed import __version__
 from p2pfed.config import NodeConfig
+from p2pfed.core.aggregation import rule_problem
 from p2pfed.core.consortium import (
     Admin,
     Declared,
@@ -23,7 +24,7 @@ from p2pfed.core.gossip.calendar import FREE, Calendar
 from p2pfed.core.identity import Identity
 from p2pfed.core.joining import JoinRequest, as_member, open_join_request, seal_join_request
 from p2pfed.core.model import ModelSpec, TrainingPolicy
-from p2pfed.core.succession import newest, verify_root
+from p2pfed.core.succession import InForce, newest, verify_root
 from p2pfed.core.types import DAY, Address, NodeId
 from p2pfed.errors import ConfigError, NotPermitted, StateCorrupt
 from p2pfed.net import tls
@@ -131,6 +132,13 @@ def check_rounds(manifest: Manifest, config: NodeConfig) -> None:
             f"learning.rounds is not set, and version {manifest.version} of {manifest.name} has no calendar: set "
             "learning.rounds to the number of rounds to train, or ask the admins for a calendar"
         )
+
+
+def check_code(force: InForce) -> None:
+    """Raise ConfigError if a merge rule names code, which this process may not run: `--allow-code` was not said."""
+    for manifest in (force.manifest, force.coming):
+        if manifest is not None and (problem := rule_problem(manifest.gossip.rule)):
+            raise ConfigError(f"version {manifest.version} of {manifest.name}: {problem}")
 
 
 def find_member(name: str, manifest: Manifest) -> NodeId | None:

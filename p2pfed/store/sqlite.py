@@ -118,18 +118,18 @@ class SqliteStore:
 
         loop = asyncio.get_running_loop()
         deadline, waits = loop.time() + LOCKED_SECONDS, 0
-        while True:
-            try:
-                done = await patiently(lambda: loop.run_in_executor(self._thread, guarded))
-            except StateLocked:
-                if loop.time() > deadline:
-                    raise
-                self._wait(1 - waits)
-                waits = 1
-                await asyncio.sleep(TRY_SECONDS / 10)
-            else:
-                self._wait(-waits)
-                return done
+        try:
+            while True:
+                try:
+                    return await patiently(lambda: loop.run_in_executor(self._thread, guarded))
+                except StateLocked:
+                    if loop.time() > deadline:
+                        raise
+                    self._wait(1 - waits)
+                    waits = 1
+                    await asyncio.sleep(TRY_SECONDS / 10)
+        finally:
+            self._wait(-waits)
 
     def _wait(self, more: int) -> None:
         """So many more of those that asked for something wait for the lock."""

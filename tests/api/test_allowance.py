@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pfed.api import allowance
+from p2pfed.api import allowance, stream
 from p2pfed.api.stream import EventLog, kind
 from p2pfed.api.summary import Summary
 from p2pfed.core.events import (
@@ -63,6 +63,16 @@ async def test_what_is_harmless_is_recorded_once_an_hour_and_counted_each_time()
     log.emit(UpdateRefused(A, A, Reason.NOT_ASKED, ""))
     assert len(await log.since(0, 100)) == 6
     assert (summary.arrived[A].ignored, summary.arrived[A].rejected, log.dropped) == (7, 2, 0)
+
+
+async def test_what_was_not_recorded_the_first_time_is_the_next_time(monkeypatch):
+    monkeypatch.setattr(stream, "MAX_PENDING", 0)
+    log = EventLog(MemoryStore(), lambda: 0.0, str)
+    log.emit(UpdateRefused(A, A, Reason.NOT_ASKED, ""))
+    monkeypatch.undo()
+    for _ in range(2):
+        log.emit(UpdateRefused(A, A, Reason.NOT_ASKED, ""))
+    assert (len(await log.since(0, 100)), log.dropped) == (1, 1)
 
 
 async def test_a_relay_of_many_members_is_recorded_as_long_as_rounds_go_on():

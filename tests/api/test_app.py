@@ -78,6 +78,8 @@ async def test_payments_are_read_anew(admin, body, accept):
     async with admin.unix.post("/api/v1/data/refresh", data=body) as answer:
         assert answer.status == 200
     assert admin.node.told == [("refresh", accept)]
+    [acted] = await admin.log.since(0, 10)
+    assert json.loads(acted.json)["action"] == ("refresh --accept" if accept == "True" else "refresh")
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b'{"acept": true}', b'{"accept": 7}'])

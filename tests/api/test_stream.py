@@ -310,16 +310,23 @@ async def test_a_history_that_had_to_be_shortened_is_one_problem(monkeypatch):
 
     async def without_room(batch):
         await keep(batch)
-        return True
+        return full
 
+    full, now = True, 0.0
     monkeypatch.setattr(store, "append", without_room)
-    log = EventLog(store, lambda: 0.0, str)
+    log = EventLog(store, lambda: now, str)
     for _ in range(3):
         log.emit(RunFinished(1))
         await log.flush()
     told = [e for e in await store.events(0, 9) if e.kind == "problem_raised"]
     assert [json.loads(e.json)["code"] for e in told] == ["HISTORY_SHORTENED"]
     assert len({e.salt for e in await store.events(0, 9)}) == 4, "each event has a salt of its own"
+    cleared = []
+    for now, full in ((3700.0, False), (3800.0, True), (7400.0, False), (10_900.0, False), (11_100.0, False)):  # noqa: B007
+        log.emit(RunFinished(1))
+        await log.flush()
+        cleared.append([e.kind for e in await store.events(0, 99)].count("problem_cleared"))
+    assert cleared == [0, 0, 0, 0, 1], "two hours after the last time"
 
 
 async def test_a_cancelled_flush_stores_each_event_once():

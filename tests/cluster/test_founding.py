@@ -14,7 +14,7 @@ from p2pfed.cli import run
 from p2pfed.cluster.founding import PORTS, claimed_ports, found
 from p2pfed.cluster.options import ClusterOptions
 from p2pfed.cluster.running import RunningCluster
-from p2pfed.core.aggregation import code_allowed
+from p2pfed.core.aggregation import code_allowed, registry
 from p2pfed.core.consortium import parse_signed
 from p2pfed.core.joining import open_join_request
 from p2pfed.core.succession import verify_root
@@ -23,8 +23,10 @@ from p2pfed.data import synthetic
 from p2pfed.data.features import load_bank
 from p2pfed.errors import UsageError
 from p2pfed.experiment import shards
-from p2pfed.runtime.enrolment import trusted_chain
+from p2pfed.runtime import daemon
+from p2pfed.runtime.daemon import Daemon
 from p2pfed.store.credentials import load_member_key
+from p2pfed.store.sqlite import SqliteStore
 
 BANKS = 3
 
@@ -52,7 +54,7 @@ def test_the_manifest_is_signed_and_lists_every_bank(cluster):
     assert {members[bank.id].name for bank in cluster.banks} == {"bank-1", "bank-2", "bank-3"}
 
 
-def test_only_a_daemon_that_is_told_so_runs_a_rule_of_ones_own(tmp_path, options, refused, monkeypatch):
+def test_only_a_daemon_that_is_told_so_runs_a_rule_of_ones_own(tmp_path, options, refused, capsys, monkeypatch):
     monkeypatch.setattr(synthetic, "PAYMENTS_A_BANK", 4000)
     dealt = shards.deal(options, tmp_path / "data")
     with code_allowed():
@@ -64,12 +66,20 @@ def test_only_a_daemon_that_is_told_so_runs_a_rule_of_ones_own(tmp_path, options
     running.start(replace(bank, attack="echo"))
     assert started[0] == ["-m", "p2pfed", "start", str(bank.config), "--allow-code"]
     assert started[1] == ["-m", "p2pfed.adversary", "echo", str(bank.config), "--allow-code"]
-    ran = []  # what begins a daemon: it reads the manifests that it has joined
-    monkeypatch.setattr("p2pfed.runtime.daemon.run", lambda *_: ran.append(trusted_chain(bank.state)) or 0)
+    ran, imported, load = [], [], registry.importlib.import_module
+    store = SqliteStore(bank.state)
+    monkeypatch.setattr(daemon, "run", lambda config, _: ran.append(Daemon(config, bank.state, store, None)) or 0)
+    monkeypatch.setattr(registry.importlib, "import_module", lambda *name: imported.append(name[0]) or load(*name))
     code, said = refused("start", bank.config)
-    assert code == 65 and "'p2pfed.core.aggregation:Mean' names code" in said and "--allow-code" in said
+    assert code == 78 and "'p2pfed.core.aggregation:Mean' names code" in said and "--allow-code" in said
+    for verb in (["check", "--no-data"], ["status"], ["init"]):
+        run([*verb, "--json", "-c", str(bank.config)])
+        captured = capsys.readouterr()
+        assert "names code" not in captured.out + captured.err, "it runs no rule"
+    assert not ran and "p2pfed.core.aggregation" not in imported
     assert run(["start", str(bank.config), "--allow-code"]) == 0
-    assert ran[0][0].manifest == own.manifest
+    assert ran and "p2pfed.core.aggregation" in imported
+    store.close()
 
 
 def test_keys_are_private_and_fit_the_manifest(cluster):

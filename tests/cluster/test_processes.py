@@ -108,6 +108,16 @@ def _zombie(pid):
         return True
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_what_was_ignored_from_the_beginning_stays_so(number):
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with interruptible():
+            os.kill(os.getpid(), number)
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_becomes_an_interruption(number):
     inherited = signal.signal(number, signal.SIG_DFL)  # whoever runs the tests may have had it ignored

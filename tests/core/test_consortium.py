@@ -208,7 +208,7 @@ def test_an_admin_may_change_keys_and_keep_the_name():
         ({"consortium": "d0" * 16}, "belongs to another consortium"),
         ({"previous": "00" * 32}, "made from another version 1 than ours"),
         ({"threshold": 0}, "the threshold is 0"),
-        (with_gossip(rule="os:abort"), "gossip: merge rule 'os:abort' names code"),
+        (with_gossip(rule="abort"), "gossip: unknown merge rule 'abort'"),
     ],
 )
 def test_what_does_not_follow_is_refused(changes, complaint):

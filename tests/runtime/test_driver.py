@@ -297,6 +297,9 @@ async def test_a_newer_manifest_spreads_from_one_member_to_the_others() -> None:
     members = quick(3)
     async with running(members, *(MemoryStore() for _ in range(3))) as (banks, _):
         successor = sign(next_version(members.manifest, name="pilot two"), *members.admins[:2])
+        coded = next_version(members.manifest, gossip=replace(members.manifest.gossip, rule="os:abort"))
+        with pytest.raises(ManifestError, match="names code, .* say --allow-code"):
+            await banks[0].driver.follow(sign(coded, *members.admins[:2]))
         changed = await banks[0].driver.follow(successor)
         assert changed is not None
         banks[0].driver.put(changed)

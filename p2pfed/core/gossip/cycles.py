@@ -54,7 +54,7 @@ class Cycles(Switching):
         """The round that is being trained."""
         self._trained_from = self.vector
         """The model that its training began with."""
-        self._measuring: dict[str, tuple[int, Vector]] = {}
+        self._measuring: dict[str, tuple[int, int, Vector]] = {}
 
     # --- what others ask ----------------------------------------------------------------------------------------------
 
@@ -272,7 +272,7 @@ class Cycles(Switching):
     def _evaluate(self, number: int, cycle: int) -> Effect:
         """Measure the model of round `number` on the rows that were read for `cycle`."""
         purpose = f"round:{number}"
-        self._measuring[purpose] = number, self.vector
+        self._measuring[purpose] = number, cycle, self.vector
         return StartEvaluation(purpose, self.vector, cycle)
 
     # --- a cycle's end ------------------------------------------------------------------------------------------------
@@ -315,8 +315,7 @@ class Cycles(Switching):
         found = self._measuring.pop(done.purpose, None)
         if found is None:
             return []
-        number, vector = found
-        cycle, _ = self.manifest.calendar.place(number)
+        number, cycle, vector = found
         told = Emit(ModelEvaluated(number, done.metrics, done.threshold))
         return [told, *self.gate.first(cycle, number, vector, done, wall)]
 
@@ -341,9 +340,10 @@ class Cycles(Switching):
             effects += self._use_reading(got.cycle)
         if self.readings.asked == got.cycle:
             self.readings.asked = None
-            if self.moment.resting and self.round and not self.readings.held(got.cycle):
+            newest = max(self.round, self.merged)
+            if self.moment.resting and newest and not self.readings.held(got.cycle):
                 # else what is told of the model were of the old rows until the next cycle
-                effects.append(self._evaluate(self.round, got.cycle))
+                effects.append(self._evaluate(newest, got.cycle))
         if self.catch_up.stage is Stage.MEASURING and self.readings.of(got.cycle):
             effects += self.catch_up.again(self.vector, got.cycle)
         return effects + (self._rest_catch_up(now) if self.moment.resting else [])
@@ -378,7 +378,7 @@ class Cycles(Switching):
 
     def reading_refused(self, got: ReadingRefused) -> list[Effect]:
         """See `OwnModel`."""
-        self.readings.refused = got.cycle
+        self.readings.refused, self.readings.asked = got.cycle, None
         self.readings.forget(got.cycle)
         if self.gate.deciding == got.cycle:
             self.gate.drop()

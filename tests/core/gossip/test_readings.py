@@ -123,6 +123,27 @@ def test_what_the_model_is_like_on_rows_that_were_read_anew_is_measured_in_rest(
     assert [effect for effect in node.done if isinstance(effect, StartEvaluation)] == measured, "once"
 
 
+def test_in_rest_the_model_is_measured_as_what_others_made_of_it_and_on_the_rows_of_the_next_cycle() -> None:
+    node = Node()
+    [first] = node.opened
+    rounds = node.node.rounds
+    rounds.round, rounds.merged = 117, 120
+    node.give(RefreshAsked(), REST + 20)
+    node.give(TrainerReady(1000, 50, cycle=first.cycle), REST + 30)
+    node.give(EvaluationFinished("round:120", {"validation": {"auprc": 0.25}}, 0.5), REST + 40)
+    [told] = [e.event for e in node.done if isinstance(e, Emit) and isinstance(e.event, ModelEvaluated)]
+    assert told.round == 120 and rounds.gate.champion is not None
+    assert (rounds.gate.champion.round, rounds.gate.champion.cycle) == (120, first.cycle)
+
+
+def test_what_was_asked_for_is_over_once_its_payments_are_refused() -> None:
+    node = Node()
+    [first] = node.opened
+    node.give(RefreshAsked(), REST + 20)
+    node.give(ReadingRefused(first.cycle, "half of the rows are gone"), REST + 30)
+    assert node.node.rounds.readings.asked is None
+
+
 def test_a_reading_that_was_refused_is_told_after_a_restart_in_rest() -> None:
     net = network(3, until=FIRST_REST - 290)
     net.refuse |= {(net.ids[0], 5)}
