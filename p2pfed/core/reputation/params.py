@@ -3,7 +3,7 @@
 Where a measurement is named, the number was chosen by it; the others are older and rest on the attack tables of ulb and
 handbook alone. From now on numbers are chosen on ulb, handbook and weak with seeds 0 to 4, and confirmed once on other
 sets (see `scripts/bench_differences.py`) and in the simulated year with attackers. What each does
-`scripts/bench_ablation.py` measures: switched off, at half and at double.
+`scripts/bench_ablation.py` measures: switched off, at half and at double; those that moved no cell are gone.
 """
 
 from __future__ import annotations
