@@ -41,7 +41,7 @@ it would take dozens of rounds."""
 
 @dataclass(frozen=True)
 class Merge:
-    """The model after a merge, whose models are in it, how far it moved, and what is to be told."""
+    """The model after a merge, whose models were at hand, how far it moved, and what is to be told."""
 
     vector: Vector
     sources: tuple[Source, ...]
